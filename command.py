@@ -1,0 +1,45 @@
+"""What the commands share: help with examples and defaults, and errors of one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawTextHelpFormatter):
+    """Shows every default, and the examples as they are written."""
+
+
+def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """Return a parser that shows examples and rejects abbreviated or mistyped options."""
+    return argparse.ArgumentParser(
+        description=description, epilog=examples, formatter_class=HelpFormatter, allow_abbrev=False
+    )
+
+
+def given_options(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the names of the options that the user typed, as against those left at default.
+
+    The parser's defaults are gone afterwards.
+    """
+    not_given = object()
+    parser.set_defaults(**dict.fromkeys(vars(parser.parse_args()), not_given))
+    return {name for name, value in vars(parser.parse_args()).items() if value is not not_given}
+
+
+@contextmanager
+def clear_errors(program: str, *expected: type[Exception]) -> Iterator[None]:
+    """End the program with one sentence and status 2 on the expected errors and OSError.
+
+    Any other exception is a defect of ours and keeps its traceback.
+    """
+    try:
+        yield
+    except (OSError, *expected) as error:
+        message = str(error)
+        if isinstance(error, OSError) and error.filename:
+            message = f"{error.filename}: {error.strerror}"
+        print(f"{program}: error: {message}", file=sys.stderr)
+        sys.exit(2)

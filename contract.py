@@ -1,0 +1,360 @@
+"""Loads a submission file, checks its contract, and splits a model at `decode`.
+
+The three functions that the whole project uses are methods of `Submission`:
+
+    encode    images to codes: run `forward` up to the point where it calls `decode`, take `z`
+    decode    codes and labels to images
+    generate  labels and a seed to images: z ~ N(0, I), then decode
+
+What passes from encode to decode is the codes and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from data_utils import IMAGE_SIZE, NUM_CLASSES, own_randomness
+
+TASKS = {"VAEwolabel": "VAE", "Genwithlabel": "GenModel"}
+MAX_LATENT_DIM = IMAGE_SIZE**2  # a wider code than the image compresses nothing
+RANGE_TOLERANCE = 1e-3  # how far outside [0, 1] rounding may put a pixel
+CHECK_BATCH = 4
+
+
+class ContractError(ValueError):
+    """A submission breaks the contract; says what was expected, what came and where to look."""
+
+
+class _CodesReached(BaseException):
+    """Carries z out of `forward`. Not an Exception, so that no student's `except` keeps it."""
+
+    def __init__(self, codes: torch.Tensor) -> None:
+        self.codes = codes
+
+
+class Submission:
+    """A student's model of one task, on one device.
+
+    Attributes:
+        path: the submission file.
+        task: "VAEwolabel" or "Genwithlabel".
+        latent_dim: d, the width of a code.
+        model: the student's nn.Module.
+        vae_loss: the student's function, or None if the model brings its own loss.
+
+    Raises ContractError when the file does not load, or the model cannot be built.
+    """
+
+    def __init__(self, path: str | Path, task: str, latent_dim: int) -> None:
+        self.path, self.task, self.latent_dim = Path(path), task, latent_dim
+        if task not in TASKS:
+            raise ContractError(f"unknown task {task!r}; expected one of {', '.join(TASKS)}.")
+        if not 1 <= latent_dim <= MAX_LATENT_DIM:
+            raise ContractError(
+                f"latent_dim is {latent_dim}; expected 1 to {MAX_LATENT_DIM}, an image's pixels."
+            )
+        self.module = _load_module(self.path)
+        self.model = self._build()
+        self.vae_loss: Callable | None = getattr(self.module, "vae_loss", None)
+
+    @property
+    def class_name(self) -> str:
+        """Name of the task's class in the submission file."""
+        return TASKS[self.task]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters lie."""
+        return next(self.model.parameters()).device
+
+    def _build(self) -> nn.Module:
+        build = getattr(self.module, self.class_name, None)
+        if build is None:
+            raise ContractError(
+                f"{self.path.name} has no class {self.class_name}, which --task {self.task} trains."
+            )
+        with self.explained(f"building {self.class_name}(latent_dim={self.latent_dim})"):
+            model = build(latent_dim=self.latent_dim)
+        if not isinstance(model, nn.Module):
+            raise ContractError(
+                f"{self.class_name} in {self.path.name} is not a torch.nn.Module; "
+                f"write `class {self.class_name}(nn.Module):`."
+            )
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ContractError(
+                f"{self.class_name} in {self.path.name} has no trainable parameters; "
+                "make its layers in __init__ (TODO 2.2.1) and assign them to self."
+            )
+        return model
+
+    # ------------------------------------------------------------ the cut at decode
+
+    def visible(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return the labels as the task shows them: true for GenModel, zeros for VAE."""
+        return labels if self.task == "Genwithlabel" else torch.zeros_like(labels)
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the codes at the posterior mean, float32 (B, latent_dim).
+
+        images: float32 (B, 1, 28, 28) in [0, 1]; labels: int64 (B,), hidden from VAE.
+        `reparameterize` returns mu meanwhile, so a `forward` that always samples is exact too.
+        """
+
+        def stop(z: torch.Tensor, *_, **__) -> None:
+            raise _CodesReached(z)
+
+        replaced = {"decode": stop}
+        if hasattr(self.model, "reparameterize"):
+            replaced["reparameterize"] = lambda mu, *_, **__: mu
+        with self._evaluating(), self._replacing(replaced), self.explained("forward"):
+            try:
+                self.model(images, self.visible(labels))
+            except _CodesReached as reached:
+                codes = reached.codes
+            else:
+                raise ContractError(
+                    f"forward of {self.class_name} never called self.decode(z, labels); "
+                    "it must, for that is where encoder and decoder are cut (TODO 2.2.4)."
+                )
+        self._expect_shape("z, which forward gives to self.decode,", codes, len(images))
+        return codes.float()
+
+    @torch.no_grad()
+    def decode(self, codes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the images of codes (B, latent_dim) and labels (B,): float32 (B, 28, 28)."""
+        with self._evaluating(), self.explained("decode"):
+            images = self.model.decode(codes, self.visible(labels))
+        return self._as_images("decode", images, len(codes))
+
+    def generate(self, labels: torch.Tensor, seed: int, chunk: int = 1000) -> torch.Tensor:
+        """Return one image a label from z ~ N(0, I): float32 (B, 28, 28)."""
+        generator = torch.Generator().manual_seed(seed)
+        codes = torch.randn(len(labels), self.latent_dim, generator=generator)  # (B, d)
+        codes, labels = codes.to(self.device), labels.to(self.device)
+        images = [self.decode(z, y) for z, y in zip(codes.split(chunk), labels.split(chunk))]
+        return torch.cat(images)  # (B, 28, 28)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode, and the same randomness each time for what still draws some."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with own_randomness(0):
+                yield
+        finally:
+            self.model.train(was_training)
+
+    @contextmanager
+    def _replacing(self, methods: dict[str, Callable]) -> Iterator[None]:
+        """Replace methods of this one model for a while."""
+        for name in methods:
+            if name in self.model._modules:
+                raise ContractError(
+                    f"self.{name} of {self.class_name} is a layer; expected a method `def {name}`. "
+                    "Give the layer another name."
+                )
+        before = {name: self.model.__dict__[name] for name in methods if name in vars(self.model)}
+        vars(self.model).update(methods)
+        try:
+            yield
+        finally:
+            for name in methods:
+                del vars(self.model)[name]
+            vars(self.model).update(before)
+
+    # ------------------------------------------------------------ the checks
+
+    def check(self) -> None:
+        """Try the contract on a small batch, in training and in evaluation; raise ContractError.
+
+        A second model is built for it, so that the one to be trained and the generators
+        of random numbers stay as they are.
+        """
+        with own_randomness(0):
+            trial = Submission.__new__(Submission)
+            vars(trial).update(vars(self))
+            trial.model = self._build()
+            if not hasattr(trial.model, "training_step"):
+                trial._check_forward()
+                trial._check_loss()
+            trial._check_decode()
+
+    def _check_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        images = torch.rand(CHECK_BATCH, 1, IMAGE_SIZE, IMAGE_SIZE)  # (B, 1, 28, 28)
+        return images, self.visible(torch.arange(CHECK_BATCH) % NUM_CLASSES)
+
+    def _check_forward(self) -> None:
+        images, labels = self._check_batch()
+        calls = []
+        decode = self.model.decode if hasattr(self.model, "decode") else None
+        if decode is None:
+            raise ContractError(f"{self.class_name} has no method decode(z, labels) (TODO 2.2.3).")
+
+        def counting(z, *rest, **named):
+            calls.append(z)
+            return decode(z, *rest, **named)
+
+        with self._replacing({"decode": counting}), self.explained("forward"):
+            outputs = self.model(images, labels)
+        if not isinstance(outputs, (tuple, list)) or len(outputs) != 3:
+            came = type(outputs).__name__
+            if isinstance(outputs, (tuple, list)):
+                came = f"{len(outputs)} values"
+            raise ContractError(
+                f"forward of {self.class_name} returned {came}; "
+                "expected three values, recon_x, mu, log_var (TODO 2.2.4)."
+            )
+        if len(calls) != 1:
+            raise ContractError(
+                f"forward of {self.class_name} called self.decode {len(calls)} times; "
+                "expected self.decode(z, labels) once (TODO 2.2.4)."
+            )
+        recon_x, mu, log_var = outputs
+        self._expect_shape("z, which forward gives to self.decode,", calls[0], CHECK_BATCH)
+        self._expect_shape("mu, the second value of forward,", mu, CHECK_BATCH)
+        self._expect_shape("log_var, the third value of forward,", log_var, CHECK_BATCH)
+        self._as_images("forward", recon_x, CHECK_BATCH)
+        self.encode(images, labels)
+
+    def _check_decode(self) -> None:
+        codes = torch.randn(CHECK_BATCH, self.latent_dim)  # (B, d)
+        self.decode(codes, torch.arange(CHECK_BATCH) % NUM_CLASSES)
+
+    def _check_loss(self) -> None:
+        images, labels = self._check_batch()
+        if hasattr(self.model, "compute_loss"):
+            where = f"compute_loss of {self.class_name}"
+            with self.explained("compute_loss"):
+                parts = self.model.compute_loss(images, labels, 0.5)
+            if not isinstance(parts, dict) or "loss" not in parts:
+                raise ContractError(f"{where} must return a dict with a 'loss' and named parts.")
+            loss = parts["loss"]
+        elif self.vae_loss is None:
+            raise ContractError(f"{self.path.name} has no function vae_loss (TODO 2.3).")
+        else:
+            where = "vae_loss"
+            with self.explained("vae_loss"):
+                recon_x, mu, log_var = self.model(images, labels)
+                loss = self.vae_loss(recon_x, images, mu, log_var, var=0.5)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            came = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else repr(loss)
+            raise ContractError(f"{where} returned {came}; expected one number, a 0-d tensor.")
+        if not torch.isfinite(loss):
+            raise ContractError(
+                f"{where} is {loss.item()} on a random batch; expected a finite number. "
+                "Look for a log or a division that can meet zero (TODO 2.3)."
+            )
+        if not loss.requires_grad:
+            raise ContractError(
+                f"{where} is cut off from the model's parameters; "
+                "leave out .detach(), .item() and torch.no_grad()."
+            )
+
+    def _expect_shape(self, what: str, tensor: object, batch: int) -> None:
+        expected = (batch, self.latent_dim)
+        came = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        if came != expected:
+            raise ContractError(
+                f"{what} of {self.class_name} is {came}; expected {expected}, (batch, latent_dim). "
+                "Look at the layers that make mu and log_var (TODO 2.2.1, 2.2.2)."
+            )
+        if not torch.isfinite(tensor).all():
+            raise ContractError(f"{what} of {self.class_name} has values that are not finite.")
+
+    def _as_images(self, where: str, images: object, batch: int) -> torch.Tensor:
+        """Return the (B, 28, 28) view of a model's images after checking shape and range."""
+        size = IMAGE_SIZE
+        allowed = [(batch, size, size), (batch, 1, size, size), (batch, size * size)]
+        came = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
+        if came not in allowed:
+            raise ContractError(
+                f"the images of {where} in {self.class_name} are {came}; "
+                f"expected {allowed[0]}, {allowed[1]} or {allowed[2]} (TODO 2.2.3)."
+            )
+        if not torch.isfinite(images).all():
+            raise ContractError(
+                f"the images of {where} in {self.class_name} have pixels that are not finite."
+            )
+        low, high = images.min().item(), images.max().item()
+        if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
+            raise ContractError(
+                f"the images of {where} in {self.class_name} lie in [{low:.3g}, {high:.3g}]; "
+                "expected [0, 1]: end the decoder with a sigmoid (TODO 2.2.3)."
+            )
+        return images.detach().float().reshape(batch, size, size)  # (B, 28, 28)
+
+    @contextmanager
+    def explained(self, action: str, only_theirs: bool = False) -> Iterator[None]:
+        """Turn an exception in the student's code into a ContractError with file and line.
+
+        With `only_theirs`, one that did not come from the student's file passes as it is.
+        """
+        try:
+            yield
+        except ContractError:
+            raise
+        except Exception as error:
+            if only_theirs and _their_line(error, self.path) is None:
+                raise
+            raise ContractError(_explain(error, self.path, action)) from error
+
+
+def submission_file(checkpoint_path: Path, state: dict) -> Path:
+    """Return the file that a checkpoint was trained from: the run's own copy, else the original.
+
+    The copy is there so that a submission edited since then does not spoil older checkpoints.
+    Raises ContractError when neither is to be found.
+    """
+    candidates = [checkpoint_path.parent / "submission.py", Path(state.get("submission", ""))]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise ContractError(
+        f"the code that {checkpoint_path} was trained from is not beside it; "
+        "give the file with --submission."
+    )
+
+
+def _load_module(path: Path) -> ModuleType:
+    """Run a submission file as a module of its own."""
+    if not path.is_file():
+        raise ContractError(f"{path} does not exist; give a submission file with --submission.")
+    name = f"submission_{abs(hash(str(path.resolve())))}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ContractError(f"{path} is not a Python file; expected a name that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ContractError(_explain(error, path, "importing it")) from error
+    return module
+
+
+def _explain(error: Exception, path: Path, action: str) -> str:
+    line = _their_line(error, path)
+    place = f"{path.name}, line {line}" if line else path.name
+    reason = " ".join(str(error).split()) or "no further words"
+    return f"{place}, while {action}: {type(error).__name__}: {reason[:300]}"
+
+
+def _their_line(error: Exception, path: Path) -> int | None:
+    """Return the deepest line of the student's file on the way to the error."""
+    if isinstance(error, SyntaxError):
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()]
+    return lines[-1] if lines else None

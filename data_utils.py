@@ -1,0 +1,321 @@
+"""Images come in here and nowhere else: MNISTDataset, batches of it, and seeds.
+
+torch is imported inside the functions that need it, so that `grade.py`, which is numpy only,
+can read a dataset without the seconds that importing torch takes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import random
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+IMAGE_SIZE = 28
+NUM_CLASSES = 10
+
+# A dataset of ours is a folder that holds this pair; others are found by the pattern.
+OUR_IMAGES = "images-idx3-ubyte.gz"
+IDX_IMAGES_PATTERN = "*images*idx3-ubyte*"
+OLDER_TABLES = ("data.arrow", "data.parquet")
+
+
+class DataError(ValueError):
+    """A dataset is missing, damaged or not what this lab reads; the message names the file."""
+
+
+class MNISTDataset:
+    """A split of MNIST, or of any set like it, held in memory.
+
+    Attributes:
+        images: uint8 array (N, 28, 28), 0 is black.
+        labels: int64 array (N,), 0 to 9.
+        path: where it was read from.
+        sha256: one SHA-256 over the pixels and labels, whatever file format they came in.
+
+    `path` may be a folder with one pair of IDX files (gzipped or not), the images file of such
+    a pair, or an older Arrow or parquet table (needs pyarrow). Files that are listed in a
+    `SHA256SUMS` beside or above them must match their sum. Raises DataError.
+
+    It is also a map-style dataset for torch's DataLoader: `dataset[i]` is an image,
+    float32 (1, 28, 28) in [0, 1], and its label.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        file = _find_file(self.path)
+        if file.suffix in (".arrow", ".parquet"):
+            self.images, self.labels = _read_table(file)
+        else:
+            self.images, self.labels = _read_idx_pair(file)
+        if len(self.images) == 0:
+            raise DataError(f"{file} holds no images; a dataset needs at least one.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        import torch
+
+        image = torch.from_numpy(self.images[index]).unsqueeze(0)  # (1, 28, 28)
+        return image.float() / 255, int(self.labels[index])
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 over pixels and labels: equal for equal data, in whatever format it came."""
+        digest = hashlib.sha256(self.images.tobytes())
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+class Batches:
+    """Batches cut from tensors that already lie on the device: no Python per image.
+
+    The order of epoch n depends on the seed and on n alone, so a resumed run
+    sees the very batches that an uninterrupted one would have seen.
+    """
+
+    def __init__(
+        self, dataset: MNISTDataset, batch_size: int, device: torch.device | str, seed: int
+    ) -> None:
+        import torch
+
+        self.images = torch.from_numpy(dataset.images).to(device)  # (N, 28, 28) uint8
+        self.labels = torch.from_numpy(dataset.labels).to(device)  # (N,) int64
+        self.batch_size = min(batch_size, len(dataset))
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        full, rest = divmod(len(self.images), self.batch_size)
+        # BatchNorm cannot average over one image, so a last batch of one is left out.
+        return full + (rest > 1)
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the batches of one epoch, shuffled, without the first `skip`.
+
+        Each is images, float32 (B, 1, 28, 28) in [0, 1], and labels, int64 (B,).
+        """
+        import torch
+
+        order = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.images), generator=order).to(self.images.device)
+        for index in order.split(self.batch_size)[skip : len(self)]:
+            yield to_float(self.images[index]), self.labels[index]
+
+
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """Turn uint8 images (B, 28, 28) into what a model takes: float32 (B, 1, 28, 28) in [0, 1]."""
+    return images.unsqueeze(1).float().div_(255)  # (B, 1, 28, 28)
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """Turn images in [0, 1] into the 8-bit images that are scored: round(255 clip(x, 0, 1))."""
+    return images.float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
+
+
+def set_seed(seed: int) -> None:
+    """Seed the generators of random, numpy and torch, which a submission may use."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def rng_state() -> dict:
+    """Return the state of those generators, in plain values and tensors for a checkpoint."""
+    import torch
+
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_rng_state(state: dict) -> None:
+    """Put the generators back where `rng_state` found them."""
+    import torch
+
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Seed the generators for a while; afterwards they go on as if nothing had been drawn."""
+    before = rng_state()
+    set_seed(seed)
+    try:
+        yield
+    finally:
+        restore_rng_state(before)
+
+
+# ---------------------------------------------------------------- finding and checking files
+
+
+def _find_file(path: Path) -> Path:
+    """Return the images file or the table that `path` means."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist; give a dataset folder such as dataset/train.")
+    for name in (OUR_IMAGES, *OLDER_TABLES):
+        if (path / name).is_file():
+            return path / name
+    found = sorted(path.glob(IDX_IMAGES_PATTERN))
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise DataError(f"{path} holds several sets ({names}); give the path of one of them.")
+    if not found:
+        raise DataError(
+            f"{path} holds no dataset: expected {OUR_IMAGES} or another pair of IDX files, "
+            f"or {OLDER_TABLES[0]}."
+        )
+    return found[0]
+
+
+def _read_checked(file: Path) -> bytes:
+    """Return the bytes of a file, which must match its sum if a SHA256SUMS lists it."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{file} is missing; images and labels come as a pair.") from None
+    for folder in (file.parent, file.parent.parent):
+        expected = _listed_sum(folder / "SHA256SUMS", file.relative_to(folder).as_posix())
+        if expected and hashlib.sha256(content).hexdigest() != expected:
+            raise DataError(
+                f"{file} does not match its sum in {folder / 'SHA256SUMS'}: "
+                "it was changed or damaged; get it again."
+            )
+    return content
+
+
+def _listed_sum(sums: Path, name: str) -> str | None:
+    if not sums.is_file():
+        return None
+    for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
+        digest, _, listed = line.partition("  ")
+        if listed == name:
+            return digest
+    return None
+
+
+# ---------------------------------------------------------------- IDX
+
+
+def _read_idx_pair(images_file: Path) -> tuple[np.ndarray, np.ndarray]:
+    labels_name = images_file.name.replace("images", "labels").replace("idx3", "idx1")
+    if labels_name == images_file.name:
+        raise DataError(
+            f"{images_file} is not the images file of a dataset: "
+            f"expected a name such as {OUR_IMAGES}, data.arrow or data.parquet."
+        )
+    labels_file = images_file.with_name(labels_name)
+    images = _read_idx(images_file, dimensions=3)
+    labels = _read_idx(labels_file, dimensions=1)
+    _check_pair(images_file, images, labels)
+    return images, labels.astype(np.int64)
+
+
+def _read_idx(file: Path, dimensions: int) -> np.ndarray:
+    """Read a uint8 IDX file (http://yann.lecun.com/exdb/mnist): magic, sizes, bytes."""
+    content = _read_checked(file)
+    header_size = 4 + 4 * dimensions
+    stream = io.BytesIO(content)
+    if content[:2] == b"\x1f\x8b":
+        stream = gzip.GzipFile(fileobj=stream)
+    try:
+        header = stream.read(header_size)
+        if len(header) < header_size or header[:4] != bytes((0, 0, 8, dimensions)):
+            raise DataError(
+                f"{file} is not an IDX file of {dimensions}-dimensional bytes: "
+                f"it begins with {header[:4].hex() or 'nothing'}, not 000008{dimensions:02x}."
+            )
+        shape = struct.unpack(f">{dimensions}I", header[4:])
+        size = int(np.prod(shape, dtype=np.int64))
+        # One byte more than promised tells a longer file without unpacking all of it.
+        body = stream.read(size + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{file} is cut short or damaged ({error}); get it again.") from None
+    if len(body) != size:
+        held = f"only {len(body)}" if len(body) < size else "more"
+        raise DataError(
+            f"{file} is damaged: its header promises {size} bytes of data, it holds {held}."
+        )
+    # The copy is writable, as torch.from_numpy wants.
+    return np.frombuffer(body, np.uint8).reshape(shape).copy()
+
+
+# ---------------------------------------------------------------- the older Arrow tables
+
+
+def _read_table(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read an Arrow or parquet table with columns `image` (PNG bytes) and `label`."""
+    try:
+        import pyarrow
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"{file} needs pyarrow: pip install pyarrow, or use IDX files.") from None
+    from PIL import Image, UnidentifiedImageError
+
+    buffer = pyarrow.BufferReader(_read_checked(file))
+    try:
+        if file.suffix == ".parquet":
+            table = pyarrow.parquet.read_table(buffer)
+        elif buffer.read(6) == b"ARROW1":
+            table = pyarrow.ipc.open_file(buffer).read_all()
+        else:
+            buffer.seek(0)
+            table = pyarrow.ipc.open_stream(buffer).read_all()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{file} is not a readable table ({str(error).splitlines()[0]}).") from None
+    if not {"image", "label"} <= set(table.column_names):
+        raise DataError(
+            f"{file} has the columns {table.column_names}; expected `image` and `label`."
+        )
+    labels = np.array(table["label"].to_pylist())
+    images = np.zeros((len(table), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    for i, cell in enumerate(table["image"].to_pylist()):
+        png = cell["bytes"] if isinstance(cell, dict) else cell
+        try:
+            images[i] = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+        except (UnidentifiedImageError, TypeError, ValueError, OSError) as error:
+            raise DataError(f"{file}: image {i} is not a 28 x 28 PNG ({error}).") from None
+    _check_pair(file, images, labels)
+    return images, labels.astype(np.int64)
+
+
+def _check_pair(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    if images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+        size = " x ".join(map(str, images.shape[1:]))
+        raise DataError(f"{file} has images of {size} pixels; expected 28 x 28.")
+    if len(images) != len(labels):
+        raise DataError(
+            f"{file} has {len(images)} images but its labels are {len(labels)}; "
+            "they are not a pair."
+        )
+    whole = np.issubdtype(labels.dtype, np.integer)
+    if len(labels) and not (whole and labels.min() >= 0 and labels.max() < NUM_CLASSES):
+        raise DataError(f"{file} has labels outside 0 to {NUM_CLASSES - 1}.")

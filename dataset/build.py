@@ -1,0 +1,88 @@
+"""Build dataset/{train,valid,test} from the four published MNIST files.
+
+    python dataset/build.py FOLDER_WITH_THE_FOUR_FILES
+
+The four files may be gzipped or not; their decompressed bytes must have the published MD5 sums.
+The same input gives the same bytes, so SHA256SUMS changes only when the data does.
+Staff only: students get the folders that this script wrote.
+"""
+
+import argparse
+import gzip
+import hashlib
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+
+PUBLISHED_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+TRAIN_IMAGES = 50_000  # the published training set is split 5:1, in its own order
+
+
+def read_published(folder: Path, name: str) -> bytes:
+    """Return the decompressed bytes of one published file after checking its MD5 sum."""
+    plain, zipped = folder / name, folder / f"{name}.gz"
+    if zipped.is_file():
+        content = gzip.decompress(zipped.read_bytes())
+    elif plain.is_file():
+        content = plain.read_bytes()
+    else:
+        sys.exit(f"{folder} has neither {name} nor {name}.gz; give the folder of the four files.")
+    found = hashlib.md5(content).hexdigest()
+    if found != PUBLISHED_MD5[name]:
+        sys.exit(f"{name} has MD5 {found}, not the published {PUBLISHED_MD5[name]}; get it again.")
+    return content
+
+
+def read_pair(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (N, 28, 28) and labels (N,), both uint8, of `train` or `t10k`."""
+    images = read_published(folder, f"{prefix}-images-idx3-ubyte")
+    labels = read_published(folder, f"{prefix}-labels-idx1-ubyte")
+    return (
+        np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28),
+        np.frombuffer(labels, np.uint8, offset=8),
+    )
+
+
+def write_idx(path: Path, array: np.ndarray) -> str:
+    """Write a uint8 array as gzipped IDX and return the SHA-256 of the file."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    # mtime=0 keeps the date out of the file, so that a rebuild gives the same bytes.
+    content = gzip.compress(header + array.tobytes(), compresslevel=9, mtime=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def main() -> None:
+    """Split the published files 5:1:1 and write them with their sums."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path, help="folder of the four published files")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent, help="default: %(default)s"
+    )
+    args = parser.parse_args()
+
+    images, labels = read_pair(args.source, "train")
+    splits = {
+        "train": (images[:TRAIN_IMAGES], labels[:TRAIN_IMAGES]),
+        "valid": (images[TRAIN_IMAGES:], labels[TRAIN_IMAGES:]),
+        "test": read_pair(args.source, "t10k"),
+    }
+    sums = []
+    for split, arrays in splits.items():
+        for name, array in zip(("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"), arrays):
+            digest = write_idx(args.out / split / name, array)
+            sums.append(f"{digest}  {split}/{name}\n")
+        print(f"{args.out / split}: {len(arrays[0])} images")
+    (args.out / "SHA256SUMS").write_text("".join(sums), encoding="ascii")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Every picture of the lab, and the training video.
+
+A function here draws into an open binary file, so that the caller decides where it lies and that
+it is written whole. Images are uint8 (..., 28, 28). Grids are drawn with Pillow, which is quick;
+matplotlib, which takes a second to import, is loaded only for charts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+SCALE = 2  # screen pixels a pixel of an image
+GAP = 2  # between tiles
+MARGIN = 10
+TEXT_SIZE = 15
+INK = (40, 40, 40)
+PAPER = (255, 255, 255)
+
+
+# ---------------------------------------------------------------- grids of images
+
+
+def grid(
+    rows: Sequence[np.ndarray],
+    title: str,
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    gap: int = GAP,
+    scale: int = SCALE,
+) -> Image.Image:
+    """Lay square images out in rows, each uint8 (columns, S, S), under a title, beside labels."""
+    font = ImageFont.load_default(TEXT_SIZE)
+    tile = rows[0].shape[1] * scale + gap
+    left = MARGIN + int(max((font.getlength(text) for text in row_labels), default=-8)) + 8
+    top = MARGIN + TEXT_SIZE + 8 + (TEXT_SIZE + 6 if len(column_labels) else 0)
+    columns = max(len(row) for row in rows)
+    width = max(left + columns * tile + MARGIN, int(font.getlength(title)) + 2 * MARGIN)
+    picture = Image.new("RGB", (width, top + len(rows) * tile + MARGIN), PAPER)
+
+    draw = ImageDraw.Draw(picture)
+    draw.text((MARGIN, MARGIN - 2), title, INK, font)
+    for column, text in enumerate(column_labels):
+        middle = left + column * tile + tile // 2
+        draw.text((middle, top - 4), text, INK, font, anchor="mb")
+    for number, row in enumerate(rows):
+        y = top + number * tile
+        if len(row_labels):
+            draw.text((left - 8, y + tile // 2), row_labels[number], INK, font, anchor="rm")
+        for column, image in enumerate(row):
+            enlarged = np.kron(image, np.ones((scale, scale), np.uint8))
+            picture.paste(Image.fromarray(enlarged), (left + column * tile, y))
+    return picture
+
+
+def reconstructions(
+    file: BinaryIO, images: np.ndarray, recon: np.ndarray, columns: int = 16, pairs: int = 4
+) -> None:
+    """Draw inputs (N, 28, 28) above their reconstructions, `pairs` double rows of `columns`."""
+    rows, labels = [], []
+    for first in range(0, min(pairs * columns, len(images)), columns):
+        rows += [images[first : first + columns], recon[first : first + columns]]
+        labels += ["input", "output"]
+    grid(rows, "Inputs above their reconstructions", labels).save(file, "PNG")
+
+
+def samples(file: BinaryIO, images: np.ndarray, labelled: bool, columns: int = 10) -> None:
+    """Draw `columns` samples a row; images is (10, n, 28, 28), a row a label if `labelled`."""
+    labels = [str(label) for label in range(len(images))] if labelled else []
+    title = "Samples of each label" if labelled else "Samples; this model is told no label"
+    grid(list(images[:, :columns]), f"{title}, z ~ N(0, I)", labels).save(file, "PNG")
+
+
+def interpolation(file: BinaryIO, rows: np.ndarray) -> None:
+    """Draw each row's walk between two codes; rows is (pairs, steps, 28, 28)."""
+    steps = rows.shape[1]
+    shares = [f"{step / (steps - 1):.1f}" for step in range(steps)]
+    title = "From one code to another, in equal steps"
+    grid(list(rows), title, column_labels=shares).save(file, "PNG")
+
+
+def manifold(file: BinaryIO, panels: np.ndarray, side: float) -> None:
+    """Draw the decoder over a square of the plane of codes, a panel for each label it is told.
+
+    panels is (P, n, n, 28, 28), the rows of a panel from the top; P is 1 where no label is told.
+    """
+    mosaics = panels.swapaxes(2, 3).reshape(len(panels), panels.shape[1] * 28, -1)  # (P, S, S)
+    across = min(5, len(mosaics))
+    rows = [mosaics[first : first + across] for first in range(0, len(mosaics), across)]
+    title = f"Decoder over the square of side {side:g} around the origin"
+    if len(panels) > 1:
+        title += ", for the labels 0 to 4 above 5 to 9"
+    grid(rows, title, gap=12, scale=2 if len(panels) == 1 else 1).save(file, "PNG")
+
+
+def frame(
+    file: BinaryIO, images: np.ndarray, recon: np.ndarray, samples: np.ndarray, title: str
+) -> None:
+    """Draw one frame of the training video: fixed inputs, their outputs, fixed samples.
+
+    images, recon: (columns, 28, 28); samples: (rows, columns, 28, 28).
+    """
+    rows = [*([images, recon] if len(recon) else []), *samples]
+    labels = [*(["input", "output"] if len(recon) else []), *["sample"] * len(samples)]
+    grid(rows, title, labels).save(file, "PNG")
+
+
+# ---------------------------------------------------------------- the training video
+
+
+def gif(file: BinaryIO, frames: Sequence[str], seconds: float = 8.0) -> None:
+    """Write the PNG files `frames` as one looping GIF that lasts about `seconds`."""
+    pictures = [picture.convert("L") for picture in _same_size(frames)]
+    each = int(np.clip(1000 * seconds / len(pictures), 40, 800))
+    durations = [each] * (len(pictures) - 1) + [2000]  # rest on the last one
+    pictures[0].save(
+        file, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0
+    )
+
+
+def mp4(path: str, frames: Sequence[str], seconds: float = 8.0) -> bool:
+    """Write the same video as MP4; False where imageio-ffmpeg is not installed."""
+    try:
+        from imageio_ffmpeg import write_frames
+    except ImportError:
+        return False
+    pictures = [np.asarray(picture.convert("RGB")) for picture in _same_size(frames, even=True)]
+    rate = float(np.clip(len(pictures) / seconds, 1.25, 25))
+    height, width = pictures[0].shape[:2]
+    writer = write_frames(path, (width, height), fps=rate, macro_block_size=2)
+    writer.send(None)  # starts the generator
+    for picture in pictures:
+        writer.send(np.ascontiguousarray(picture))
+    writer.close()
+    return True
+
+
+def _same_size(frames: Sequence[str], even: bool = False) -> list[Image.Image]:
+    """Read the frames onto paper of one size, of even sides where the codec wants them."""
+    pictures = [Image.open(name) for name in frames]
+    width, height = np.max([picture.size for picture in pictures], axis=0)
+    if even:
+        width, height = width + width % 2, height + height % 2
+    placed = []
+    for picture in pictures:
+        paper = Image.new("RGB", (int(width), int(height)), PAPER)
+        paper.paste(picture)
+        placed.append(paper)
+    return placed
+
+
+# ---------------------------------------------------------------- charts
+
+
+def _figure(width: float, height: float):
+    """Return a figure and its axes that need no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
+    """Draw training and validation loss over the steps, and the validation scores beside them."""
+    figure = _figure(10, 4)
+    left, right = figure.subplots(1, 2)
+    for key, label in (("train_loss", "training"), ("valid_loss", "validation")):
+        _line(left, history, key, label)
+    left.set(title="Loss", xlabel="step", ylabel="loss")
+    _line(right, history, "valid_ssim", "ssim", color="tab:green")
+    right.set(title="Validation at the posterior mean", xlabel="step", ylabel="ssim")
+    errors = right.twinx()
+    _line(errors, history, "valid_mse", "mse", color="tab:red")
+    errors.set_ylabel("mse")
+    handles = [*right.get_lines(), *errors.get_lines()]
+    right.legend(handles=handles, loc="center right")
+    left.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.savefig(file, format="png", dpi=110)
+
+
+def _line(axes, history: Sequence[dict], key: str, label: str, **style) -> None:
+    points = [(row["step"], row[key]) for row in history if row.get(key) is not None]
+    if points:
+        axes.plot(*zip(*points), marker=".", label=label, **style)
+
+
+def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
+    """Draw codes (N, d) coloured by label (N,); more than two dimensions are seen through PCA."""
+    codes = codes.astype(np.float64)
+    names = ("first dimension", "second dimension")
+    if codes.shape[1] == 1:
+        codes = np.column_stack([codes, np.zeros(len(codes))])
+    elif codes.shape[1] > 2:
+        centred = codes - codes.mean(axis=0)
+        _, stretch, axes = np.linalg.svd(centred, full_matrices=False)
+        codes = centred @ axes[:2].T  # (N, 2)
+        first, second = 100 * stretch[:2] ** 2 / max(float((stretch**2).sum()), 1e-12)
+        names = f"first principal axis, {first:.0f} %", f"second principal axis, {second:.0f} %"
+    figure = _figure(7.5, 6.5)
+    axes = figure.subplots()
+    for label in range(10):
+        chosen = codes[labels == label]
+        axes.plot(*chosen.T, ".", markersize=3, alpha=0.5, label=str(label), color=f"C{label}")
+    axes.set(title="Codes of the images, coloured by label", xlabel=names[0], ylabel=names[1])
+    axes.legend(title="label", markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.grid(alpha=0.3)
+    figure.savefig(file, format="png", dpi=110)

@@ -1,0 +1,182 @@
+"""What a run leaves in its folder: checkpoints, history, pictures, the log.
+
+epoch_{n}.pth   the newest five; best.pth, of the lowest validation loss
+submission.py   the code that was trained, so that the checkpoint can be used later
+hyperparams.json, history.csv, loss_curve.png, train.log
+progress/       one frame an epoch, and from them training.gif with --video
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import checkpoint
+import plots
+from checkpoint import write_whole
+from data_utils import MNISTDataset, to_float, to_uint8
+from settings import SettingsError
+from trainer import Callback, Trainer
+
+FRAME_COLUMNS = 10  # one a label
+FRAME_SAMPLE_ROWS = 4
+OURS = ("*.pth", "hyperparams.json", "history.csv", "loss_curve.png", "train.log", "training.*")
+
+
+class RunFolder(Callback):
+    """Writes a run's folder as training goes on.
+
+    Args:
+        path: the folder; made if need be.
+        facts: what a checkpoint must know to rebuild its run (task, submission, settings, ...).
+        valid_set: whose first image of each label is in every frame.
+        save_loss_plot, video: whether to write loss_curve.png and training.gif at the end.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        facts: dict[str, Any],
+        valid_set: MNISTDataset,
+        save_loss_plot: bool = True,
+        video: bool = False,
+    ) -> None:
+        self.path, self.facts = path, facts
+        self.save_loss_plot, self.video = save_loss_plot, video
+        labels = torch.from_numpy(valid_set.labels)
+        chosen = [(labels == label).nonzero().flatten()[:1] for label in range(FRAME_COLUMNS)]
+        chosen = torch.cat(chosen)
+        self.frame_images = valid_set.images[chosen.numpy()]  # (10, 28, 28)
+        self.frame_labels = labels[chosen]  # (10,)
+
+    # ------------------------------------------------------------ before training
+
+    def claim(self, going_on: bool, overwrite: bool) -> None:
+        """Make the folder ours; raise SettingsError if another run is in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if going_on or not any(self.path.glob("*.pth")):
+            return
+        if not overwrite:
+            raise SettingsError(
+                f"{self.path} holds a run already; go on with it (--load_from_checkpoint), "
+                "replace it (--overwrite), or name another folder (--save_dir)."
+            )
+        for pattern in OURS:
+            for file in self.path.glob(pattern):
+                file.unlink()
+        for folder in ("progress", "inference"):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
+
+    def start(self, code: bytes, hyperparams: dict[str, Any]) -> None:
+        """Write what is known before the first step."""
+        with write_whole(self.path / "submission.py") as file:
+            file.write(code)
+        with write_whole(self.path / "hyperparams.json") as file:
+            file.write(json.dumps(hyperparams, indent=2).encode())
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress bar and keep it in train.log."""
+        tqdm.write(text)
+        with open(self.path / "train.log", "a", encoding="utf-8") as log:
+            log.write(text + "\n")
+
+    # ------------------------------------------------------------ during training
+
+    def on_validation(self, trainer: Trainer, row: dict) -> None:
+        """Write history.csv anew, so that it is complete whenever someone looks."""
+        columns = list(dict.fromkeys(key for row in trainer.history for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(trainer.history)
+        with write_whole(self.path / "history.csv") as file:
+            file.write(text.getvalue().encode())
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Save the checkpoint and the frame of this epoch."""
+        path = checkpoint.epoch_path(self.path, trainer.epoch)
+        self._save(trainer, path)
+        if trainer.best_epoch == trainer.epoch:
+            checkpoint.mark_best(self.path, path)
+        checkpoint.prune(self.path)
+        self._write_frame(trainer, f"epoch_{trainer.epoch:04d}", f"epoch {trainer.epoch}")
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        """Save the very step at which training stopped."""
+        self._save(trainer, self.path / checkpoint.INTERRUPTED)
+        self._write_pictures(trainer)
+
+    def on_failure(self, trainer: Trainer) -> None:
+        """Save the last good state."""
+        path = checkpoint.epoch_path(self.path, trainer.epoch)
+        self._save(trainer, path)
+        self.say(f"the last good state is in {path}")
+        self._write_pictures(trainer)
+
+    def on_finish(self, trainer: Trainer) -> None:
+        """Fit the prior where a model has one, then draw what the run was."""
+        if hasattr(trainer.model, "fit_prior"):
+            self._fit_priors(trainer)
+            self._write_frame(trainer, "prior", f"epoch {trainer.epoch}, prior fitted")
+        self._write_pictures(trainer)
+
+    def _fit_priors(self, trainer: Trainer) -> None:
+        """Fit the prior of the best and of the last weights, each in its own checkpoint."""
+        last = checkpoint.epoch_path(self.path, trainer.epoch)
+        best = self.path / checkpoint.BEST
+        if trainer.best_epoch != trainer.epoch and best.is_file():
+            state = checkpoint.load(best)
+            last_weights = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+            trainer.model.load_state_dict(state["model_state_dict"])
+            trainer.fit_prior()
+            checkpoint.save(best, {**state, "model_state_dict": trainer.model.state_dict()})
+            trainer.model.load_state_dict(last_weights)
+        trainer.fit_prior()
+        self._save(trainer, last)
+        if trainer.best_epoch == trainer.epoch:
+            checkpoint.mark_best(self.path, last)
+
+    def _save(self, trainer: Trainer, path: Path) -> None:
+        checkpoint.save(path, {**trainer.state_dict(), **self.facts})
+
+    # ------------------------------------------------------------ pictures
+
+    def _write_frame(self, trainer: Trainer, name: str, title: str) -> None:
+        """Draw the same images, and samples from the same z, each time."""
+        labels = self.frame_labels.to(trainer.device)
+        recon = torch.empty(0)
+        if hasattr(trainer.model, "encode"):
+            x = to_float(torch.from_numpy(self.frame_images).to(trainer.device))
+            recon = trainer.reconstruct(x, labels)
+        wanted = torch.arange(FRAME_COLUMNS).repeat(FRAME_SAMPLE_ROWS)
+        samples = trainer.submission.generate(wanted, seed=trainer.settings.seed)
+        samples = to_uint8(samples).reshape(FRAME_SAMPLE_ROWS, FRAME_COLUMNS, 28, 28)
+        with write_whole(self.path / "progress" / f"{name}.png") as file:
+            plots.frame(file, self.frame_images, to_uint8(recon), samples, title)
+
+    def _write_pictures(self, trainer: Trainer) -> None:
+        if self.save_loss_plot and trainer.history:
+            with write_whole(self.path / "loss_curve.png") as file:
+                plots.loss_curve(file, trainer.history)
+        if self.video:
+            self._write_video()
+
+    def _write_video(self) -> None:
+        # "epoch_0001" sorts before "prior", the last frame of a model that fits one.
+        frames = sorted(str(path) for path in (self.path / "progress").glob("*.png"))
+        if not frames:
+            return
+        with write_whole(self.path / "training.gif") as file:
+            plots.gif(file, frames)
+        self.say(f"video: {self.path / 'training.gif'}")
+        temporary = self.path / ".training.tmp.mp4"  # ffmpeg wants a path, not a file
+        if plots.mp4(str(temporary), frames):
+            temporary.replace(self.path / "training.mp4")
+            self.say(f"video: {self.path / 'training.mp4'}")

@@ -1,0 +1,187 @@
+"""Train the model of a task on MNIST."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import command
+from settings import Settings, SettingsError
+
+EXAMPLES = """examples:
+  python train.py                                     the VAE, with every default
+  python train.py --task Genwithlabel --var 0.25      the conditional model
+  python train.py --submission model.py --video       the demo model, with a video of its training
+  python train.py --load_from_checkpoint              go on where Ctrl-C stopped it
+  python train.py --load_from_checkpoint --epochs 30  go on for longer
+"""
+
+# Options that belong to the run, beside the knobs of Settings: a resumed run keeps them.
+RUN_OPTIONS = ("task", "latent_dim", "train_data", "valid_data")
+# ... but these may change, for they do not change what was trained so far.
+FREE_ON_RESUME = ("epochs", "train_data", "valid_data", "device", "pred_step", "eval_num")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of train.py; the knobs of Settings are its second group."""
+    parser = command.make_parser(__doc__, EXAMPLES)
+    on_off = argparse.BooleanOptionalAction
+    run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--task", default="VAEwolabel", choices=("VAEwolabel", "Genwithlabel"), help="what to train"
+    )
+    run.add_argument("--submission", type=Path, default=Path("submission.py"), help="file to train")
+    run.add_argument("--latent_dim", type=int, default=20, help="width of a code, 1 to 784")
+    run.add_argument("--train_data", type=Path, default=Path("dataset/train"), help="dataset")
+    run.add_argument("--valid_data", type=Path, default=Path("dataset/valid"), help="dataset")
+    run.add_argument("--save_dir", type=Path, help="the run's own folder; runs/TASK if not given")
+    run.add_argument("--overwrite", action="store_true", help="replace the run in --save_dir")
+    run.add_argument(
+        "--load_from_checkpoint", action="store_true", help="go on from the run's newest checkpoint"
+    )
+    run.add_argument("--checkpoint", type=Path, help="go on from this checkpoint")
+    run.add_argument("--show_loss_plot", action=on_off, default=False, help="open the loss curve")
+    run.add_argument("--save_loss_plot", action=on_off, default=True, help="write loss_curve.png")
+    run.add_argument("--video", action=on_off, default=False, help="write training.gif")
+
+    knobs = parser.add_argument_group("the knobs, and when to change them")
+    for knob in fields(Settings):
+        knobs.add_argument(
+            f"--{knob.name}",
+            type=type(knob.default),
+            default=knob.default,
+            choices=knob.metadata["choices"],
+            help=knob.metadata["help"],
+        )
+    return parser
+
+
+def train(options: dict[str, Any], state: dict | None = None, progress: bool = True) -> bool:
+    """Train as the options of `make_parser` say, from the checkpoint `state` if given.
+
+    Returns whether the run is complete; False after a Ctrl-C, when its state is saved.
+    Raises SettingsError, DataError, ContractError, CheckpointError, TrainingError, OSError.
+    """
+    settings = Settings(**{knob.name: options[knob.name] for knob in fields(Settings)})
+    # torch takes seconds to import; --help and a mistyped option do not wait for it.
+    from contract import Submission
+    from data_utils import MNISTDataset, set_seed
+    from run_folder import RunFolder
+    from trainer import Trainer
+
+    train_set = MNISTDataset(options["train_data"])
+    valid_set = MNISTDataset(options["valid_data"])
+    set_seed(settings.seed)
+    submission = Submission(options["submission"], options["task"], options["latent_dim"])
+    submission.check()
+
+    code = submission.path.read_bytes()
+    facts = {name: _plain(options[name]) for name in (*RUN_OPTIONS, "submission")}
+    facts |= {"settings": asdict(settings), "submission_sha256": hashlib.sha256(code).hexdigest()}
+    folder = RunFolder(options["save_dir"], facts, valid_set, options["save_loss_plot"])
+    folder.video = options["video"]
+    folder.claim(going_on=state is not None, overwrite=options["overwrite"])
+
+    trainer = Trainer(
+        submission, settings, train_set, valid_set, [folder], folder.say, progress=progress
+    )
+    parameters = sum(p.numel() for p in submission.model.parameters() if p.requires_grad)
+    hyperparams = {**facts, **facts["settings"], "trainable_parameters": parameters}
+    del hyperparams["settings"]
+    hyperparams["learning_rate"] = hyperparams.pop("lr")  # the older layout's name
+    folder.start(code, hyperparams)
+    folder.say(
+        f"{submission.class_name} of {submission.path}: {parameters:,} parameters, "
+        f"{len(train_set):,} images, {trainer.device} in {'bf16' if trainer.bf16 else 'fp32'}"
+    )
+    if state is not None:
+        trainer.load_state_dict(state)
+        folder.say(f"going on after epoch {trainer.epoch}, step {trainer.step}")
+    with submission.explained("training", only_theirs=True):
+        complete = trainer.fit()
+    if options["show_loss_plot"]:
+        _show_loss_plot(trainer.history)
+    return complete
+
+
+def resume(options: dict[str, Any], given: set[str]) -> dict:
+    """Return the checkpoint to go on from; fill `options` in from it.
+
+    Options that the user typed (`given`) must agree with it. Raises SettingsError.
+    """
+    import checkpoint
+    from contract import submission_file
+
+    path = options["checkpoint"] or checkpoint.newest(options["save_dir"])
+    state = checkpoint.load(path)
+    if "settings" not in state:
+        raise SettingsError(
+            f"{path} is of the older layout, which does not hold what resume needs."
+        )
+    saved = {**state["settings"], **{name: state[name] for name in RUN_OPTIONS}}
+    for name, value in saved.items():
+        if name not in given:
+            options[name] = type(options[name])(value)
+        elif name not in FREE_ON_RESUME and _plain(options[name]) != value:
+            raise SettingsError(
+                f"{path} was trained with --{name} {value}, not {options[name]}; "
+                f"leave --{name} out, or begin a new run in another --save_dir."
+            )
+    if "save_dir" not in given:
+        options["save_dir"] = path.parent
+    if "submission" not in given:
+        options["submission"] = submission_file(path, state)
+    return state
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON and a checkpoint can hold; paths with / on every system."""
+    return value.as_posix() if isinstance(value, Path) else value
+
+
+def _show_loss_plot(history: list[dict]) -> None:
+    from PIL import Image
+
+    import plots
+
+    picture = io.BytesIO()
+    plots.loss_curve(picture, history)
+    Image.open(picture).show("loss curve")
+
+
+def main() -> None:
+    """Parse, train, say where things are."""
+    parser = make_parser()
+    options = vars(parser.parse_args())
+    given = command.given_options(parser)
+    options["save_dir"] = options["save_dir"] or Path("runs") / options["task"]
+
+    from checkpoint import CheckpointError
+    from contract import ContractError
+    from data_utils import DataError
+    from trainer import TrainingError
+
+    errors = (SettingsError, CheckpointError, ContractError, DataError, TrainingError)
+    with command.clear_errors(parser.prog, *errors):
+        state = None
+        if options["checkpoint"] or options["load_from_checkpoint"]:
+            state = resume(options, given)
+        complete = train(options, state)
+    save_dir = options["save_dir"]
+    if not complete:
+        print(f"stopped and saved in {save_dir}; to go on:")
+        print(f"  python train.py --load_from_checkpoint --save_dir {save_dir}")
+        sys.exit(130)
+    print(
+        f"the run is in {save_dir}; next: python inference.py --checkpoint_path {save_dir}/best.pth"
+    )
+
+
+if __name__ == "__main__":
+    main()
