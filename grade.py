@@ -17,8 +17,8 @@ from checkpoint import write_whole
 from data_utils import NUM_CLASSES, DataError, MNISTDataset
 
 EXAMPLES = """examples:
-  python grade.py                                    both tasks of runs/, against dataset/valid
-  python grade.py --test_data_path dataset/test      outputs of inference.py --data_path dataset/test
+  python grade.py                                 both tasks of runs/, against dataset/valid
+  python grade.py --test_data_path dataset/test   what inference.py --data_path dataset/test wrote
   python grade.py --no-Genwithlabel --VAEwolabel_output_dir my_run/inference
 """
 TASKS = tuple(metrics.CAPS)
@@ -191,11 +191,12 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             f"{task}: {result['score']:.2f} / {result['cap']:.0f}"
             f"   (raw {result['raw']:.4f}, n = {result['n']}, latent_dim {result['latent_dim']}, "
             f"bonus {result['bonus']:.4f})",
-            f"  {'label':>5} {'n':>6} {'ssim':>8} {'mse':>9} {'fid':>8}",
+            f"  {'label':>5} {'n':>6} {'ssim':>8} {'mse':>9} {'fid':>8} {'raw':>9}",
         ]
         for row in ({**result, "label": "all"}, *result["per_label"]):
-            cells = (_cell(row["ssim"], 8, 4), _cell(row["mse"], 9, 5), _cell(row["fid"], 8, 3))
-            lines.append(f"  {row['label']:>5} {row['n']:>6} {' '.join(cells)}")
+            columns = (("ssim", 8, 4), ("mse", 9, 5), ("fid", 8, 3), ("raw", 9, 4))
+            cells = " ".join(_cell(row[name], width, digits) for name, width, digits in columns)
+            lines.append(f"  {row['label']:>5} {row['n']:>6} {cells}")
         lines.append("")
     return "\n".join(lines)
 

@@ -126,7 +126,7 @@ def score_task(
         samples: uint8 (10, n, 28, 28).
 
     Returns ssim, mse, fid (None without samples), latent_dim, bonus, raw, score (capped),
-    cap, n and per_label, a list of ten dicts with label, n, ssim, mse and fid.
+    cap, n and per_label, a list of ten dicts with label, n, ssim, mse, fid and raw.
     """
     ssims = ssim_per_image(recon, images)  # (N,)
     mses = mse_per_image(recon, images)  # (N,)
@@ -139,16 +139,14 @@ def score_task(
     per_label = []
     for label in range(10):
         chosen = labels == label
-        count = int(chosen.sum())
-        per_label.append(
-            {
-                "label": label,
-                "n": count,
-                "ssim": float(ssims[chosen].mean()) if count else None,
-                "mse": float(mses[chosen].mean()) if count else None,
-                "fid": fids.get(label),
-            }
-        )
+        row = {"label": label, "n": int(chosen.sum())}
+        scores = {"ssim": None, "mse": None, "fid": fids.get(label), "raw": None}
+        if row["n"]:
+            scores["ssim"] = float(ssims[chosen].mean())
+            scores["mse"] = float(mses[chosen].mean())
+            three = scores["ssim"], scores["mse"], scores["fid"]
+            scores["raw"] = raw_score(task, *three, latent_dim)
+        per_label.append({**row, **scores})
     return {
         "ssim": ssim,
         "mse": mse,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import json
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -178,9 +177,8 @@ def main() -> None:
         print(f"stopped and saved in {save_dir}; to go on:")
         print(f"  python train.py --load_from_checkpoint --save_dir {save_dir}")
         sys.exit(130)
-    print(
-        f"the run is in {save_dir}; next: python inference.py --checkpoint_path {save_dir}/best.pth"
-    )
+    print(f"the run is in {save_dir}; next:")
+    print(f"  python inference.py --checkpoint_path {save_dir / 'best.pth'}")
 
 
 if __name__ == "__main__":

@@ -370,9 +370,10 @@ class Trainer:
 
     # What is counted rather than learned; all of it goes into a checkpoint as it is.
     COUNTERS = (
-        "epoch batch step finished lr_scale skipped_steps bad_in_a_row rollbacks "
-        "mean_norm sums seconds history best_loss best_epoch"
-    ).split()
+        *("epoch", "batch", "step", "finished", "seconds", "sums", "history"),
+        *("lr_scale", "skipped_steps", "bad_in_a_row", "rollbacks", "mean_norm"),
+        *("best_loss", "best_epoch"),
+    )
 
     def state_dict(self) -> dict:
         """Return all that training needs to go on exactly as if it had not stopped."""
