@@ -154,7 +154,7 @@ class GenModel(VAE):
     def fit_prior(self, codes: Tensor, labels: Tensor) -> None:
         """Measure mean and covariance of the codes of each label; codes (N, latent_dim)."""
         latent = self.from_standard(codes, labels)  # (N, latent_dim)
-        smallest = 1e-4 * torch.eye(self.latent_dim, device=codes.device)
+        smallest = 1e-6 * torch.eye(self.latent_dim, device=codes.device)
         for label in labels.unique():
             chosen = latent[labels == label]  # (n, latent_dim)
             if len(chosen) > 1:

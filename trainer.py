@@ -498,7 +498,7 @@ def _detached(value: Tensor) -> Tensor:
 
 
 def _to_floats(parts: dict[str, Tensor]) -> dict[str, float]:
-    return {name: float(value) for name, value in parts.items()}
+    return {name: float(torch.as_tensor(value).detach()) for name, value in parts.items()}
 
 
 @contextmanager

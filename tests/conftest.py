@@ -1,0 +1,84 @@
+"""What the tests share: a tiny dataset, and a way to run a command as a user does."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_utils import MNISTDataset
+
+ROOT = Path(__file__).resolve().parent.parent
+SUBMISSIONS = ROOT / "tests" / "submissions"
+TINY = 120  # images
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    content = header + array.astype(np.uint8).tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_dataset(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:
+    write_idx(folder / "images-idx3-ubyte.gz", images)
+    write_idx(folder / "labels-idx1-ubyte.gz", labels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def valid_set() -> MNISTDataset:
+    """The real validation split."""
+    return MNISTDataset(ROOT / "dataset" / "valid")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory, valid_set) -> Path:
+    """A folder with twelve real digits of each label."""
+    chosen = [np.flatnonzero(valid_set.labels == label)[: TINY // 10] for label in range(10)]
+    chosen = np.concatenate(chosen)
+    folder = tmp_path_factory.mktemp("tiny")
+    return write_dataset(folder, valid_set.images[chosen], valid_set.labels[chosen])
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tiny_data) -> MNISTDataset:
+    return MNISTDataset(tiny_data)
+
+
+def start(*words: object, cwd: Path = ROOT, **named) -> subprocess.Popen:
+    """Start `python WORDS` as a user would, from the project's folder or another."""
+    command = [sys.executable, str(ROOT / str(words[0])), *map(str, words[1:])]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **named,
+    )
+
+
+def run(*words: object, cwd: Path = ROOT, **named) -> subprocess.CompletedProcess:
+    """Run `python WORDS` to its end."""
+    process = start(*words, cwd=cwd, **named)
+    stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
+
+
+def assert_clear_error(result: subprocess.CompletedProcess, *mentions: str) -> None:
+    """One sentence on stderr, exit status 2, no traceback."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    last = result.stderr.replace("\r", "\n").strip().splitlines()[-1]
+    assert "error: " in last
+    for mention in mentions:
+        assert mention in last, last

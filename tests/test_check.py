@@ -1,0 +1,126 @@
+"""check.py passes what is right and says what is wrong, a hint under each."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from conftest import ROOT, SUBMISSIONS, run
+
+from check import Checks
+
+MODEL = (ROOT / "model.py").read_text(encoding="utf-8")
+KL = "(mu.square() + log_var.exp() - 1 - log_var).sum(dim=1)"
+
+FAULTS = {
+    "half the KL": ("0.5 * (mu", "1.0 * (mu", "KL term agrees", "KL term of vae_loss is"),
+    "KL averaged": (KL, KL.replace("sum", "mean"), "KL term agrees", "averaged over the latent"),
+    "loss summed": (
+        "kl_divergence).mean()",
+        "kl_divergence).sum()",
+        "does not depend on the batch",
+        "take the mean over the batch",
+    ),
+    "dead layer": (
+        "        self.mu = ",
+        "        self.unused = nn.Linear(3, 3)\n        self.mu = ",
+        "gradients reach every parameter",
+        "no gradient reaches unused.weight",
+    ),
+    "no reconstruction": (
+        "squared_error / (2 * var)",
+        "0 * squared_error",
+        "learned by heart",
+        "is the squared error in the loss",
+    ),
+    "rows mixed": (
+        "return self.decoder(z)",
+        "return self.decoder(z - z.mean(dim=0))",
+        "decode takes one code and many",
+        "depends on the other codes",
+    ),
+    "squeezed": (
+        "return self.decoder(z)",
+        "return self.decoder(z).squeeze()",
+        "decode takes one code and many",
+        "expected",
+    ),
+    "random code": (
+        "return self.mu(hidden), self.log_var(hidden)",
+        "import random\n        return self.mu(hidden) + random.SystemRandom().random(), "
+        "self.log_var(hidden)",
+        "evaluation gives the same twice",
+        "different codes",
+    ),
+}
+
+
+def results(path, task="VAEwolabel"):
+    return dict(Checks(path, task, latent_dim=8).run())
+
+
+@pytest.mark.parametrize("task", ["VAEwolabel", "Genwithlabel"])
+@pytest.mark.parametrize("name", ["submission.py", "model.py"])
+def test_ours_pass(name, task):
+    assert [k for k, failure in results(ROOT / name, task).items() if failure] == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_found_and_only_it(tmp_path, name):
+    old, new, check, words = FAULTS[name]
+    assert old in MODEL
+    file = tmp_path / "mine.py"
+    file.write_text(MODEL.replace(old, new, 1), encoding="utf-8")
+    failures = {k: f"{v} / {v.hint}" for k, v in results(file).items() if v}
+    wrong = [message for k, message in failures.items() if check in k]
+    assert wrong and words in wrong[0], failures
+    if name not in ("loss summed", "random code"):  # these two show in other checks as well
+        assert len(failures) == 1, failures
+
+
+def test_a_label_that_is_not_used(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(MODEL.split("class GenModel")[0] + "GenModel = VAE\n" + MODEL[-700:])
+    text = file.read_text()
+    file.write_text(text[: text.index("GenModel = VAE")] + "GenModel = VAE\n\n\n" + LOSS)
+    failures = [k for k, failure in results(file, "Genwithlabel").items() if failure]
+    assert failures == ["the label changes the picture"]
+
+
+LOSS = MODEL[MODEL.index("def vae_loss") :]
+
+
+def blank() -> str:
+    """The student's file: each solution inside a method gives way to NotImplementedError."""
+    text = (ROOT / "submission.py").read_text(encoding="utf-8")
+    solution = re.compile(r" *### BEGIN SOLUTION\n.*?### END SOLUTION\n", re.DOTALL)
+    parts, last, number = [], 0, ""
+    for match in solution.finditer(text):
+        before = text[last : match.start()]
+        parts.append(before)
+        if numbers := re.findall(r"# TODO ([\d.]+)|# (Optional)", before):
+            number = numbers[-1][0]
+        if number:
+            parts.append(f'        raise NotImplementedError("TODO {number}")\n')
+        last = match.end()
+    return "".join([*parts, text[last:]]).replace(
+        '        raise NotImplementedError("TODO 2.3")', '    raise NotImplementedError("TODO 2.3")'
+    )
+
+
+def test_the_blank_fails_at_its_first_todo(tmp_path):
+    file = tmp_path / "submission.py"
+    file.write_text(blank(), encoding="utf-8")
+    for task in ("VAEwolabel", "Genwithlabel"):
+        ((name, failure),) = results(file, task).items()
+        assert "contract" in name and "NotImplementedError: TODO 2.2.1" in str(failure)
+
+
+def test_the_command_prints_a_line_a_check(tmp_path):
+    result = run("check.py", "--submission", "model.py", "--task", "VAEwolabel")
+    assert result.returncode == 0 and result.stdout.count("  ok  ") == 7
+    assert "public checks only" in result.stdout
+    path = SUBMISSIONS / "encode_without_labels.py"
+    result = run("check.py", "--submission", path, "--task", "VAEwolabel")
+    assert result.returncode == 1 and "divide by the batch size" in result.stdout
+    assert result.stdout.count("FAIL") == result.stdout.count("hint: ") == 2

@@ -1,0 +1,493 @@
+"""The commands, as a user types them: the whole way on tiny and on real data, and bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, SUBMISSIONS, TINY, assert_clear_error, run, start, write_dataset
+from PIL import Image
+
+import grade
+import inference
+import train
+from data_utils import MNISTDataset
+
+TASKS = ("VAEwolabel", "Genwithlabel")
+
+
+def quick(tiny_data, *more) -> list:
+    """Options for a run of a second."""
+    data = ["--train_data", tiny_data, "--valid_data", tiny_data]
+    return [*data, "--epochs", 2, "--batch_size", 30, "--lr", 1e-3, "--latent_dim", 2, *more]
+
+
+def call(module, *words) -> None:
+    """Run a command's main() in this process; as good as a new one, and seconds faster."""
+    before = sys.argv
+    sys.argv = [f"{module.__name__}.py", *map(str, words)]
+    try:
+        module.main()
+    finally:
+        sys.argv = before
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny_data) -> Path:
+    """A folder with a finished and inferred run of each task, made by the commands."""
+    folder = tmp_path_factory.mktemp("runs")
+    for task in TASKS:
+        options = quick(tiny_data, "--task", task, "--save_dir", folder / task, "--video")
+        result = run("train.py", *options)
+        assert result.returncode == 0, result.stderr
+        assert str(folder / task) in result.stdout
+        result = run(
+            *("inference.py", "--checkpoint_path", folder / task / "best.pth"),
+            *("--data_path", tiny_data, "--gen_num", 10),
+        )
+        assert result.returncode == 0, result.stderr
+    return folder
+
+
+def outputs(runs: Path) -> list:
+    return [word for task in TASKS for word in (f"--{task}_output_dir", runs / task / "inference")]
+
+
+# ---------------------------------------------------------------- the whole way
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_a_run_leaves(runs, task):
+    folder = runs / task
+    names = {path.name for path in folder.iterdir()}
+    assert {"epoch_1.pth", "epoch_2.pth", "best.pth", "hyperparams.json", "history.csv"} <= names
+    assert {"loss_curve.png", "training.gif", "train.log", "submission.py", "progress"} <= names
+    assert not [name for name in names if name.endswith(".tmp")]
+    hyperparams = json.loads((folder / "hyperparams.json").read_text())
+    assert hyperparams["latent_dim"] == 2 and hyperparams["learning_rate"] == 1e-3
+    assert hyperparams["trainable_parameters"] > 1e6 and hyperparams["var"] == 0.5
+    with open(folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["valid_loss"]) < float(rows[0]["valid_loss"])
+    state = torch.load(folder / "best.pth", weights_only=True)
+    assert {"epoch", "model_state_dict", "optimizer_state_dict"} <= set(state)
+    with Image.open(folder / "training.gif") as video:
+        assert video.n_frames == (3 if task == "Genwithlabel" else 2)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_inference_leaves(runs, task):
+    folder = runs / task / "inference"
+    codes, recon, samples = (np.load(folder / f"{n}.npy") for n in ("codes", "recon", "samples"))
+    assert codes.dtype == np.float16 and codes.shape == (TINY, 2)
+    assert recon.dtype == np.uint8 and recon.shape == (TINY, 28, 28)
+    assert samples.dtype == np.uint8 and samples.shape == (10, 10, 28, 28)
+    for name in ("recon", "samples", "interpolation", "latent", "manifold"):
+        with Image.open(folder / f"{name}.png") as picture:
+            assert min(picture.size) > 150
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 20, f"{name} is empty"
+
+
+def test_grade_both(runs, tiny_data, tmp_path):
+    file = tmp_path / "result.json"
+    result = run(
+        *("grade.py", "--test_data_path", tiny_data, "--gen_num", 10, "--output", file),
+        *outputs(runs),
+    )
+    assert result.returncode == 0, result.stderr
+    scores = json.loads(file.read_text())
+    assert set(scores) == set(TASKS)
+    for task, score in scores.items():
+        assert {"ssim", "mse", "fid", "latent_dim", "bonus", "raw", "score", "cap", "n"} <= set(
+            score
+        )
+        assert {"per_label", "versions", "data_sha256", "code_sha256"} <= set(score)
+        assert score["n"] == TINY and score["latent_dim"] == 2
+        assert score["bonus"] == pytest.approx(1.2 - 2 / 784)
+        assert len(score["per_label"]) == 10
+        assert task in result.stdout and f"{score['raw']:.4f}" in result.stdout
+    assert scores["VAEwolabel"]["fid"] is None and scores["Genwithlabel"]["fid"] > 0
+
+
+def test_png_tree_scores_the_same(runs, tiny_data, tmp_path):
+    """The older layout, one PNG file an image, gives the very same scores."""
+    tree = tmp_path / "tree"
+    call(
+        inference,
+        *("--checkpoint_path", runs / "Genwithlabel" / "best.pth", "--data_path", tiny_data),
+        *("--gen_num", 10, "--save_dir", tree, "--png"),
+    )
+    dataset = MNISTDataset(tiny_data)
+    (by_array,) = grade.grade(dataset, {"Genwithlabel": tree}, gen_num=10).values()
+    for array in tree.glob("*.npy"):
+        array.unlink()
+    assert (tree / "recon" / "recon_0.png").is_file() and (tree / "gen" / "9" / "9.png").is_file()
+    (by_tree,) = grade.grade(dataset, {"Genwithlabel": tree}, gen_num=10).values()
+    assert by_tree == by_array
+
+
+def test_stages_one_by_one_equal_all(runs, tiny_data, tmp_path):
+    path = runs / "Genwithlabel" / "best.pth"
+    for stage in ("encode", "decode", "generate"):
+        call(
+            inference,
+            *("--checkpoint_path", path, "--data_path", tiny_data, "--gen_num", 10),
+            *("--save_dir", tmp_path, "--stage", stage),
+        )
+    for name in ("codes", "recon", "samples"):
+        ours = (tmp_path / f"{name}.npy").read_bytes()
+        assert ours == (runs / "Genwithlabel" / "inference" / f"{name}.npy").read_bytes()
+
+
+def test_no_flag_takes_the_newest_run(runs, tmp_path, monkeypatch, capsys):
+    (tmp_path / "dataset").mkdir()
+    shutil.copytree(runs, tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "dataset" / "valid", *tiny_images())
+    now = time.time()
+    for age, task in enumerate(TASKS):
+        for file in (tmp_path / "runs" / task).glob("*.pth"):
+            os.utime(file, (now - age, now - age))
+    call(inference)
+    assert f"runs{os.sep}VAEwolabel" in capsys.readouterr().out
+    call(inference, "--task", "Genwithlabel")
+    assert f"runs{os.sep}Genwithlabel" in capsys.readouterr().out
+    call(grade)
+    assert json.loads((tmp_path / "grade_result.json").read_text())["VAEwolabel"]["n"] == 20
+
+
+def tiny_images():
+    valid = MNISTDataset(ROOT / "dataset" / "valid")
+    return valid.images[:20], valid.labels[:20]
+
+
+@pytest.mark.parametrize(
+    "name", ["encode_without_labels", "convolutional", "own_loss", "no_bf16", "inline_noise"]
+)
+def test_students_submissions_run_unmodified(tmp_path, tiny_data, name):
+    """Each goes the whole way: train, infer, grade."""
+    path = SUBMISSIONS / f"{name}.py"
+    task = "VAEwolabel" if name in ("no_bf16", "inline_noise") else "Genwithlabel"
+    folder = tmp_path / "run"
+    words = ("--submission", path, "--task", task, "--save_dir", folder, "--precision", "bf16")
+    call(train, *quick(tiny_data, *words))
+    checkpoint_path = folder / "best.pth"
+    call(inference, "--checkpoint_path", checkpoint_path, "--data_path", tiny_data)
+    (result,) = grade.grade(MNISTDataset(tiny_data), {task: folder / "inference"}).values()
+    assert 0 < result["raw"] < 32 and result["latent_dim"] == 2
+    if name == "own_loss":
+        state = torch.load(checkpoint_path, weights_only=True)
+        assert state["model_state_dict"]["fits"] >= 1, "fit_prior's buffers are in the checkpoint"
+
+
+def test_real_data(tmp_path):
+    """One epoch of the reference on the 50 000 images is a model already, not a grey cloud."""
+    folder = tmp_path / "run"
+    call(
+        train,
+        *("--task", "Genwithlabel", "--save_dir", folder, "--epochs", 1),
+        *("--batch_size", 256, "--lr", 3e-3, "--var", 0.02, "--eval_num", 1000),
+    )
+    call(inference, "--checkpoint_path", folder / "best.pth", "--data_path", "dataset/test")
+    dataset = MNISTDataset(ROOT / "dataset" / "test")
+    (result,) = grade.grade(dataset, {"Genwithlabel": folder / "inference"}).values()
+    assert result["n"] == 10_000
+    assert result["ssim"] > 0.80 and result["mse"] < 0.02 and result["fid"] < 4
+    assert result["raw"] > 27
+
+
+# ---------------------------------------------------------------- stopping and going on
+
+
+def test_ctrl_c_saves_and_resume_is_exact(tmp_path, tiny_data):
+    options = quick(tiny_data, "--epochs", 40, "--submission", "model.py")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    call(train, *options, "--save_dir", whole)
+
+    process = start("train.py", *options, "--save_dir", broken)
+    deadline = time.monotonic() + 120
+    while not (broken / "epoch_3.pth").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("the run ended before the signal reached it")
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr and "--load_from_checkpoint" in stdout
+    assert (broken / "interrupted.pth").is_file()
+
+    call(train, "--load_from_checkpoint", "--save_dir", broken)
+    assert not (broken / "interrupted.pth").exists()
+    one, other = (torch.load(f / "epoch_40.pth", weights_only=True) for f in (whole, broken))
+    for name, value in one["model_state_dict"].items():
+        assert torch.equal(value, other["model_state_dict"][name])
+    losses = [
+        [row["valid_loss"] for row in csv.DictReader(open(folder / "history.csv"))]
+        for folder in (whole, broken)
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) == 40
+
+
+def test_resume_refuses_what_would_change_the_run(runs, tmp_path, capsys):
+    folder = shutil.copytree(runs / "VAEwolabel", tmp_path / "run")
+    words = ("--load_from_checkpoint", "--save_dir", folder)
+    with pytest.raises(SystemExit, match="2"):
+        call(train, *words, "--lr", 0.1)
+    assert "was trained with --lr 0.001, not 0.1" in capsys.readouterr().err
+    call(train, *words, "--epochs", 3, "--lr", 1e-3)
+    assert (folder / "epoch_3.pth").is_file()
+
+
+def test_a_run_is_not_overwritten_by_accident(runs, tmp_path, tiny_data, capsys):
+    folder = shutil.copytree(runs / "VAEwolabel", tmp_path / "run")
+    (folder / "notes.txt").write_text("mine")
+    before = (folder / "best.pth").read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        call(train, *quick(tiny_data, "--save_dir", folder))
+    error = capsys.readouterr().err
+    assert "--load_from_checkpoint" in error and "--overwrite" in error
+    assert (folder / "best.pth").read_bytes() == before
+    call(train, *quick(tiny_data, "--save_dir", folder, "--epochs", 1, "--overwrite"))
+    assert not (folder / "epoch_2.pth").exists() and not (folder / "inference").exists()
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def refused(capsys, module, *words) -> str:
+    """The command ends with status 2 and one sentence, which is returned."""
+    with pytest.raises(SystemExit) as caught:
+        call(module, *words)
+    error = capsys.readouterr().err.replace("\r", "\n")
+    assert caught.value.code == 2, error
+    (line,) = [line for line in error.splitlines() if "error: " in line]
+    return line
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--latent_dim", 0], "latent_dim is 0; expected 1 to 784"),
+        (["--latent_dim", -1], "latent_dim is -1"),
+        (["--latent_dim", 10_000], "latent_dim is 10000"),
+        (["--task", "VAE"], "invalid choice: 'VAE'"),
+        (["--epoch", 3], "unrecognized arguments"),
+        (["--lr", "fast"], "invalid float value"),
+        (["--epochs", 0], "epochs is 0; expected 1 or more"),
+        (["--submission", "nowhere.py"], "nowhere.py does not exist"),
+        (["--train_data", "nowhere"], "nowhere does not exist"),
+        (["--checkpoint", "nowhere.pth"], "nowhere.pth does not exist"),
+        (["--load_from_checkpoint"], "holds no checkpoint"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_train_refuses(tmp_path, tiny_data, capsys, words, said):
+    options = ["--save_dir", tmp_path / "run"]
+    if words[0] != "--load_from_checkpoint":
+        options += quick(tiny_data)
+    assert said in refused(capsys, train, *options, *words)
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_train_refuses_an_empty_dataset(tmp_path, tiny_set, capsys):
+    empty = write_dataset(tmp_path / "empty", tiny_set.images[:0], tiny_set.labels[:0])
+    line = refused(capsys, train, "--train_data", empty, "--save_dir", tmp_path / "run")
+    assert "holds no images" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_nan_in_training_ends_with_one_sentence_and_a_checkpoint(tmp_path, tiny_data, capsys):
+    path = SUBMISSIONS / "goes_bad.py"
+    line = refused(
+        capsys,
+        train,
+        *quick(tiny_data, "--submission", path, "--save_dir", tmp_path / "run", "--epochs", 30),
+    )
+    assert "training gave up" in line and "lower --lr" in line
+    call(
+        inference,
+        *("--checkpoint_path", tmp_path / "run" / "epoch_0.pth", "--data_path", tiny_data),
+    )
+    assert (tmp_path / "run" / "inference" / "recon.npy").is_file()
+
+
+def test_an_error_of_a_student_in_training_names_the_line(tmp_path, tiny_data, capsys):
+    """Found only after the checks: a batch of another size than the one written into the model."""
+    text = (ROOT / "model.py").read_text(encoding="utf-8")
+    file = tmp_path / "mine.py"
+    hidden = "        hidden = F"
+    assert hidden in text
+    file.write_text(text.replace(hidden, "        assert len(x) < 20, 'too many'\n" + hidden))
+    words = quick(tiny_data, "--submission", file, "--save_dir", tmp_path / "run")
+    line = refused(capsys, train, *words, "--precision", "fp32")
+    assert "mine.py, line" in line and "AssertionError: too many" in line
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--checkpoint_path", "nowhere.pth"], "does not exist"),
+        (["--checkpoint_path", "README.md"], "is not a checkpoint of this lab"),
+        (["--task", "Genwithlabel"], "was trained with --task VAEwolabel"),
+        (["--latent_dim", 20], "was trained with --latent_dim 2, not 20"),
+        (["--latent_dim", 0], "was trained with --latent_dim 2, not 0"),
+        (["--submission", "model.py"], "do not fit VAE of model.py"),
+        (["--data_path", "nowhere"], "nowhere does not exist"),
+        (["--gen_num", 0], "--gen_num is 0"),
+        (["--inf_num", -1], "--inf_num is -1"),
+        (["--stage", "decode"], "run --stage encode first"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_inference_refuses(runs, tmp_path, tiny_data, capsys, words, said):
+    options = ["--checkpoint_path", runs / "VAEwolabel" / "best.pth", "--data_path", tiny_data]
+    options += ["--save_dir", tmp_path / "out"]
+    assert said in refused(capsys, inference, *options, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_inference_of_an_older_checkpoint(runs, tmp_path, tiny_data, capsys):
+    """A checkpoint of the older layout does not know its task: then the flags say it."""
+    state = torch.load(runs / "VAEwolabel" / "best.pth", weights_only=True)
+    older = {k: state[k] for k in ("epoch", "model_state_dict", "optimizer_state_dict")}
+    path = tmp_path / "epoch_2.pth"
+    torch.save(older, path)
+    words = ["--checkpoint_path", path, "--data_path", tiny_data]
+    assert "add --task" in refused(capsys, inference, *words)
+    call(
+        inference,
+        *words,
+        *("--task", "VAEwolabel", "--latent_dim", 2, "--submission", ROOT / "submission.py"),
+    )
+    ours = np.load(tmp_path / "inference" / "codes.npy")
+    assert np.array_equal(ours, np.load(runs / "VAEwolabel" / "inference" / "codes.npy"))
+
+
+def _wrong_count(folder):
+    np.save(folder / "recon.npy", np.load(folder / "recon.npy")[:-1])
+
+
+def _wrong_shape(folder):
+    np.save(folder / "samples.npy", np.load(folder / "samples.npy")[:, :, :27])
+
+
+def _wrong_dtype(folder):
+    np.save(folder / "recon.npy", np.load(folder / "recon.npy") / 255)
+
+
+def _nan(folder):
+    codes = np.load(folder / "codes.npy")
+    codes[3, 1] = np.nan
+    np.save(folder / "codes.npy", codes)
+
+
+def _pickled(folder):
+    np.save(folder / "recon.npy", np.array([{"score": 30}], dtype=object))
+
+
+def _cut(folder):
+    file = folder / "samples.npy"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _no_codes(folder):
+    (folder / "codes.npy").unlink()
+
+
+def _few_samples(folder):
+    np.save(folder / "samples.npy", np.load(folder / "samples.npy")[:, :5])
+
+
+def _other_task(folder):
+    facts = json.loads((folder / "hyperparams.json").read_text())
+    (folder / "hyperparams.json").write_text(json.dumps({**facts, "task": "VAEwolabel"}))
+
+
+def _nothing(folder):
+    for file in folder.iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (_wrong_count, "recon.npy is uint8 (119, 28, 28); expected uint8 (120, 28, 28)"),
+        (_wrong_shape, "samples.npy is uint8 (10, 10, 27, 28)"),
+        (_wrong_dtype, "recon.npy is float64"),
+        (_nan, "codes.npy has values that are not finite"),
+        (_pickled, "recon.npy is not a whole array"),
+        (_cut, "samples.npy is not a whole array"),
+        (_no_codes, "codes.npy is missing"),
+        (_few_samples, "5 samples a label; expected 10"),
+        (_other_task, "holds outputs of VAEwolabel"),
+        (_nothing, "has no outputs"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_grade_refuses(runs, tmp_path, tiny_data, capsys, spoil, said):
+    folder = shutil.copytree(runs / "Genwithlabel" / "inference", tmp_path / "out")
+    spoil(folder)
+    words = ("--test_data_path", tiny_data, "--Genwithlabel_output_dir", folder)
+    words += ("--no-VAEwolabel", "--gen_num", 10, "--output", tmp_path / "result.json")
+    assert said in refused(capsys, grade, *words)
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_grade_with_nothing_to_grade(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "nothing to grade" in refused(capsys, grade)
+    assert "has no outputs" in refused(
+        capsys, grade, "--VAEwolabel", "--test_data_path", ROOT / "dataset" / "valid"
+    )
+
+
+def read_only_folder(tmp_path) -> Path:
+    """A folder that refuses files, also to root, whom permissions do not stop."""
+    if os.geteuid() == 0:
+        return Path("/sys/kernel")
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0o500)
+    return folder
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's folders and limits")
+def test_a_read_only_folder(runs, tmp_path, tiny_data, capsys):
+    folder = read_only_folder(tmp_path)
+    refused(capsys, train, *quick(tiny_data, "--save_dir", folder / "run"))
+    words = ("--checkpoint_path", runs / "VAEwolabel" / "best.pth", "--data_path", tiny_data)
+    refused(capsys, inference, *words, "--save_dir", folder / "out")
+    words = ("--test_data_path", tiny_data, "--gen_num", 10, *outputs(runs))
+    assert str(folder) in refused(capsys, grade, *words, "--output", folder / "result.json")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's folders and limits")
+def test_a_disk_that_fills_up(tmp_path, tiny_data):
+    """A file that cannot grow past 2 MB: the checkpoint is not written, and nothing half of it."""
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+
+    folder = tmp_path / "run"
+    result = run("train.py", *quick(tiny_data, "--save_dir", folder), preexec_fn=small_files)
+    assert_clear_error(result, "epoch_1.pth could not be written", "make room")
+    assert not list(folder.glob("*.pth")) and not list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("command", ["train.py", "inference.py", "grade.py", "check.py"])
+def test_help_has_examples_and_defaults(command):
+    result = run(command, "--help")
+    assert result.returncode == 0 and "examples:" in result.stdout
+    assert "(default: " in result.stdout

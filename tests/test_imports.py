@@ -1,0 +1,66 @@
+"""Who may import whom: one direction of data, as design.md draws it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+FLAT = {path.stem for path in ROOT.glob("*.py")}
+WINGS = {"zoo", "staff", "benchmarks", "tests"}
+GROUND = {"metrics", "data_utils", "checkpoint", "plots", "settings", "command"}
+UPSTAIRS = {"contract", "trainer", "run_folder"}
+STUDENTS = {"submission", "model"}
+COMMANDS = FLAT - GROUND - UPSTAIRS - STUDENTS
+CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}
+OPTIONAL = {"pyarrow", "imageio_ffmpeg"}
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of every import in a file, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("name", sorted(FLAT))
+def test_who_imports_whom(name):
+    ours = imported(ROOT / f"{name}.py") & (FLAT | WINGS)
+    if name in STUDENTS or name in GROUND:
+        allowed = set()
+    elif name == "run_folder":
+        allowed = GROUND | {"trainer"}
+    elif name in UPSTAIRS:
+        allowed = GROUND
+    else:
+        assert name in COMMANDS
+        allowed = GROUND | UPSTAIRS
+    assert ours <= allowed
+
+
+def test_the_trainer_never_imports_a_submission():
+    assert not imported(ROOT / "trainer.py") & (STUDENTS | {"contract"})
+
+
+@pytest.mark.parametrize("name", sorted(STUDENTS))
+def test_a_submission_needs_torch_alone(name):
+    assert imported(ROOT / f"{name}.py") == {"torch"}
+
+
+@pytest.mark.parametrize("name", sorted(FLAT))
+def test_outside_libraries_are_the_core_and_the_optional(name):
+    outside = imported(ROOT / f"{name}.py") - FLAT - set(sys.stdlib_module_names)
+    assert outside <= CORE | OPTIONAL | {"__future__"}
+
+
+@pytest.mark.parametrize("name", ["metrics", "grade"])
+def test_scores_know_no_torch(name):
+    assert "torch" not in imported(ROOT / f"{name}.py")

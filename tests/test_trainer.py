@@ -1,0 +1,338 @@
+"""The Trainer: exact resume, steps gone bad, precision, schedule, the optional methods."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, SUBMISSIONS
+from hypothesis import given
+from hypothesis import strategies as st
+
+import checkpoint
+from contract import Submission
+from data_utils import set_seed
+from settings import Settings, SettingsError
+from trainer import Callback, Trainer, TrainingError, native_bf16, pick_device
+
+QUICK = {"epochs": 3, "batch_size": 15, "lr": 2e-3, "eval_num": 40, "device": "cpu"}
+
+
+def make_trainer(tiny_set, path: Path, task="VAEwolabel", callbacks=(), **changes) -> Trainer:
+    settings = Settings(**{**QUICK, **changes})
+    set_seed(settings.seed)
+    submission = Submission(path, task, latent_dim=4)
+    said = []
+    trainer = Trainer(
+        submission, settings, tiny_set, tiny_set, callbacks, said.append, progress=False
+    )
+    trainer.said = said
+    return trainer
+
+
+def numbers(history):
+    """History without the clock."""
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def assert_same_state(a, b):
+    assert type(a) is type(b)
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            if key != "seconds":
+                assert_same_state(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b):
+            assert_same_state(x, y)
+    else:
+        assert a == b
+
+
+class InterruptAt(Callback):
+    """Presses Ctrl-C when a step is validated, and keeps the state as a file would."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_validation(self, trainer, row):
+        if row["step"] == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def on_interrupt(self, trainer):
+        checkpoint.save(self.path, trainer.state_dict())
+
+
+EXACT = [
+    (ROOT / "submission.py", "Genwithlabel"),
+    (ROOT / "model.py", "VAEwolabel"),
+    (SUBMISSIONS / "convolutional.py", "Genwithlabel"),
+    (SUBMISSIONS / "own_loss.py", "Genwithlabel"),
+    (SUBMISSIONS / "adversarial.py", "Genwithlabel"),
+]
+
+
+@pytest.mark.parametrize("path, task", EXACT, ids=[path.stem for path, _ in EXACT])
+@pytest.mark.parametrize("step", [5, 8, 12])  # in the first epoch, at its end, in the second
+def test_resume_is_exact(tmp_path, tiny_set, path, task, step):
+    """Interrupted, saved, loaded and resumed equals uninterrupted, bit for bit."""
+    pred_step = {"pred_step": 1}
+    whole = make_trainer(tiny_set, path, task, **pred_step)
+    assert whole.fit()
+
+    file = tmp_path / "interrupted.pth"
+    first = make_trainer(tiny_set, path, task, [InterruptAt(step, file)], **pred_step)
+    assert not first.fit()
+    assert first.step == step
+    torch.rand(17)  # another process would have drawn other numbers by now
+
+    second = make_trainer(tiny_set, path, task, **pred_step)
+    second.load_state_dict(checkpoint.load(file))
+    assert second.fit()
+    assert_same_state(second.state_dict(), whole.state_dict())
+    assert numbers(second.history) == numbers(whole.history)
+
+
+def test_validation_does_not_change_training(tiny_set):
+    """Validating at every step or never gives the same weights."""
+    often = make_trainer(tiny_set, SUBMISSIONS / "convolutional.py", pred_step=1)
+    assert often.fit()
+    seldom = make_trainer(tiny_set, SUBMISSIONS / "convolutional.py")
+    assert seldom.fit()
+    assert_same_state(often.model.state_dict(), seldom.model.state_dict())
+    assert len(often.history) == 24 and len(seldom.history) == 3
+
+
+def test_more_epochs_after_the_end(tiny_set):
+    short = make_trainer(tiny_set, ROOT / "model.py", epochs=1)
+    short.fit()
+    longer = make_trainer(tiny_set, ROOT / "model.py", epochs=2)
+    longer.load_state_dict(short.state_dict())
+    assert longer.fit() and longer.epoch == 2 and longer.step == 16
+
+
+def test_training_learns(tiny_set):
+    trainer = make_trainer(tiny_set, ROOT / "submission.py", epochs=25, var=0.02)
+    trainer.fit()
+    first, last = trainer.history[0], trainer.history[-1]
+    assert last["valid_mse"] < 0.6 * first["valid_mse"]
+    assert last["train_loss"] < first["train_loss"]
+    assert trainer.best_loss == min(row["valid_loss"] for row in trainer.history)
+
+
+# ---------------------------------------------------------------- steps gone bad
+
+
+def gone_bad(tmp_path, first_bad, bad_steps) -> Path:
+    text = (SUBMISSIONS / "goes_bad.py").read_text(encoding="utf-8")
+    file = tmp_path / "goes_bad.py"
+    file.write_text(
+        text.replace(
+            "first_bad, bad_steps = 3, 10**9", f"first_bad, bad_steps = {first_bad}, {bad_steps}"
+        ),
+        encoding="utf-8",
+    )
+    return file
+
+
+def finite(trainer) -> bool:
+    return all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
+
+
+def test_a_bad_step_is_skipped_and_counted(tmp_path, tiny_set):
+    trainer = make_trainer(tiny_set, gone_bad(tmp_path, 3, 2), precision="fp32")
+    assert trainer.fit()
+    assert trainer.skipped_steps == 2 and trainer.lr_scale == 1 and not trainer.said
+    assert trainer.history[-1]["skipped_steps"] == 2
+    assert finite(trainer), "BatchNorm's statistics must not keep the bad batch"
+
+
+def test_several_bad_steps_go_back_to_the_last_good_state(tmp_path, tiny_set):
+    trainer = make_trainer(tiny_set, gone_bad(tmp_path, 10, 7), precision="fp32")
+    assert trainer.fit()
+    assert trainer.skipped_steps == 7 and trainer.lr_scale == 0.5
+    assert len(trainer.said) == 1 and "learning rate 0.001" in trainer.said[0]
+    assert finite(trainer)
+
+
+class Events(Callback):
+    def __init__(self) -> None:
+        self.seen = []
+
+    def on_failure(self, trainer):
+        self.seen.append(("failure", trainer.epoch, finite(trainer)))
+
+
+def test_training_gives_up_with_the_last_good_state(tmp_path, tiny_set):
+    events = Events()
+    trainer = make_trainer(
+        tiny_set, gone_bad(tmp_path, 10, 10**9), callbacks=[events], epochs=9, precision="fp32"
+    )
+    good = {}
+    trainer.callbacks = [events, KeepAt(1, good)]
+    with pytest.raises(TrainingError, match="gave up at step 30.*lower --lr"):
+        trainer.fit()
+    assert len(events.seen) == 1 and events.seen[0][2]
+    assert trainer.lr_scale == 1 / 8 and trainer.rollbacks == Trainer.MAX_ROLLBACKS
+    assert_same_state(dict(trainer.model.state_dict()), good)
+
+
+class KeepAt(Callback):
+    def __init__(self, epoch, into) -> None:
+        self.epoch, self.into = epoch, into
+
+    def on_epoch_end(self, trainer):
+        if trainer.epoch == self.epoch:
+            self.into.update({k: v.clone() for k, v in trainer.model.state_dict().items()})
+
+
+def test_the_seeds_explosions_train(tiny_set):
+    """A learning rate and a variance far beyond those at which the seeds exploded."""
+    trainer = make_trainer(tiny_set, ROOT / "submission.py", lr=0.5, var=1e-3)
+    assert trainer.fit() and finite(trainer)
+
+
+# ---------------------------------------------------------------- precision and settings
+
+
+def test_bf16_where_it_is_native():
+    expected = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+    assert native_bf16(torch.device("cpu")) == bool(expected)
+    assert not native_bf16(torch.device("mps"))
+
+
+def test_precisions_train_alike(tiny_set):
+    fp32 = make_trainer(tiny_set, ROOT / "model.py", precision="fp32")
+    assert fp32.fit() and not fp32.bf16
+    bf16 = make_trainer(tiny_set, ROOT / "model.py", precision="bf16")
+    assert bf16.fit() and bf16.bf16
+    losses = [trainer.history[-1]["valid_loss"] for trainer in (fp32, bf16)]
+    assert losses[0] != losses[1] and math.isclose(*losses, rel_tol=0.02)
+
+
+def test_loss_and_evaluation_are_fp32(tiny_set):
+    trainer = make_trainer(tiny_set, ROOT / "model.py", precision="bf16")
+    seen = []
+    original = trainer.submission.vae_loss
+
+    def spy(recon_x, x, mu, log_var, var):
+        seen.append({recon_x.dtype, x.dtype, mu.dtype, log_var.dtype})
+        assert not torch.is_autocast_enabled("cpu")
+        return original(recon_x, x, mu, log_var, var=var)
+
+    trainer.submission.vae_loss = spy
+    trainer.fit()
+    assert seen and all(dtypes == {torch.float32} for dtypes in seen)
+
+    inside = []
+    trainer.model.register_forward_pre_hook(
+        lambda *_: inside.append(torch.is_autocast_enabled("cpu"))
+    )
+    trainer.validate()
+    assert inside and not any(inside)
+
+
+def test_fallback_to_fp32_is_said_in_one_line(tiny_set):
+    trainer = make_trainer(tiny_set, SUBMISSIONS / "no_bf16.py", precision="bf16")
+    assert not trainer.bf16 and len(trainer.said) == 1
+    assert "trains in fp32" in trainer.said[0] and "\n" not in trainer.said[0]
+    assert trainer.fit()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 0},
+        {"batch_size": -1},
+        {"lr": 0},
+        {"lr": math.nan},
+        {"var": -0.5},
+        {"var": math.inf},
+        {"lr_schedule": "linear"},
+        {"precision": "fp16"},
+        {"eval_num": 0},
+        {"grad_clip": -1},
+    ],
+)
+def test_settings_have_ranges(change):
+    (name,) = change
+    with pytest.raises(SettingsError, match=f"{name} is"):
+        Settings(**change)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has the device")
+def test_a_device_that_is_not_there():
+    with pytest.raises(SettingsError, match="no cuda device"):
+        pick_device("cuda")
+
+
+def test_schedule_warms_up_and_decays(tiny_set):
+    trainer = make_trainer(tiny_set, ROOT / "model.py", epochs=100)
+    factors = [trainer.lr_at(step) for step in range(800)]
+    peak = factors.index(max(factors))
+    assert peak == 39 or peak == 40  # 5 % of the steps
+    assert factors[:peak] == sorted(factors[:peak])
+    assert factors[peak:] == sorted(factors[peak:], reverse=True)
+    assert factors[0] < 0.05 and factors[-1] < 1e-4
+    constant = make_trainer(tiny_set, ROOT / "model.py", lr_schedule="constant")
+    assert {constant.lr_at(step) for step in range(24)} == {1.0}
+
+
+@given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6))
+def test_clipping_knows_no_scale(tiny_set, scale, norm):
+    """Gradients of a loss times any number are clipped at that number times the bound."""
+    trainer = Trainer.__new__(Trainer)
+    trainer.settings, trainer.mean_norm = Settings(), scale
+    gradient = torch.tensor([norm * scale], dtype=torch.float64)
+    trainer._clip([gradient], norm * scale)
+    assert gradient.item() == pytest.approx(scale * min(norm, Settings().grad_clip))
+
+
+# ---------------------------------------------------------------- optional methods
+
+
+def test_own_loss_and_optimizer(tiny_set):
+    path = SUBMISSIONS / "own_loss.py"
+    trainer = make_trainer(tiny_set, path, "Genwithlabel")
+    assert isinstance(trainer.optimizers[0], torch.optim.SGD)
+    assert trainer.fit()
+    assert {"train_loss", "train_recon", "train_weight", "valid_recon"} <= set(trainer.history[-1])
+    codes_mean = trainer.model.mean.clone()
+    trainer.fit_prior()
+    assert trainer.model.fits == 1 and not torch.equal(trainer.model.mean, codes_mean)
+
+
+def test_adversarial_training(tiny_set):
+    trainer = make_trainer(tiny_set, SUBMISSIONS / "adversarial.py", "Genwithlabel")
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    assert trainer.fit()
+    assert {"train_critic", "train_generator"} <= set(trainer.history[-1])
+    assert trainer.best_epoch == trainer.epoch
+    after = trainer.model.state_dict()
+    # The critic's bias cancels in the difference of its two means.
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == set(before) - {"critic.bias"}
+
+
+def test_prior_of_the_reference_standardises_codes(tiny_set):
+    """After fit_prior the codes of each label have mean 0, covariance I; decode undoes it."""
+    trainer = make_trainer(tiny_set, ROOT / "submission.py", "Genwithlabel", epochs=5, var=0.02)
+    trainer.fit()
+    x = torch.from_numpy(tiny_set.images).unsqueeze(1) / 255
+    labels = torch.from_numpy(tiny_set.labels)
+    before = trainer.reconstruct(x, labels)
+    for _ in range(2):  # fitting again, on codes that are standard already, changes nothing
+        trainer.fit_prior()
+        codes = trainer.submission.encode(x, labels)
+        for label in range(10):
+            chosen = codes[labels == label]
+            assert chosen.mean(0).abs().max() < 1e-2
+            assert (torch.cov(chosen.T) - torch.eye(4)).abs().max() < 0.05
+        assert torch.allclose(trainer.reconstruct(x, labels), before, atol=1e-3)
