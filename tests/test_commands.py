@@ -18,6 +18,7 @@ import torch
 from conftest import ROOT, SUBMISSIONS, TINY, assert_clear_error, run, start, write_dataset
 from PIL import Image
 
+import checkpoint
 import grade
 import inference
 import train
@@ -40,6 +41,11 @@ def call(module, *words) -> None:
         module.main()
     finally:
         sys.argv = before
+
+
+def read_history(folder: Path) -> list[dict]:
+    with open(folder / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +82,7 @@ def test_what_a_run_leaves(runs, task):
     hyperparams = json.loads((folder / "hyperparams.json").read_text())
     assert hyperparams["latent_dim"] == 2 and hyperparams["learning_rate"] == 1e-3
     assert hyperparams["trainable_parameters"] > 1e6 and hyperparams["var"] == 0.5
-    with open(folder / "history.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_history(folder)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert float(rows[1]["valid_loss"]) < float(rows[0]["valid_loss"])
     state = torch.load(folder / "best.pth", weights_only=True)
@@ -185,7 +190,8 @@ def test_students_submissions_run_unmodified(tmp_path, tiny_data, name):
     checkpoint_path = folder / "best.pth"
     call(inference, "--checkpoint_path", checkpoint_path, "--data_path", tiny_data)
     (result,) = grade.grade(MNISTDataset(tiny_data), {task: folder / "inference"}).values()
-    assert 0 < result["raw"] < 32 and result["latent_dim"] == 2
+    assert result["n"] == TINY and result["latent_dim"] == 2
+    assert 0 < result["mse"] < 0.5 and abs(result["ssim"]) < 1
     if name == "own_loss":
         state = torch.load(checkpoint_path, weights_only=True)
         assert state["model_state_dict"]["fits"] >= 1, "fit_prior's buffers are in the checkpoint"
@@ -204,7 +210,7 @@ def test_real_data(tmp_path):
     (result,) = grade.grade(dataset, {"Genwithlabel": folder / "inference"}).values()
     assert result["n"] == 10_000
     assert result["ssim"] > 0.80 and result["mse"] < 0.02 and result["fid"] < 4
-    assert result["raw"] > 27
+    assert result["raw"] > 25
 
 
 # ---------------------------------------------------------------- stopping and going on
@@ -232,10 +238,7 @@ def test_ctrl_c_saves_and_resume_is_exact(tmp_path, tiny_data):
     one, other = (torch.load(f / "epoch_40.pth", weights_only=True) for f in (whole, broken))
     for name, value in one["model_state_dict"].items():
         assert torch.equal(value, other["model_state_dict"][name])
-    losses = [
-        [row["valid_loss"] for row in csv.DictReader(open(folder / "history.csv"))]
-        for folder in (whole, broken)
-    ]
+    losses = [[row["valid_loss"] for row in read_history(run)] for run in (whole, broken)]
     assert losses[0] == losses[1] and len(losses[0]) == 40
 
 
@@ -316,10 +319,8 @@ def test_nan_in_training_ends_with_one_sentence_and_a_checkpoint(tmp_path, tiny_
         *quick(tiny_data, "--submission", path, "--save_dir", tmp_path / "run", "--epochs", 30),
     )
     assert "training gave up" in line and "lower --lr" in line
-    call(
-        inference,
-        *("--checkpoint_path", tmp_path / "run" / "epoch_0.pth", "--data_path", tiny_data),
-    )
+    path = checkpoint.newest(tmp_path / "run")
+    call(inference, "--checkpoint_path", path, "--data_path", tiny_data)
     assert (tmp_path / "run" / "inference" / "recon.npy").is_file()
 
 
