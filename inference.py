@@ -102,7 +102,7 @@ def infer(options: dict[str, Any]) -> Path:
     Raises InferenceError, CheckpointError, ContractError, DataError, OSError.
     """
     from contract import Submission, submission_file
-    from trainer import pick_device
+    from device import pick_device
 
     for name in ("batch_size", "gen_num"):
         if options[name] < 1:

@@ -30,7 +30,8 @@ from data_utils import (
     to_float,
     to_uint8,
 )
-from settings import Settings, SettingsError
+from device import native_bf16, pick_device
+from settings import Settings
 
 
 class TrainingError(RuntimeError):
@@ -188,7 +189,7 @@ class Trainer:
         if not all(map(math.isfinite, [*values, norm_value])):
             self._restore_buffers()
             return {}
-        self._clip(gradients, norm_value)
+        self._clip(norm_value)
         for optimizer in self.optimizers:
             optimizer.step()
         return dict(zip(parts, values))
@@ -214,17 +215,11 @@ class Trainer:
         The generators of random numbers are left as they were, so validation never changes
         how training goes on.
         """
-        chunks = list(
-            zip(
-                self.valid_images.split(self.batches.batch_size),
-                self.valid_labels.split(self.batches.batch_size),
-            )
-        )
         sums: dict[str, float] = {}
         recon = []
         self.model.eval()
         with own_randomness(self.settings.seed), self._full_precision():
-            for images, labels in chunks:
+            for images, labels in self._chunks(self.valid_images, self.valid_labels):
                 x, visible = to_float(images), self.submission.visible(labels)
                 if self.has_loss:
                     for name, value in _to_floats(self.losses(x, visible)).items():
@@ -244,18 +239,20 @@ class Trainer:
         return self.submission.decode(self.submission.encode(x, labels), labels)
 
     def fit_prior(self) -> None:
-        """Let a model that offers it fit a density to the codes of the training images."""
+        """Let the model fit its prior to the codes of the training images, if it has one."""
         if not hasattr(self.model, "fit_prior"):
             return
         codes = [
             self.submission.encode(to_float(images), labels)
-            for images, labels in zip(
-                self.batches.images.split(self.batches.batch_size),
-                self.batches.labels.split(self.batches.batch_size),
-            )
+            for images, labels in self._chunks(self.batches.images, self.batches.labels)
         ]
         with own_randomness(self.settings.seed):
             self.model.fit_prior(torch.cat(codes), self.batches.labels)
+
+    def _chunks(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cut images and labels into pieces that fit in memory as a training batch does."""
+        size = self.batches.batch_size
+        return zip(images.split(size), labels.split(size))
 
     # ------------------------------------------------------------ the pieces of a step
 
@@ -276,7 +273,7 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
 
-    def _clip(self, gradients: list[Tensor], norm: float) -> None:
+    def _clip(self, norm: float) -> None:
         """Clip at a multiple of the running mean of the norm, whatever the loss's own scale.
 
         A fixed bound would mean one thing for a loss averaged over the batch and
@@ -286,7 +283,7 @@ class Trainer:
             self.mean_norm = norm
         bound = self.settings.grad_clip * self.mean_norm
         if bound and norm > bound:
-            torch._foreach_mul_(gradients, bound / norm)
+            nn.utils.clip_grads_with_norm_(self.parameters, bound, torch.tensor(norm))
             norm = bound
         self.mean_norm += 0.05 * (norm - self.mean_norm)
 
@@ -355,6 +352,7 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "mean_norm": self.mean_norm,
+                "step": self.step,
             }
         )
 
@@ -385,8 +383,8 @@ class Trainer:
             "other_optimizer_state_dicts": others,
             "counters": {name: getattr(self, name) for name in self.COUNTERS},
             "rng_state": rng_state(),
-            # At an epoch's end the last good state is this one; in mid-epoch it is not.
-            "last_good": self.last_good if self.batch else None,
+            # None where the state saved is itself the last good one, as at most epochs' ends.
+            "last_good": self.last_good if self.last_good["step"] != self.step else None,
             "bf16": self.bf16,
         }
 
@@ -440,8 +438,8 @@ class Trainer:
             if math.isfinite(loss.item()):
                 return True
             reason = "its loss is not finite there"
-        except (RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # whatever a student's code raises; fp32 is tried next
+            reason = (str(error) or type(error).__name__).splitlines()[0]
         finally:
             self.model.zero_grad(set_to_none=True)
             self.model.load_state_dict(before)
@@ -467,30 +465,6 @@ class Trainer:
     def _tell(self, event: str) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(self)
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the named device, or for `auto` the fastest here. Raises SettingsError."""
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(device for device, there in available.items() if there)
-    if not available[name]:
-        raise SettingsError(f"this machine has no {name} device; leave --device out.")
-    return torch.device(name)
-
-
-def native_bf16(device: torch.device) -> bool:
-    """Whether the device computes bf16 in hardware, rather than by way of fp32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
-    return False
 
 
 def _detached(value: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ import torch  # noqa: E402
 
 from contract import Submission  # noqa: E402
 from data_utils import Batches, MNISTDataset, set_seed  # noqa: E402
+from device import native_bf16  # noqa: E402
 from settings import Settings  # noqa: E402
-from trainer import Trainer, native_bf16  # noqa: E402
+from trainer import Trainer  # noqa: E402
 
 MODELS = {
     "mlp": (ROOT / "model.py", Settings(epochs=1, batch_size=1024)),

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 import checkpoint
 from contract import Submission
 from data_utils import set_seed
+from device import native_bf16, pick_device
 from settings import Settings, SettingsError
-from trainer import Callback, Trainer, TrainingError, native_bf16, pick_device
+from trainer import Callback, Trainer, TrainingError
 
 QUICK = {"epochs": 3, "batch_size": 15, "lr": 2e-3, "eval_num": 40, "device": "cpu"}
 
@@ -290,9 +291,11 @@ def test_clipping_knows_no_scale(tiny_set, scale, norm):
     """Gradients of a loss times any number are clipped at that number times the bound."""
     trainer = Trainer.__new__(Trainer)
     trainer.settings, trainer.mean_norm = Settings(), scale
-    gradient = torch.tensor([norm * scale], dtype=torch.float64)
-    trainer._clip([gradient], norm * scale)
-    assert gradient.item() == pytest.approx(scale * min(norm, Settings().grad_clip))
+    weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    weight.grad = torch.tensor([norm * scale], dtype=torch.float64)
+    trainer.parameters = [weight]
+    trainer._clip(norm * scale)
+    assert weight.grad.item() == pytest.approx(scale * min(norm, 2.0), rel=1e-5, abs=1e-5)
 
 
 # ---------------------------------------------------------------- optional methods
