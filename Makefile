@@ -26,7 +26,7 @@ test: .venv/test
 	$(BIN)/python -m pytest -q
 
 bench: .venv/core
-	$(BIN)/python benchmarks/trainer_overhead.py
+	$(BIN)/python benchmarks/trainer_overhead.py --json benchmarks/trainer_overhead.json
 
 clean:
 	rm -rf .venv

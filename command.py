@@ -43,3 +43,6 @@ def clear_errors(program: str, *expected: type[Exception]) -> Iterator[None]:
             message = f"{error.filename}: {error.strerror}"
         print(f"{program}: error: {message}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{program}: stopped", file=sys.stderr)
+        sys.exit(130)

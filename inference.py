@@ -109,6 +109,8 @@ def infer(options: dict[str, Any]) -> Path:
             raise InferenceError(f"--{name} is {options[name]}; expected 1 or more.")
     if options["inf_num"] < 0:
         raise InferenceError(f"--inf_num is {options['inf_num']}; expected 0 (all) or more.")
+    if not 0 <= options["seed"] < 2**32:
+        raise InferenceError(f"--seed is {options['seed']}; expected 0 to {2**32 - 1}.")
     path = options["checkpoint_path"] or newest_run(options["task"])
     state = load(path)
     task, latent_dim = (_agreed(name, options, state, path) for name in ("task", "latent_dim"))
@@ -134,6 +136,7 @@ def infer(options: dict[str, Any]) -> Path:
         if options["stage"] == "all":
             _draw(submission, images, labels, outputs, save_dir)
     facts = {
+        **_read_facts(save_dir),  # the run's own, where the outputs go into its very folder
         "task": task,
         "latent_dim": latent_dim,
         "checkpoint": path.as_posix(),
@@ -157,7 +160,7 @@ def newest_run(task: str | None, runs: Path = Path("runs")) -> Path:
     found = []
     for folder in runs.glob("*/"):
         checkpoints = list(folder.glob("*.pth"))
-        if checkpoints and task in (None, _task_of(folder)):
+        if checkpoints and task in (None, _read_facts(folder).get("task")):
             found.append((max(file.stat().st_mtime for file in checkpoints), folder))
     if not found:
         wanted = f" of task {task}" if task else ""
@@ -168,11 +171,13 @@ def newest_run(task: str | None, runs: Path = Path("runs")) -> Path:
     return to_infer_from(max(found)[1])
 
 
-def _task_of(run: Path) -> str | None:
+def _read_facts(folder: Path) -> dict[str, Any]:
+    """Return what a hyperparams.json says; nothing where there is none that can be read."""
     try:
-        return json.loads((run / "hyperparams.json").read_text(encoding="utf-8"))["task"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        facts = json.loads((folder / "hyperparams.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _agreed(name: str, options: dict[str, Any], state: dict, path: Path) -> Any:

@@ -49,6 +49,8 @@ class Settings:
         for name in ("pred_step", "grad_clip", "seed"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; expected 0 or more.")
+        if self.seed >= 2**32:
+            raise SettingsError(f"seed is {self.seed}; expected less than {2**32}.")
         for name in ("lr", "var"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SettingsError(f"{name} is {getattr(self, name)}; expected more than 0.")

@@ -85,7 +85,7 @@ def train(options: dict[str, Any], state: dict | None = None, progress: bool = T
     facts |= {"settings": asdict(settings), "submission_sha256": hashlib.sha256(code).hexdigest()}
     folder = RunFolder(options["save_dir"], facts, valid_set, options["save_loss_plot"])
     folder.video = options["video"]
-    folder.claim(going_on=state is not None, overwrite=options["overwrite"])
+    folder.claim(_goes_on_in(options, state), options["overwrite"])
 
     trainer = Trainer(
         submission, settings, train_set, valid_set, [folder], folder.say, progress=progress
@@ -137,6 +137,13 @@ def resume(options: dict[str, Any], given: set[str]) -> dict:
     if "submission" not in given:
         options["submission"] = submission_file(path, state)
     return state
+
+
+def _goes_on_in(options: dict[str, Any], state: dict | None) -> bool:
+    """Whether the run in --save_dir is the one that the checkpoint belongs to."""
+    path = options["checkpoint"]
+    here = path is None or path.parent.resolve() == options["save_dir"].resolve()
+    return state is not None and here
 
 
 def _plain(value: Any) -> Any:

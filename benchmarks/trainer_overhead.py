@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -25,13 +26,13 @@ from settings import Settings  # noqa: E402
 from trainer import Trainer  # noqa: E402
 
 MODELS = {
-    "mlp": (ROOT / "model.py", Settings(epochs=1, batch_size=1024)),
+    "mlp": (ROOT / "model.py", Settings(epochs=8, batch_size=1024)),  # an epoch is half a second
     "conv": (ROOT / "submission.py", Settings(epochs=1, batch_size=256, lr=3e-3, var=0.02)),
 }
 
 
 def bare_epoch(path: Path, settings: Settings, train_set: MNISTDataset) -> float:
-    """Seconds of one epoch of the shortest loop that trains the model."""
+    """Seconds an epoch of the shortest loop that trains the model."""
     set_seed(settings.seed)
     submission = Submission(path, "VAEwolabel", 20)
     model, vae_loss = submission.model.train(), submission.vae_loss
@@ -39,23 +40,23 @@ def bare_epoch(path: Path, settings: Settings, train_set: MNISTDataset) -> float
     batches = Batches(train_set, settings.batch_size, "cpu", settings.seed)
     bf16 = native_bf16(torch.device("cpu"))
     started = time.perf_counter()
-    for x, labels in batches.epoch(0):
+    for x, labels in (batch for epoch in range(settings.epochs) for batch in batches.epoch(epoch)):
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             recon_x, mu, log_var = model(x, torch.zeros_like(labels))
         loss = vae_loss(recon_x.float(), x, mu.float(), log_var.float(), settings.var)
         loss.backward()
         optimizer.step()
-    return time.perf_counter() - started
+    return (time.perf_counter() - started) / settings.epochs
 
 
 def trainer_epoch(path: Path, settings: Settings, train_set: MNISTDataset) -> float:
-    """Seconds of the same epoch in the Trainer, with its progress bar."""
+    """Seconds an epoch of the same in the Trainer, with its progress bar."""
     set_seed(settings.seed)
     submission = Submission(path, "VAEwolabel", 20)
     trainer = Trainer(submission, settings, train_set, train_set)
     trainer.fit()
-    return trainer.seconds
+    return trainer.seconds / settings.epochs
 
 
 def measure(name: str, rounds: int) -> dict:
@@ -97,7 +98,8 @@ def main() -> None:
             f"n = {row['n']}), {torch.get_num_threads()} threads, torch {torch.__version__}"
         )
     if args.json:
-        args.json.write_text(json.dumps(results, indent=2))
+        machine = {"cores": os.cpu_count(), "torch": torch.__version__}
+        args.json.write_text(json.dumps({"machine": machine, "models": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -91,6 +91,21 @@ def test_what_a_run_leaves(runs, task):
         assert video.n_frames == (3 if task == "Genwithlabel" else 2)
 
 
+def test_the_mp4_where_its_library_is(runs):
+    pytest.importorskip("imageio_ffmpeg")
+    video = (runs / "Genwithlabel" / "training.mp4").read_bytes()
+    assert video[4:8] == b"ftyp" and len(video) > 2000
+    assert not list(runs.rglob("*.tmp.mp4"))
+
+
+def test_show_and_save_are_real_flags(tmp_path, tiny_data, monkeypatch):
+    shown = []
+    monkeypatch.setattr(Image.Image, "show", lambda picture, title: shown.append(picture.size))
+    folder = tmp_path / "run"
+    call(train, *quick(tiny_data, "--show_loss_plot", "--no-save_loss_plot", "--save_dir", folder))
+    assert len(shown) == 1 and not (folder / "loss_curve.png").exists()
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_what_inference_leaves(runs, task):
     folder = runs / task / "inference"
@@ -252,6 +267,15 @@ def test_resume_refuses_what_would_change_the_run(runs, tmp_path, capsys):
     assert (folder / "epoch_3.pth").is_file()
 
 
+def test_going_on_from_another_runs_checkpoint(runs, tmp_path, capsys):
+    """It may fill a new folder, but not one in which a third run lies."""
+    words = ("--checkpoint", runs / "VAEwolabel" / "epoch_1.pth")
+    call(train, *words, "--save_dir", tmp_path / "new")
+    assert (tmp_path / "new" / "epoch_2.pth").is_file()
+    line = refused(capsys, train, *words, "--save_dir", runs / "Genwithlabel")
+    assert "holds a run already" in line
+
+
 def test_a_run_is_not_overwritten_by_accident(runs, tmp_path, tiny_data, capsys):
     folder = shutil.copytree(runs / "VAEwolabel", tmp_path / "run")
     (folder / "notes.txt").write_text("mine")
@@ -347,6 +371,7 @@ def test_an_error_of_a_student_in_training_names_the_line(tmp_path, tiny_data, c
         (["--submission", "model.py"], "do not fit VAE of model.py"),
         (["--data_path", "nowhere"], "nowhere does not exist"),
         (["--gen_num", 0], "--gen_num is 0"),
+        (["--seed", -1], "--seed is -1"),
         (["--inf_num", -1], "--inf_num is -1"),
         (["--stage", "decode"], "run --stage encode first"),
     ],
