@@ -1,6 +1,6 @@
-# make demo    set up, train both tasks, infer, grade: about 3 minutes on two cores after installing
+# make demo    set up, train both tasks, infer, grade
 # make test    set up, lint, run every test
-# make bench   what the Trainer costs over a bare loop
+# make bench   what the Trainer costs over a bare loop, written into the README
 # make clean   remove the virtual environment
 
 PYTHON ?= python3
@@ -27,6 +27,7 @@ test: .venv/test
 
 bench: .venv/core
 	$(BIN)/python benchmarks/trainer_overhead.py --json benchmarks/trainer_overhead.json
+	$(BIN)/python benchmarks/reference.py --only none
 
 clean:
 	rm -rf .venv

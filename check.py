@@ -33,6 +33,10 @@ class CheckFailed(Exception):
         self.hint = hint
 
 
+class Skipped(Exception):
+    """A check does not apply to this model; says why."""
+
+
 class Checks:
     """The public checks of one task; each public method is one, in the order they are run.
 
@@ -45,12 +49,12 @@ class Checks:
     def __init__(self, path: Path, task: str, latent_dim: int) -> None:
         self.path, self.task, self.latent_dim = path, task, latent_dim
 
-    def run(self) -> Iterator[tuple[str, CheckFailed | None]]:
+    def run(self) -> Iterator[tuple[str, CheckFailed | Skipped | None]]:
         """Yield the name of each check and what it found; the first must pass for the others."""
         for name, check in self._all().items():
-            failure = _attempt(check)
-            yield name, failure
-            if failure and check == self.contract:
+            found = _attempt(check)
+            yield name, found
+            if found and check == self.contract:
                 return
 
     def _all(self) -> dict[str, Callable[[], None]]:
@@ -80,6 +84,7 @@ class Checks:
 
     def gradients(self) -> None:
         """One step back from the loss gives every trainable parameter a gradient."""
+        self._needs_forward()
         model = self.submission.model
         model.train().zero_grad()
         self._loss(*self._digits(64)).backward()
@@ -96,8 +101,7 @@ class Checks:
 
     def kl_divergence(self) -> None:
         """vae_loss grows by exactly the KL divergence when mu and log_var leave N(0, I)."""
-        if not self._plain_loss():
-            return
+        self._needs_vae_loss()
         x, recon_x = self._noise(16)
         mu, log_var = torch.randn(2, 16, self.latent_dim)  # (B, d) each
         zero = torch.zeros_like(mu)
@@ -120,9 +124,7 @@ class Checks:
 
     def batch_size(self) -> None:
         """A batch twice over has the same loss as the batch once."""
-
-        if not self._plain_loss():
-            return
+        self._needs_vae_loss()
         x, recon_x = self._noise(8)
         once = (recon_x, x, *torch.randn(2, 8, self.latent_dim))
         twice = [torch.cat([part, part]) for part in once]
@@ -136,7 +138,7 @@ class Checks:
 
     def overfit(self) -> None:
         """A few hundred steps on one batch must reconstruct it better than one grey picture."""
-
+        self._needs_forward()
         model = self.submission.model.train()
         x, labels = self._digits(64)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -173,19 +175,20 @@ class Checks:
             )
 
     def deterministic(self) -> None:
-        """The same image gives the same code twice, at the posterior mean."""
-
+        """The same image gives the same mu twice, whatever is drawn between."""
+        self._needs_forward()
         x, labels = self._digits(16)
-        first, second = (self.submission.encode(x, labels) for _ in range(2))
+        model = self.submission.model.eval()
+        with torch.no_grad():
+            first, second = (model(x, labels)[1] for _ in range(2))  # mu, (B, d)
         if not torch.equal(first, second):
             raise CheckFailed(
-                "encoding the same images twice gives different codes",
-                "draw noise in reparameterize only; use torch's generators.",
+                "the same images have another mu the second time, in evaluation",
+                "draw noise in reparameterize only; use nn.Dropout, which knows model.eval().",
             )
 
     def uses_label(self) -> None:
         """Two labels give one code two pictures."""
-
         codes = torch.randn(1, self.latent_dim).repeat(10, 1)  # (10, d)
         pictures = self.submission.decode(codes, torch.arange(10))  # (10, 28, 28)
         if (pictures - pictures[0]).abs().max() < 1e-6:
@@ -196,12 +199,18 @@ class Checks:
 
     # ------------------------------------------------------------ what they share
 
-    def _plain_loss(self) -> bool:
-        return not hasattr(self.submission.model, "compute_loss")
+    def _needs_vae_loss(self) -> None:
+        self._needs_forward()
+        if hasattr(self.submission.model, "compute_loss"):
+            raise Skipped("the model brings its own compute_loss")
+
+    def _needs_forward(self) -> None:
+        if hasattr(self.submission.model, "training_step"):
+            raise Skipped("the model brings its own training_step")
 
     def _loss(self, x: Tensor, labels: Tensor, var: float = 0.5) -> Tensor:
         model = self.submission.model
-        if not self._plain_loss():
+        if hasattr(model, "compute_loss"):
             return model.compute_loss(x, labels, var)["loss"]
         recon_x, mu, log_var = model(x, labels)
         return self.submission.vae_loss(recon_x, x, mu, log_var, var=var)
@@ -225,12 +234,12 @@ class Checks:
         return x, self.submission.visible(torch.arange(count) % 10)
 
 
-def _attempt(check: Callable[[], None]) -> CheckFailed | None:
+def _attempt(check: Callable[[], None]) -> CheckFailed | Skipped | None:
     """Run one check; an exception of the student's code counts as a failure of it."""
     try:
         check()
-    except CheckFailed as failure:
-        return failure
+    except (CheckFailed, Skipped) as found:
+        return found
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         return CheckFailed(f"{type(error).__name__}: {reason}", "the message names the operation.")
@@ -252,15 +261,25 @@ def main() -> None:
     parser = make_parser()
     options = parser.parse_args()
     failed = 0
-    for task in [options.task] if options.task else TASKS:
-        print(f"{task} in {options.submission}")
-        for name, failure in Checks(options.submission, task, options.latent_dim).run():
-            print(f"  {'FAIL' if failure else 'ok  '}  {name}", flush=True)
-            if failure:
-                failed += 1
-                print(f"        {failure}\n        hint: {failure.hint}")
+    with command.clear_errors(parser.prog, ContractError):
+        if not options.submission.is_file():
+            raise ContractError(f"{options.submission} does not exist; name a file: --submission.")
+        for task in [options.task] if options.task else TASKS:
+            print(f"{task} in {options.submission}")
+            for name, found in Checks(options.submission, task, options.latent_dim).run():
+                failed += isinstance(found, CheckFailed)
+                _print_line(name, found)
     print("these are the public checks only; the grade comes from data you have not seen.")
     sys.exit(1 if failed else 0)
+
+
+def _print_line(name: str, found: CheckFailed | Skipped | None) -> None:
+    if isinstance(found, CheckFailed):
+        print(f"  FAIL  {name}\n        {found}\n        hint: {found.hint}", flush=True)
+    elif found:
+        print(f"  skip  {name}: {found}", flush=True)
+    else:
+        print(f"  ok    {name}", flush=True)
 
 
 if __name__ == "__main__":

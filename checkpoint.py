@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -94,6 +93,8 @@ def load(path: str | Path) -> dict:
     missing = [key for key in REQUIRED if not isinstance(state, dict) or key not in state]
     if missing:
         raise CheckpointError(f"{path} is not a checkpoint of this lab: it lacks {missing}.")
+    if not all(isinstance(state[key], dict) for key in REQUIRED[1:]):
+        raise CheckpointError(f"{path} is not a checkpoint of this lab: its weights are no table.")
     if state.get("format_version", 0) > FORMAT_VERSION:
         raise CheckpointError(f"{path} was written by a newer version of this lab; update it.")
     return state
@@ -140,9 +141,11 @@ def mark_best(run_dir: Path, path: Path) -> None:
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary)  # costs nothing; pruning the epoch's name leaves this one
-    except OSError:
-        shutil.copyfile(path, temporary)  # a file system without hard links
-    os.replace(temporary, run_dir / BEST)
+    except OSError:  # a file system without hard links
+        with write_whole(run_dir / BEST) as best:
+            best.write(path.read_bytes())
+    else:
+        os.replace(temporary, run_dir / BEST)
 
 
 def prune(run_dir: Path) -> None:

@@ -11,6 +11,7 @@ What passes from encode to decode is the codes and nothing else.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import sys
 import traceback
@@ -21,6 +22,7 @@ from types import ModuleType
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from data_utils import IMAGE_SIZE, NUM_CLASSES, own_randomness
 
@@ -32,6 +34,11 @@ CHECK_BATCH = 4
 
 class ContractError(ValueError):
     """A submission breaks the contract; says what was expected, what came and where to look."""
+
+
+class NotFiniteError(ContractError, ArithmeticError):
+    """A model's output is nan or infinite. The Trainer, which knows no contract, catches it as
+    ArithmeticError and goes back to the last good state."""
 
 
 class _CodesReached(BaseException):
@@ -107,16 +114,14 @@ class Submission:
         """Return the codes at the posterior mean, float32 (B, latent_dim).
 
         images: float32 (B, 1, 28, 28) in [0, 1]; labels: int64 (B,), hidden from VAE.
-        `reparameterize` returns mu meanwhile, so a `forward` that always samples is exact too.
+        Normal noise is zero meanwhile, so a `forward` that always samples is exact too.
         """
 
         def stop(z: torch.Tensor, *_, **__) -> None:
             raise _CodesReached(z)
 
-        replaced = {"decode": stop}
-        if hasattr(self.model, "reparameterize"):
-            replaced["reparameterize"] = lambda mu, *_, **__: mu
-        with self._evaluating(), self._replacing(replaced), self.explained("forward"):
+        replaced = self._replacing("decode", stop)
+        with self._evaluating(), replaced, self.explained("forward"), _WithoutNoise():
             try:
                 self.model(images, self.visible(labels))
             except _CodesReached as reached:
@@ -156,56 +161,93 @@ class Submission:
             self.model.train(was_training)
 
     @contextmanager
-    def _replacing(self, methods: dict[str, Callable]) -> Iterator[None]:
-        """Replace methods of this one model for a while."""
-        for name in methods:
-            if name in self.model._modules:
-                raise ContractError(
-                    f"self.{name} of {self.class_name} is a layer; expected a method `def {name}`. "
-                    "Give the layer another name."
-                )
-        before = {name: self.model.__dict__[name] for name in methods if name in vars(self.model)}
-        vars(self.model).update(methods)
+    def _replacing(self, name: str, method: Callable) -> Iterator[None]:
+        """Replace a method of this one model for a while."""
+        if name in self.model._modules:
+            raise ContractError(
+                f"self.{name} of {self.class_name} is a layer; expected a method `def {name}`. "
+                "Give the layer another name."
+            )
+        before = {name: vars(self.model)[name]} if name in vars(self.model) else {}
+        vars(self.model)[name] = method
         try:
             yield
         finally:
-            for name in methods:
-                del vars(self.model)[name]
+            del vars(self.model)[name]
             vars(self.model).update(before)
 
     # ------------------------------------------------------------ the checks
 
-    def check(self) -> None:
-        """Try the contract on a small batch, in training and in evaluation; raise ContractError.
+    def check(self, device: torch.device | str = "cpu") -> None:
+        """Try the contract on a small batch; raise ContractError.
 
         A second model is built for it, so that the one to be trained and the generators
         of random numbers stay as they are.
         """
         with own_randomness(0):
-            trial = Submission.__new__(Submission)
-            vars(trial).update(vars(self))
-            trial.model = self._build()
-            if not hasattr(trial.model, "training_step"):
+            trial = copy.copy(self)
+            trial.model = self._build().to(device)
+            trial._check_methods()
+            if hasattr(trial.model, "training_step"):
+                trial._check_training_step()
+            else:
                 trial._check_forward()
                 trial._check_loss()
             trial._check_decode()
 
+    def _check_methods(self) -> None:
+        needed = {"decode": "decode(z, labels) (TODO 2.2.3)"}
+        if not hasattr(self.model, "training_step"):
+            needed["encode"] = "encode(x, labels) (TODO 2.2.2)"
+        for name, what in needed.items():
+            if not hasattr(self.model, name):
+                raise ContractError(f"{self.class_name} has no method {what}.")
+        if hasattr(self.model, "configure_optimizers"):
+            self.make_optimizers(1e-3)
+
+    def make_optimizers(self, lr: float) -> list[torch.optim.Optimizer]:
+        """Return what the model's configure_optimizers makes, as a list."""
+        with self.explained("configure_optimizers"):
+            made = self.model.configure_optimizers(lr)
+        made = list(made) if isinstance(made, (list, tuple)) else [made]
+        if not made or not all(isinstance(one, torch.optim.Optimizer) for one in made):
+            came = ", ".join(type(one).__name__ for one in made) or "none"
+            raise ContractError(
+                f"configure_optimizers of {self.class_name} returned {came}; "
+                "expected an optimizer of torch.optim or a list of them."
+            )
+        return made
+
+    def _check_training_step(self) -> None:
+        images, labels = self._check_batch()
+        if not hasattr(self.model, "configure_optimizers"):
+            raise ContractError(
+                f"{self.class_name} has training_step and no configure_optimizers(lr) for it."
+            )
+        optimizers = self.make_optimizers(1e-3)
+        with self.explained("training_step"):
+            parts = self.model.training_step(images, labels, optimizers, 0)
+        if not isinstance(parts, dict) or not parts:
+            raise ContractError(
+                f"training_step of {self.class_name} returned {type(parts).__name__}; "
+                "expected a dict of named parts, each one number."
+            )
+
     def _check_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         images = torch.rand(CHECK_BATCH, 1, IMAGE_SIZE, IMAGE_SIZE)  # (B, 1, 28, 28)
-        return images, self.visible(torch.arange(CHECK_BATCH) % NUM_CLASSES)
+        labels = self.visible(torch.arange(CHECK_BATCH) % NUM_CLASSES)
+        return images.to(self.device), labels.to(self.device)
 
     def _check_forward(self) -> None:
         images, labels = self._check_batch()
         calls = []
-        decode = self.model.decode if hasattr(self.model, "decode") else None
-        if decode is None:
-            raise ContractError(f"{self.class_name} has no method decode(z, labels) (TODO 2.2.3).")
+        decode = self.model.decode
 
         def counting(z, *rest, **named):
             calls.append(z)
             return decode(z, *rest, **named)
 
-        with self._replacing({"decode": counting}), self.explained("forward"):
+        with self._replacing("decode", counting), self.explained("forward"):
             outputs = self.model(images, labels)
         if not isinstance(outputs, (tuple, list)) or len(outputs) != 3:
             came = type(outputs).__name__
@@ -229,7 +271,8 @@ class Submission:
 
     def _check_decode(self) -> None:
         codes = torch.randn(CHECK_BATCH, self.latent_dim)  # (B, d)
-        self.decode(codes, torch.arange(CHECK_BATCH) % NUM_CLASSES)
+        labels = torch.arange(CHECK_BATCH) % NUM_CLASSES
+        self.decode(codes.to(self.device), labels.to(self.device))
 
     def _check_loss(self) -> None:
         images, labels = self._check_batch()
@@ -260,6 +303,8 @@ class Submission:
                 f"{where} is cut off from the model's parameters; "
                 "leave out .detach(), .item() and torch.no_grad()."
             )
+        with self.explained(f"{where}, going backward"):
+            loss.backward()
 
     def _expect_shape(self, what: str, tensor: object, batch: int) -> None:
         expected = (batch, self.latent_dim)
@@ -270,7 +315,7 @@ class Submission:
                 "Look at the layers that make mu and log_var (TODO 2.2.1, 2.2.2)."
             )
         if not torch.isfinite(tensor).all():
-            raise ContractError(f"{what} of {self.class_name} has values that are not finite.")
+            raise NotFiniteError(f"{what} of {self.class_name} has values that are not finite.")
 
     def _as_images(self, where: str, images: object, batch: int) -> torch.Tensor:
         """Return the (B, 28, 28) view of a model's images after checking shape and range."""
@@ -283,7 +328,7 @@ class Submission:
                 f"expected {allowed[0]}, {allowed[1]} or {allowed[2]} (TODO 2.2.3)."
             )
         if not torch.isfinite(images).all():
-            raise ContractError(
+            raise NotFiniteError(
                 f"the images of {where} in {self.class_name} have pixels that are not finite."
             )
         low, high = images.min().item(), images.max().item()
@@ -324,6 +369,22 @@ def submission_file(checkpoint_path: Path, state: dict) -> Path:
         f"the code that {checkpoint_path} was trained from is not beside it; "
         "give the file with --submission."
     )
+
+
+class _WithoutNoise(TorchFunctionMode):
+    """Makes torch's normal noise zero: mu + sigma * noise is then mu, wherever it is written."""
+
+    ZERO = (torch.randn, torch.randn_like)
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        drawn = function(*args, **(kwargs or {}))
+        if function in self.ZERO:
+            return torch.zeros_like(drawn)
+        if function is torch.Tensor.normal_:
+            return drawn.zero_()
+        if function is torch.normal and args and isinstance(args[0], torch.Tensor):
+            return args[0].expand(drawn.shape)  # the mean
+        return drawn
 
 
 def _load_module(path: Path) -> ModuleType:

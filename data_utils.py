@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import math
 import random
 import struct
 import zlib
@@ -29,6 +30,7 @@ NUM_CLASSES = 10
 OUR_IMAGES = "images-idx3-ubyte.gz"
 IDX_IMAGES_PATTERN = "*images*idx3-ubyte*"
 OLDER_TABLES = ("data.arrow", "data.parquet")
+MAX_BYTES = 2**31  # of one file, unpacked: 2.7 million images
 
 
 class DataError(ValueError):
@@ -158,7 +160,7 @@ def restore_rng_state(state: dict) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
     if state["mps"] is not None and torch.backends.mps.is_available():
         torch.mps.set_rng_state(state["mps"])
 
@@ -256,7 +258,11 @@ def _read_idx(file: Path, dimensions: int) -> np.ndarray:
                 f"it begins with {header[:4].hex() or 'nothing'}, not 000008{dimensions:02x}."
             )
         shape = struct.unpack(f">{dimensions}I", header[4:])
-        size = int(np.prod(shape, dtype=np.int64))
+        if dimensions == 3 and shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+            raise DataError(f"{file} has images of {shape[1]} x {shape[2]}; expected 28 x 28.")
+        size = math.prod(shape)
+        if size > MAX_BYTES:
+            raise DataError(f"{file} promises {size} bytes of data; at most {MAX_BYTES} are read.")
         # One byte more than promised tells a longer file without unpacking all of it.
         body = stream.read(size + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -300,20 +306,21 @@ def _read_table(file: Path) -> tuple[np.ndarray, np.ndarray]:
         )
     labels = np.array(table["label"].to_pylist())
     images = np.zeros((len(table), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    not_a_png = UnidentifiedImageError, Image.DecompressionBombError
     for i, cell in enumerate(table["image"].to_pylist()):
         png = cell["bytes"] if isinstance(cell, dict) else cell
         try:
-            images[i] = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
-        except (UnidentifiedImageError, TypeError, ValueError, OSError) as error:
+            with Image.open(io.BytesIO(png)) as picture:
+                if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
+                    raise ValueError("it is {} x {} pixels".format(*picture.size))
+                images[i] = np.asarray(picture.convert("L"))
+        except (*not_a_png, TypeError, ValueError, OSError) as error:
             raise DataError(f"{file}: image {i} is not a 28 x 28 PNG ({error}).") from None
     _check_pair(file, images, labels)
     return images, labels.astype(np.int64)
 
 
 def _check_pair(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    if images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
-        size = " x ".join(map(str, images.shape[1:]))
-        raise DataError(f"{file} has images of {size} pixels; expected 28 x 28.")
     if len(images) != len(labels):
         raise DataError(
             f"{file} has {len(images)} images but its labels are {len(labels)}; "

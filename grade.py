@@ -87,7 +87,7 @@ def _read_array(file: Path, dtype: type, shape: tuple[int | None, ...]) -> np.nd
         raise GradeError(f"{file} is larger than {MAX_FILE_BYTES} bytes; ours are not.")
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, OverflowError) as error:
         raise GradeError(f"{file} is not a whole array that numpy reads ({error}).") from None
     fits = isinstance(array, np.ndarray) and array.ndim == len(shape)
     fits = fits and all(want in (None, came) for want, came in zip(shape, array.shape))
@@ -124,7 +124,7 @@ def _read_samples(folder: Path, gen_num: int) -> np.ndarray:
 
 
 def _read_png(file: Path) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(file, formats=["PNG"]) as picture:
@@ -134,9 +134,9 @@ def _read_png(file: Path) -> np.ndarray:
             return np.asarray(picture.convert("L"))
     except FileNotFoundError:
         raise GradeError(f"{file} is missing; run inference.py on the data graded.") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        if isinstance(error, GradeError):
-            raise
+    except GradeError:
+        raise
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise GradeError(f"{file} is not a readable PNG ({error}).") from None
 
 

@@ -72,12 +72,15 @@ def decode_codes(
     return np.concatenate(recon)  # (N, 28, 28)
 
 
-def generate_samples(submission: Submission, gen_num: int, seed: int) -> np.ndarray:
+def generate_samples(
+    submission: Submission, gen_num: int, seed: int, batch_size: int = 4096
+) -> np.ndarray:
     """Return `gen_num` samples of each label, uint8 (10, gen_num, 28, 28)."""
     import torch
 
     labels = torch.arange(NUM_CLASSES).repeat_interleave(gen_num)  # (10 n,)
-    return to_uint8(submission.generate(labels, seed)).reshape(NUM_CLASSES, gen_num, 28, 28)
+    images = submission.generate(labels, seed, chunk=batch_size)  # (10 n, 28, 28)
+    return to_uint8(images).reshape(NUM_CLASSES, gen_num, 28, 28)
 
 
 def _batches(
@@ -118,7 +121,7 @@ def infer(options: dict[str, Any]) -> Path:
     submission = Submission(file, task, latent_dim)
     try:
         submission.model.load_state_dict(state["model_state_dict"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
         raise CheckpointError(
             f"the weights in {path} do not fit {submission.class_name} of {file} ({reason}); "
@@ -215,7 +218,9 @@ def _run_stages(
             name, array = "recon", decode_codes(submission, codes, labels, options["batch_size"])
         else:
             name = "samples"
-            array = generate_samples(submission, options["gen_num"], options["seed"])
+            array = generate_samples(
+                submission, options["gen_num"], options["seed"], options["batch_size"]
+            )
         with write_whole(save_dir / f"{name}.npy") as file:
             np.save(file, array, allow_pickle=False)
         outputs[name] = array
@@ -315,12 +320,15 @@ def _write_png_tree(outputs: dict[str, np.ndarray], save_dir: Path) -> None:
             continue
         temporary, final = save_dir / f".{name}.tmp", save_dir / name
         shutil.rmtree(temporary, ignore_errors=True)
-        for path, image in tqdm(files.items(), desc=f"{name}/*.png", unit="file", leave=False):
-            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(temporary / path)
-        if final.exists():
-            shutil.rmtree(final)
-        temporary.rename(final)
+        try:
+            for path, image in tqdm(files.items(), desc=f"{name}/*.png", unit="file", leave=False):
+                (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(temporary / path)
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 # ---------------------------------------------------------------- the command

@@ -199,9 +199,9 @@ def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
         codes = np.column_stack([codes, np.zeros(len(codes))])
     elif codes.shape[1] > 2:
         centred = codes - codes.mean(axis=0)
-        _, stretch, axes = np.linalg.svd(centred, full_matrices=False)
-        codes = centred @ axes[:2].T  # (N, 2)
-        first, second = 100 * stretch[:2] ** 2 / max(float((stretch**2).sum()), 1e-12)
+        variances, axes = np.linalg.eigh(centred.T @ centred)  # in rising order
+        codes = centred @ axes[:, :-3:-1]  # (N, 2)
+        first, second = 100 * variances[:-3:-1] / max(float(variances.sum()), 1e-12)
         names = f"first principal axis, {first:.0f} %", f"second principal axis, {second:.0f} %"
     figure = _figure(7.5, 6.5)
     axes = figure.subplots()

@@ -59,15 +59,22 @@ class RunFolder(Callback):
     # ------------------------------------------------------------ before training
 
     def claim(self, going_on: bool, overwrite: bool) -> None:
-        """Make the folder ours; raise SettingsError if another run is in it."""
+        """Make the folder; raise SettingsError if another run or other work is in it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if going_on or not any(self.path.glob("*.pth")):
-            return
-        if not overwrite:
+        if any(self.path.glob("*.pth")) and not (going_on or overwrite):
             raise SettingsError(
                 f"{self.path} holds a run already; go on with it (--load_from_checkpoint), "
                 "replace it (--overwrite), or name another folder (--save_dir)."
             )
+        is_run = (self.path / "hyperparams.json").exists()
+        if (self.path / "submission.py").exists() and not is_run:
+            raise SettingsError(
+                f"{self.path} holds a submission.py and no run, which would write its own copy "
+                "there; give the run a folder of its own (--save_dir)."
+            )
+
+    def clear(self) -> None:
+        """Remove an earlier run's files, and nothing else."""
         for pattern in OURS:
             for file in self.path.glob(pattern):
                 file.unlink()
@@ -80,6 +87,12 @@ class RunFolder(Callback):
             file.write(code)
         with write_whole(self.path / "hyperparams.json") as file:
             file.write(json.dumps(hyperparams, indent=2).encode())
+
+    def adopt(self, state: dict) -> None:
+        """Begin with a checkpoint of another run, which is the best so far."""
+        path = checkpoint.epoch_path(self.path, state["epoch"])
+        checkpoint.save(path, state)
+        checkpoint.mark_best(self.path, path)
 
     def say(self, text: str) -> None:
         """Print a line above the progress bar and keep it in train.log."""
@@ -177,6 +190,9 @@ class RunFolder(Callback):
             plots.gif(file, frames)
         self.say(f"video: {self.path / 'training.gif'}")
         temporary = self.path / ".training.tmp.mp4"  # ffmpeg wants a path, not a file
-        if plots.mp4(str(temporary), frames):
-            temporary.replace(self.path / "training.mp4")
-            self.say(f"video: {self.path / 'training.mp4'}")
+        try:
+            if plots.mp4(str(temporary), frames):
+                temporary.replace(self.path / "training.mp4")
+                self.say(f"video: {self.path / 'training.mp4'}")
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -154,13 +154,15 @@ class GenModel(VAE):
     def fit_prior(self, codes: Tensor, labels: Tensor) -> None:
         """Measure mean and covariance of the codes of each label; codes (N, latent_dim)."""
         latent = self.from_standard(codes, labels)  # (N, latent_dim)
-        smallest = 1e-6 * torch.eye(self.latent_dim, device=codes.device)
+        unit = torch.eye(self.latent_dim, dtype=torch.float64)
         for label in labels.unique():
-            chosen = latent[labels == label]  # (n, latent_dim)
+            chosen = latent[labels == label].cpu().double()  # (n, latent_dim)
             if len(chosen) > 1:
-                covariance = torch.cov(chosen.T).reshape(smallest.shape) + smallest
-                self.prior_mean[label] = chosen.mean(dim=0)
-                self.prior_factor[label] = torch.linalg.cholesky(covariance)
+                covariance = torch.cov(chosen.T).reshape(unit.shape)  # (latent_dim, latent_dim)
+                # A little is added to each variance, so that the factor exists in any case.
+                covariance += (1e-6 * covariance.trace() / self.latent_dim + 1e-12) * unit
+                self.prior_mean[label] = chosen.mean(dim=0).to(self.prior_mean)
+                self.prior_factor[label] = torch.linalg.cholesky(covariance).to(self.prior_factor)
 
     def to_standard(self, latent: Tensor, labels: Tensor) -> Tensor:
         """Move the codes of each label to mean 0 and covariance I: factor^-1 (latent - mean)."""

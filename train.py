@@ -61,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(options: dict[str, Any], state: dict | None = None, progress: bool = True) -> bool:
+def train(options: dict[str, Any], state: dict | None = None) -> bool:
     """Train as the options of `make_parser` say, from the checkpoint `state` if given.
 
     Returns whether the run is complete; False after a Ctrl-C, when its state is saved.
@@ -69,41 +69,64 @@ def train(options: dict[str, Any], state: dict | None = None, progress: bool = T
     """
     settings = Settings(**{knob.name: options[knob.name] for knob in fields(Settings)})
     # torch takes seconds to import; --help and a mistyped option do not wait for it.
+    import torch
+
+    from checkpoint import CheckpointError
     from contract import Submission
     from data_utils import MNISTDataset, set_seed
+    from device import pick_device
     from run_folder import RunFolder
-    from trainer import Trainer
+    from trainer import Trainer, TrainingError
 
     train_set = MNISTDataset(options["train_data"])
     valid_set = MNISTDataset(options["valid_data"])
+    device = pick_device(settings.device)
     set_seed(settings.seed)
     submission = Submission(options["submission"], options["task"], options["latent_dim"])
-    submission.check()
+    submission.check(device)
 
     code = submission.path.read_bytes()
     facts = {name: _plain(options[name]) for name in (*RUN_OPTIONS, "submission")}
     facts |= {"settings": asdict(settings), "submission_sha256": hashlib.sha256(code).hexdigest()}
-    folder = RunFolder(options["save_dir"], facts, valid_set, options["save_loss_plot"])
-    folder.video = options["video"]
-    folder.claim(_goes_on_in(options, state), options["overwrite"])
-
-    trainer = Trainer(
-        submission, settings, train_set, valid_set, [folder], folder.say, progress=progress
+    folder = RunFolder(
+        options["save_dir"], facts, valid_set, options["save_loss_plot"], options["video"]
     )
+    going_on = _goes_on_in(options, state)
+    folder.claim(going_on, options["overwrite"])
+
+    trainer = Trainer(submission, settings, train_set, valid_set, [folder], folder.say)
+    if state is not None:
+        try:
+            trainer.load_state_dict(state)
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint does not fit {submission.class_name} of {submission.path} "
+                f"({' '.join(str(error).split())[:120]}); begin a new run in another --save_dir."
+            ) from None
+    # Nothing of an earlier run is touched before this line, by which all is known to be well.
+    if options["overwrite"] and not going_on:
+        folder.clear()
     parameters = sum(p.numel() for p in submission.model.parameters() if p.requires_grad)
     hyperparams = {**facts, **facts["settings"], "trainable_parameters": parameters}
     del hyperparams["settings"]
     hyperparams["learning_rate"] = hyperparams.pop("lr")  # the older layout's name
     folder.start(code, hyperparams)
+    if state is not None and not going_on:
+        folder.adopt(state)
     folder.say(
         f"{submission.class_name} of {submission.path}: {parameters:,} parameters, "
         f"{len(train_set):,} images, {trainer.device} in {'bf16' if trainer.bf16 else 'fp32'}"
     )
     if state is not None:
-        trainer.load_state_dict(state)
         folder.say(f"going on after epoch {trainer.epoch}, step {trainer.step}")
-    with submission.explained("training", only_theirs=True):
-        complete = trainer.fit()
+    try:
+        with submission.explained("training", only_theirs=True):
+            complete = trainer.fit()
+    except torch.OutOfMemoryError:
+        raise TrainingError(
+            f"{trainer.device} has too little memory for a --batch_size of "
+            f"{settings.batch_size}; try half of it."
+        ) from None
     if options["show_loss_plot"]:
         _show_loss_plot(trainer.history)
     return complete
@@ -136,7 +159,19 @@ def resume(options: dict[str, Any], given: set[str]) -> dict:
         options["save_dir"] = path.parent
     if "submission" not in given:
         options["submission"] = submission_file(path, state)
+    _refuse_other_code(options["submission"], path, state)
     return state
+
+
+def _refuse_other_code(file: Path, path: Path, state: dict) -> None:
+    """Raise SettingsError unless the file is the one that the checkpoint was trained from."""
+    if not file.is_file():
+        return  # the contract says so in its own words
+    if hashlib.sha256(file.read_bytes()).hexdigest() != state["submission_sha256"]:
+        raise SettingsError(
+            f"{file} is not the code that {path} was trained from; leave --submission out to go on "
+            "with the run's own copy, or begin a new run in another --save_dir."
+        )
 
 
 def _goes_on_in(options: dict[str, Any], state: dict | None) -> bool:
@@ -168,7 +203,7 @@ def main() -> None:
     given = command.given_options(parser)
     options["save_dir"] = options["save_dir"] or Path("runs") / options["task"]
 
-    from checkpoint import CheckpointError
+    from checkpoint import CheckpointError, to_infer_from
     from contract import ContractError
     from data_utils import DataError
     from trainer import TrainingError
@@ -185,7 +220,7 @@ def main() -> None:
         print(f"  python train.py --load_from_checkpoint --save_dir {save_dir}")
         sys.exit(130)
     print(f"the run is in {save_dir}; next:")
-    print(f"  python inference.py --checkpoint_path {save_dir / 'best.pth'}")
+    print(f"  python inference.py --checkpoint_path {to_infer_from(save_dir)}")
 
 
 if __name__ == "__main__":

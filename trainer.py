@@ -61,8 +61,8 @@ class Trainer:
     """Trains `submission.model` on a device, and can stop and go on at any step.
 
     Args:
-        submission: a `contract.Submission`, or anything with its model, vae_loss, encode,
-            decode and visible.
+        submission: a `contract.Submission`; the Trainer uses its model, vae_loss, visible,
+            encode, decode and make_optimizers.
         settings: the knobs.
         train_set, valid_set: the datasets.
         callbacks: told of each epoch; see Callback.
@@ -148,7 +148,7 @@ class Trainer:
             if parts:
                 bar.set_postfix({k: f"{v:.4g}" for k, v in parts.items()}, refresh=False)
             if self.bad_in_a_row >= self.BAD_STEPS_IN_A_ROW:
-                self._roll_back()
+                self._roll_back(f"{self.bad_in_a_row} steps in a row were not finite")
             due = self.settings.pred_step and self.step % self.settings.pred_step == 0
             self.seconds += time.perf_counter() - started
             if due and self.batch < len(self.batches):  # the epoch's end validates anyhow
@@ -157,7 +157,9 @@ class Trainer:
         self.epoch, self.batch = self.epoch + 1, 0
         bar.set_description(self._bar_text())
         row = self._validate()
-        if self._is_good(row):
+        if not self._is_finite(row):
+            self._roll_back("the epoch ended with numbers that are not finite")
+        elif self.bad_in_a_row == 0:
             self.last_good = self._snapshot()
             self.rollbacks = 0
             if row.get("valid_loss", -self.epoch) < self.best_loss:
@@ -185,7 +187,8 @@ class Trainer:
         parts["loss"].backward()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        *values, norm_value = torch.stack([*map(_detached, parts.values()), norm]).tolist()
+        numbers = [_detached(value, like=norm) for value in parts.values()]
+        *values, norm_value = torch.stack([*numbers, norm]).tolist()  # one wait for the device
         if not all(map(math.isfinite, [*values, norm_value])):
             self._restore_buffers()
             return {}
@@ -198,7 +201,8 @@ class Trainer:
         """Return the loss and its named parts, the loss computed in fp32."""
         if hasattr(self.model, "compute_loss"):
             with self._autocast():
-                return self.model.compute_loss(x, labels, self.settings.var)
+                parts = self.model.compute_loss(x, labels, self.settings.var)
+            return {**parts, "loss": parts["loss"].float()}
         with self._autocast():
             recon_x, mu, log_var = self.model(x, labels)
         recon_x, mu, log_var = recon_x.float(), mu.float(), log_var.float()
@@ -213,7 +217,7 @@ class Trainer:
         """Score the validation images: the training loss, and mse and ssim at the posterior mean.
 
         The generators of random numbers are left as they were, so validation never changes
-        how training goes on.
+        how training goes on. A reconstruction that is not finite scores nan.
         """
         sums: dict[str, float] = {}
         recon = []
@@ -225,10 +229,14 @@ class Trainer:
                     for name, value in _to_floats(self.losses(x, visible)).items():
                         sums[name] = sums.get(name, 0) + value * len(x)
                 if hasattr(self.model, "encode"):
-                    recon.append(to_uint8(self.reconstruct(x, labels)))
+                    try:
+                        recon.append(to_uint8(self.reconstruct(x, labels)))
+                    except ArithmeticError:
+                        sums["mse"] = math.nan
+                        break
         self.model.train()
         scores = {f"valid_{name}": value / len(self.valid_images) for name, value in sums.items()}
-        if recon:
+        if recon and "mse" not in sums:
             pair = np.concatenate(recon), self.valid_images.cpu().numpy()
             scores["valid_mse"] = float(metrics.mse_per_image(*pair).mean())
             scores["valid_ssim"] = float(metrics.ssim_per_image(*pair).mean())
@@ -246,8 +254,15 @@ class Trainer:
             self.submission.encode(to_float(images), labels)
             for images, labels in self._chunks(self.batches.images, self.batches.labels)
         ]
+        before = _shapes(self.model)
         with own_randomness(self.settings.seed):
-            self.model.fit_prior(torch.cat(codes), self.batches.labels)
+            self.model.fit_prior(torch.cat(codes), self.submission.visible(self.batches.labels))
+        if _shapes(self.model) != before:
+            names = sorted(set(_shapes(self.model).items()) ^ set(before.items()))
+            raise TrainingError(
+                f"fit_prior changed the shape or number of the model's tensors ({names[0][0]}), so "
+                "its checkpoint would not load; make them in __init__ with register_buffer."
+            )
 
     def _chunks(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Cut images and labels into pieces that fit in memory as a training batch does."""
@@ -317,33 +332,34 @@ class Trainer:
 
     # ------------------------------------------------------------ when numbers go bad
 
-    def _is_good(self, row: dict) -> bool:
-        numbers = [v for k, v in row.items() if k.startswith("valid_")]
-        return self.bad_in_a_row == 0 and all(map(math.isfinite, numbers))
+    def _is_finite(self, row: dict) -> bool:
+        scores = [value for name, value in row.items() if name.startswith("valid_")]
+        weights = all(bool(torch.isfinite(p).all()) for p in self.parameters)
+        return weights and all(map(math.isfinite, scores))
 
     def _restore_buffers(self) -> None:
         """Undo what a batch that was not finite did to BatchNorm's running statistics."""
         for name, buffer in self.model.named_buffers():
-            if buffer.is_floating_point() and not torch.isfinite(buffer).all():
-                buffer.copy_(self.last_good["model"][name])
+            good = self.last_good["model"].get(name)  # None for a buffer that is not kept
+            if good is not None and not torch.isfinite(buffer).all():
+                buffer.copy_(good)
 
-    def _roll_back(self) -> None:
+    def _roll_back(self, why: str) -> None:
         """Go back to the last good state with half the learning rate, or give up."""
         self._restore(self.last_good)
         self.bad_in_a_row = 0
         if self.rollbacks == self.MAX_ROLLBACKS:
             self._tell("on_failure")
             raise TrainingError(
-                f"training gave up at step {self.step}: {self.BAD_STEPS_IN_A_ROW} steps in a row "
-                f"had a loss or gradient that is not finite, also after {self.MAX_ROLLBACKS} "
+                f"training gave up at step {self.step}: {why}, also after {self.MAX_ROLLBACKS} "
                 "returns to the last good state, each with half the learning rate. Look for a log "
                 "or a division that can meet zero in your loss, or try a lower --lr."
             )
         self.rollbacks += 1
         self.lr_scale /= 2
         self.say(
-            f"step {self.step}: {self.BAD_STEPS_IN_A_ROW} steps in a row were not finite; back to "
-            f"the last good state with learning rate {self.settings.lr * self.lr_scale:.3g}"
+            f"step {self.step}: {why}; back to the last good state "
+            f"with learning rate {self.settings.lr * self.lr_scale:.3g}"
         )
 
     def _snapshot(self) -> dict:
@@ -405,8 +421,7 @@ class Trainer:
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         if hasattr(self.model, "configure_optimizers"):
-            made = self.model.configure_optimizers(self.settings.lr)
-            return list(made) if isinstance(made, (list, tuple)) else [made]
+            return self.submission.make_optimizers(self.settings.lr)
         fused = self.device.type in ("cpu", "cuda")
         return [torch.optim.Adam(self.model.parameters(), lr=self.settings.lr, fused=fused)]
 
@@ -467,8 +482,13 @@ class Trainer:
             getattr(callback, event)(self)
 
 
-def _detached(value: Tensor) -> Tensor:
-    return value.detach().float().reshape(())
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in model.state_dict().items()}
+
+
+def _detached(value: Tensor | float, like: Tensor) -> Tensor:
+    """Return a named part, which a student may have made a plain number, as a 0-d tensor."""
+    return torch.as_tensor(value, device=like.device).detach().float().reshape(())
 
 
 def _to_floats(parts: dict[str, Tensor]) -> dict[str, float]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import ROOT, SUBMISSIONS, run
+from conftest import ROOT, SUBMISSIONS, assert_clear_error, run
 
-from check import Checks
+from check import Checks, Skipped
 
 MODEL = (ROOT / "model.py").read_text(encoding="utf-8")
 KL = "(mu.square() + log_var.exp() - 1 - log_var).sum(dim=1)"
@@ -45,15 +45,14 @@ FAULTS = {
         "decode takes one code and many",
         "expected",
     ),
-    "random code": (
+    "dropout that never ends": (
         "return self.mu(hidden), self.log_var(hidden)",
-        "import random\n        return self.mu(hidden) + random.SystemRandom().random(), "
-        "self.log_var(hidden)",
+        "hidden = F.dropout(hidden)\n        return self.mu(hidden), self.log_var(hidden)",
         "evaluation gives the same twice",
-        "different codes",
+        "another mu the second time",
     ),
 }
-SHOWS_ELSEWHERE_TOO = {"loss summed", "random code", "no reconstruction"}
+SHOWS_ELSEWHERE_TOO = {"loss summed", "no reconstruction"}
 
 
 def results(path, task="VAEwolabel"):
@@ -80,15 +79,27 @@ def test_each_fault_is_found_and_only_it(tmp_path, name):
 
 
 def test_a_label_that_is_not_used(tmp_path):
+    start, end = MODEL.index("class GenModel"), MODEL.index("def vae_loss")
     file = tmp_path / "mine.py"
-    file.write_text(MODEL.split("class GenModel")[0] + "GenModel = VAE\n" + MODEL[-700:])
-    text = file.read_text()
-    file.write_text(text[: text.index("GenModel = VAE")] + "GenModel = VAE\n\n\n" + LOSS)
+    file.write_text(MODEL[:start] + "GenModel = VAE\n\n\n" + MODEL[end:], encoding="utf-8")
     failures = [k for k, failure in results(file, "Genwithlabel").items() if failure]
     assert failures == ["the label changes the picture"]
 
 
-LOSS = MODEL[MODEL.index("def vae_loss") :]
+def test_what_does_not_apply_is_skipped_and_said_so():
+    found = results(SUBMISSIONS / "adversarial.py", "Genwithlabel")
+    skipped = {name for name, result in found.items() if isinstance(result, Skipped)}
+    assert len(skipped) == 5 and not found["decode takes one code and many"]
+    found = results(SUBMISSIONS / "own_loss.py", "Genwithlabel")
+    skipped = {name for name, result in found.items() if isinstance(result, Skipped)}
+    assert skipped == {
+        "KL term agrees with torch.distributions",
+        "loss does not depend on the batch size",
+    }
+
+
+def test_a_file_that_is_not_there():
+    assert_clear_error(run("check.py", "--submission", "nowhere.py"), "does not exist")
 
 
 def blank() -> str:

@@ -26,6 +26,7 @@ GOOD = [
     (SUBMISSIONS / "inline_noise.py", "VAEwolabel"),
     (SUBMISSIONS / "no_bf16.py", "VAEwolabel"),
     (SUBMISSIONS / "own_loss.py", "Genwithlabel"),
+    (SUBMISSIONS / "inline_noise.py", "Genwithlabel"),
 ]
 each_good = pytest.mark.parametrize(
     "path, task", GOOD, ids=[f"{path.stem}-{task}" for path, task in GOOD]
@@ -64,7 +65,7 @@ def test_check_leaves_the_model_and_the_generators_alone(path, task):
     assert all(torch.equal(v, before[k]) for k, v in submission.model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["encode_without_labels", "model"])
+@pytest.mark.parametrize("name", ["encode_without_labels", "inline_noise", "model"])
 def test_codes_are_the_posterior_mean_even_of_a_forward_that_samples(name, digits):
     path = ROOT / "model.py" if name == "model" else SUBMISSIONS / f"{name}.py"
     submission = Submission(path, "VAEwolabel", latent_dim=5)
@@ -106,7 +107,7 @@ def test_interrupting_forward_leaves_no_trace(digits):
     submission.encode(*digits)
     assert submission.model.training
     assert "decode" not in vars(submission.model)
-    assert "reparameterize" not in vars(submission.model)
+    assert torch.randn(5).any()
 
 
 # ---------------------------------------------------------------- breaches
@@ -157,6 +158,22 @@ BREACHES = {
         "return (squared_error / (2 * var) + kl_divergence).mean() * float('nan')",
         "vae_loss is nan",
     ),
+    "no encode": ("def encode", "def encoding", "no method encode"),
+    "in-place error": (
+        "hidden = F.leaky_relu(self.hidden(x.flatten(1)), 0.2)",
+        "hidden = torch.exp(self.hidden(x.flatten(1))); hidden *= 0.1",
+        "going backward: RuntimeError: one of the variables",
+    ),
+    "optimizers of another kind": (
+        "    def encode",
+        "    def configure_optimizers(self, lr):\n        return [1], []\n\n    def encode",
+        "returned list, list; expected an optimizer",
+    ),
+    "optimizers without lr": (
+        "    def encode",
+        "    def configure_optimizers(self):\n        return 1\n\n    def encode",
+        "while configure_optimizers: TypeError",
+    ),
     "decode is a layer": (
         "        self.decoder = nn",
         "        self.decode = nn.Identity()\n        self.decoder = nn",
@@ -198,3 +215,33 @@ def test_unknown_task_and_missing_file():
         Submission(ROOT / "model.py", "VAE", 20)
     with pytest.raises(ContractError, match="does not exist"):
         Submission(Path("no_such_file.py"), "VAEwolabel", 20)
+
+
+NOISES = {
+    "randn": "torch.randn(mu.shape)",
+    "randn_like": "torch.randn_like(mu)",
+    "normal": "torch.normal(torch.zeros_like(mu), 1.0)",
+    "normal_": "torch.empty_like(mu).normal_()",
+    "distributions": "torch.distributions.Normal(torch.zeros_like(mu), 1.0).rsample()",
+}
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_the_posterior_mean_however_noise_is_drawn(tmp_path, digits, name):
+    file = tmp_path / "mine.py"
+    assert "torch.randn_like(mu)" in MODEL
+    file.write_text(MODEL.replace("torch.randn_like(mu)", NOISES[name]), encoding="utf-8")
+    submission = Submission(file, "VAEwolabel", latent_dim=5)
+    _, mu, _ = submission.model.eval()(*digits)
+    assert torch.allclose(submission.encode(*digits), mu)
+
+
+def test_training_step_must_return_named_parts(tmp_path):
+    text = (SUBMISSIONS / "adversarial.py").read_text(encoding="utf-8")
+    last = '        return {"critic": critic_loss, "generator": generator_loss}\n'
+    assert last in text
+    file = tmp_path / "mine.py"
+    file.write_text(text.replace(last, ""), encoding="utf-8")
+    Submission(SUBMISSIONS / "adversarial.py", "Genwithlabel", 4).check()
+    with pytest.raises(ContractError, match="returned NoneType; expected a dict"):
+        Submission(file, "Genwithlabel", 4).check()

@@ -7,6 +7,7 @@ import hashlib
 import io
 import random
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -75,6 +76,16 @@ def png(image: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
+
+
+def test_a_table_of_other_pictures(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    cells = [png(np.zeros((1, 1), np.uint8))]
+    table = pyarrow.table({"image": cells, "label": [3]})
+    with pyarrow.ipc.new_file(tmp_path / "data.arrow", table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(DataError, match="image 0 is not a 28 x 28 PNG .it is 1 x 1 pixels"):
+        MNISTDataset(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["stream", "file", "parquet", "huggingface"])
@@ -171,12 +182,16 @@ def test_missing_and_empty_folders(tmp_path):
         MNISTDataset(tmp_path)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.binary(max_size=300))
-def test_no_bytes_crash_the_loader(tmp_path_factory, content):
-    """Whatever a file holds, the loader reads it or says DataError."""
+HUGE = st.sampled_from([0, 1, 28, 2**31, 2**32 - 1])
+HEADERS = st.tuples(HUGE, HUGE, HUGE).map(lambda sizes: struct.pack(">I3I", 0x803, *sizes))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=300) | HEADERS, st.booleans())
+def test_no_bytes_crash_the_loader(tmp_path_factory, content, zipped):
+    """Whatever a file holds, the loader says DataError; sizes that a header claims cost nothing."""
     folder = tmp_path_factory.mktemp("fuzz")
-    (folder / "images-idx3-ubyte").write_bytes(content)
+    (folder / "images-idx3-ubyte").write_bytes(gzip.compress(content) if zipped else content)
     write_idx(folder / "labels-idx1-ubyte", np.zeros(1))
     with pytest.raises(DataError):
         MNISTDataset(folder)

@@ -172,12 +172,10 @@ class Events(Callback):
 
 
 def test_training_gives_up_with_the_last_good_state(tmp_path, tiny_set):
-    events = Events()
-    trainer = make_trainer(
-        tiny_set, gone_bad(tmp_path, 10, 10**9), callbacks=[events], epochs=9, precision="fp32"
-    )
-    good = {}
-    trainer.callbacks = [events, KeepAt(1, good)]
+    events, good = Events(), {}
+    path = gone_bad(tmp_path, 10, 10**9)
+    callbacks = [events, KeepAt(1, good)]
+    trainer = make_trainer(tiny_set, path, callbacks=callbacks, epochs=9, precision="fp32")
     with pytest.raises(TrainingError, match="gave up at step 30.*lower --lr"):
         trainer.fit()
     assert len(events.seen) == 1 and events.seen[0][2]
@@ -194,18 +192,80 @@ class KeepAt(Callback):
             self.into.update({k: v.clone() for k, v in trainer.model.state_dict().items()})
 
 
-def test_the_seeds_explosions_train(tiny_set):
-    """A learning rate and a variance far beyond those at which the seeds exploded."""
-    trainer = make_trainer(tiny_set, ROOT / "submission.py", lr=0.5, var=1e-3)
-    assert trainer.fit() and finite(trainer)
+@pytest.mark.parametrize("lr", [0.05, 1e12])
+def test_explosions_end_well(tiny_set, lr):
+    """Far beyond where the seeds exploded: it trains, if need be after coming back."""
+    trainer = make_trainer(tiny_set, ROOT / "submission.py", lr=lr, var=0.02, epochs=12)
+    before = trainer.validate()["valid_mse"]
+    try:
+        assert trainer.fit()
+        assert trainer.validate()["valid_mse"] < before
+    except TrainingError as error:
+        assert lr == 1e12 and "not finite" in str(error)
+    assert finite(trainer)
+
+
+def test_an_epoch_that_ends_in_nan_is_taken_back(tiny_set):
+    """Weights that only the evaluation finds bad, as after an optimizer's last step."""
+    trainer = make_trainer(tiny_set, ROOT / "model.py")
+    spoil_at(trainer, step=8)
+    assert trainer.fit()
+    assert trainer.lr_scale == 0.5 and "epoch ended" in trainer.said[0] and finite(trainer)
+    assert math.isnan(trainer.history[0]["valid_loss"])
+    assert math.isfinite(trainer.history[-1]["valid_loss"])
+
+
+def spoil_at(trainer: Trainer, step: int) -> None:
+    """Make the weights nan in a step that itself looks well."""
+    original = trainer.training_step
+
+    def spoiling(x, labels):
+        parts = original(x, labels)
+        if trainer.step + 1 == step:
+            with torch.no_grad():
+                trainer.parameters[0].fill_(math.nan)
+        return parts
+
+    trainer.training_step = spoiling
+
+
+def test_resume_is_exact_after_a_rollback(tmp_path, tiny_set):
+    """lr_scale, the last good state and the clipping's mean go into the checkpoint too."""
+    path = gone_bad(tmp_path, 10, 7)
+    options = {"precision": "fp32", "pred_step": 1, "epochs": 4}
+    whole = make_trainer(tiny_set, path, **options)
+    assert whole.fit() and whole.lr_scale == 0.5
+
+    file = tmp_path / "interrupted.pth"
+    first = make_trainer(tiny_set, path, callbacks=[InterruptAt(21, file)], **options)
+    assert not first.fit() and first.lr_scale == 0.5
+    second = make_trainer(tiny_set, gone_bad(tmp_path, 10**9, 0), **options)
+    second.load_state_dict(checkpoint.load(file))
+    assert second.fit()
+    assert_same_state(second.state_dict(), whole.state_dict())
+
+
+def test_a_mask_that_is_not_kept_survives_a_bad_step(tmp_path, tiny_set):
+    file = gone_bad(tmp_path, 3, 2)
+    text = file.read_text(encoding="utf-8")
+    line = "        self.dec = nn.Linear(latent_dim, 784)\n"
+    mask = 'self.register_buffer("mask", torch.full((2,), -torch.inf), persistent=False)\n'
+    file.write_text(text.replace(line, f"{line}        {mask}"), encoding="utf-8")
+    trainer = make_trainer(tiny_set, file, precision="fp32")
+    assert trainer.fit() and trainer.skipped_steps == 2
+    assert torch.isinf(trainer.model.mask).all()
 
 
 # ---------------------------------------------------------------- precision and settings
 
 
-def test_bf16_where_it_is_native():
-    expected = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
-    assert native_bf16(torch.device("cpu")) == bool(expected)
+@pytest.mark.parametrize(
+    "capabilities, native",
+    [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)],
+)
+def test_bf16_where_it_is_native(monkeypatch, capabilities, native):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert native_bf16(torch.device("cpu")) == native
     assert not native_bf16(torch.device("mps"))
 
 
@@ -310,6 +370,33 @@ def test_own_loss_and_optimizer(tiny_set):
     codes_mean = trainer.model.mean.clone()
     trainer.fit_prior()
     assert trainer.model.fits == 1 and not torch.equal(trainer.model.mean, codes_mean)
+
+
+def test_a_vae_sees_no_labels_in_fit_prior_either(tmp_path, tiny_set):
+    text = (SUBMISSIONS / "own_loss.py").read_text(encoding="utf-8")
+    file = tmp_path / "mine.py"
+    file.write_text(text.replace("class GenModel", "class VAE"), encoding="utf-8")
+    trainer = make_trainer(tiny_set, file)
+    seen = []
+    trainer.model.fit_prior = lambda codes, labels: seen.append(labels)
+    trainer.fit_prior()
+    assert len(seen[0]) == len(tiny_set) and not seen[0].any()
+
+
+def test_fit_prior_that_adds_a_buffer(tiny_set):
+    """Its checkpoint would not load: said at once, not at inference."""
+    trainer = make_trainer(tiny_set, SUBMISSIONS / "own_loss.py", "Genwithlabel")
+    model = trainer.model
+    model.fit_prior = lambda codes, labels: model.register_buffer("late", torch.zeros(3))
+    with pytest.raises(TrainingError, match="late.*in __init__ with register_buffer"):
+        trainer.fit_prior()
+
+
+def test_named_parts_may_be_plain_numbers(tiny_set):
+    trainer = make_trainer(tiny_set, SUBMISSIONS / "own_loss.py", "Genwithlabel", epochs=1)
+    original = trainer.model.compute_loss
+    trainer.model.compute_loss = lambda *words: {**original(*words), "answer": 42}
+    assert trainer.fit() and trainer.history[-1]["train_answer"] == 42
 
 
 def test_adversarial_training(tiny_set):
