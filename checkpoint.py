@@ -84,11 +84,10 @@ def load(path: str | Path) -> dict:
     content = io.BytesIO(path.read_bytes())
     try:
         state = torch.load(content, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes torch raise errors of nearly any type
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception:  # a damaged file makes torch raise errors of nearly any type
         raise CheckpointError(
-            f"{path} is not a checkpoint of this lab: expected a file that train.py wrote, "
-            f"but it does not load ({reason[:120]})."
+            f"{path} is not a checkpoint of this lab: expected a file that train.py wrote, but it "
+            "is damaged, or holds more than tensors and plain values."
         ) from None
     missing = [key for key in REQUIRED if not isinstance(state, dict) or key not in state]
     if missing:

@@ -1,9 +1,11 @@
-"""What the commands share: help with examples and defaults, and errors of one sentence."""
+"""What the commands share: help with examples, errors of one sentence, a Ctrl-C that waits."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -46,3 +48,27 @@ def clear_errors(program: str, *expected: type[Exception]) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{program}: stopped", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C, or a scheduler's SIGTERM, into a stop at the next complete step.
+
+    A second one stops at once.
+    """
+    stop = threading.Event()
+
+    def request(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # Python handles signals in the main thread only
+        return
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -347,7 +347,7 @@ class Submission:
         """
         try:
             yield
-        except ContractError:
+        except (ContractError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             if only_theirs and _their_line(error, self.path) is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -221,8 +222,10 @@ def _run_stages(
             array = generate_samples(
                 submission, options["gen_num"], options["seed"], options["batch_size"]
             )
+        buffer = io.BytesIO()  # numpy's own write to a full disk does not say that it is full
+        np.save(buffer, array, allow_pickle=False)
         with write_whole(save_dir / f"{name}.npy") as file:
-            np.save(file, array, allow_pickle=False)
+            file.write(buffer.getbuffer())
         outputs[name] = array
     return outputs
 

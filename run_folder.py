@@ -81,8 +81,11 @@ class RunFolder(Callback):
         for folder in ("progress", "inference"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
-    def start(self, code: bytes, hyperparams: dict[str, Any]) -> None:
-        """Write what is known before the first step."""
+    def start(self, code: bytes, parameters: int) -> None:
+        """Write what is known before the first step: the code, and the knobs for people to read."""
+        hyperparams = {**self.facts, **self.facts["settings"], "trainable_parameters": parameters}
+        del hyperparams["settings"]
+        hyperparams["learning_rate"] = hyperparams.pop("lr")  # the older layout's name
         with write_whole(self.path / "submission.py") as file:
             file.write(code)
         with write_whole(self.path / "hyperparams.json") as file:

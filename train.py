@@ -8,10 +8,13 @@ import io
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import command
 from settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from trainer import Trainer
 
 EXAMPLES = """examples:
   python train.py                                     the VAE, with every default
@@ -71,7 +74,6 @@ def train(options: dict[str, Any], state: dict | None = None) -> bool:
     # torch takes seconds to import; --help and a mistyped option do not wait for it.
     import torch
 
-    from checkpoint import CheckpointError
     from contract import Submission
     from data_utils import MNISTDataset, set_seed
     from device import pick_device
@@ -96,21 +98,12 @@ def train(options: dict[str, Any], state: dict | None = None) -> bool:
 
     trainer = Trainer(submission, settings, train_set, valid_set, [folder], folder.say)
     if state is not None:
-        try:
-            trainer.load_state_dict(state)
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"the checkpoint does not fit {submission.class_name} of {submission.path} "
-                f"({' '.join(str(error).split())[:120]}); begin a new run in another --save_dir."
-            ) from None
+        _load_state(trainer, state)
     # Nothing of an earlier run is touched before this line, by which all is known to be well.
     if options["overwrite"] and not going_on:
         folder.clear()
-    parameters = sum(p.numel() for p in submission.model.parameters() if p.requires_grad)
-    hyperparams = {**facts, **facts["settings"], "trainable_parameters": parameters}
-    del hyperparams["settings"]
-    hyperparams["learning_rate"] = hyperparams.pop("lr")  # the older layout's name
-    folder.start(code, hyperparams)
+    parameters = sum(p.numel() for p in trainer.parameters)
+    folder.start(code, parameters)
     if state is not None and not going_on:
         folder.adopt(state)
     folder.say(
@@ -161,6 +154,18 @@ def resume(options: dict[str, Any], given: set[str]) -> dict:
         options["submission"] = submission_file(path, state)
     _refuse_other_code(options["submission"], path, state)
     return state
+
+
+def _load_state(trainer: Trainer, state: dict) -> None:
+    from checkpoint import CheckpointError
+
+    try:
+        trainer.load_state_dict(state)
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the checkpoint does not fit {trainer.submission.path} "
+            f"({' '.join(str(error).split())[:120]}); begin a new run in another --save_dir."
+        ) from None
 
 
 def _refuse_other_code(file: Path, path: Path, state: dict) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import metrics
+from command import stop_requests
 from data_utils import (
     Batches,
     MNISTDataset,
@@ -123,7 +123,7 @@ class Trainer:
 
     def fit(self) -> bool:
         """Train to the last epoch; False if a signal (Ctrl-C) stopped it before."""
-        with _stop_requests() as stop, self._bar() as bar:
+        with stop_requests() as stop, self._bar() as bar:
             while self.epoch < self.settings.epochs:
                 if not self._run_epoch(bar, stop):
                     self._tell("on_interrupt")
@@ -493,27 +493,3 @@ def _detached(value: Tensor | float, like: Tensor) -> Tensor:
 
 def _to_floats(parts: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(torch.as_tensor(value).detach()) for name, value in parts.items()}
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C, or a scheduler's SIGTERM, into a stop at the next complete step.
-
-    A second one stops at once.
-    """
-    stop = threading.Event()
-
-    def request(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # Python handles signals in the main thread only
-        return
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

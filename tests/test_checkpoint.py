@@ -90,7 +90,7 @@ class Evil:
         (lambda path: path.write_bytes(pickle.dumps({"epoch": 1})), "is not a checkpoint"),
         (lambda path: torch.save([1, 2], path), "it lacks"),
         (lambda path: torch.save({"epoch": 1}, path), "model_state_dict"),
-        (lambda path: torch.save({**state(), "x": Evil()}, path), "does not load"),
+        (lambda path: torch.save({**state(), "x": Evil()}, path), "holds more than tensors"),
         (lambda path: torch.save({**state(), "format_version": 99}, path), "newer version"),
     ],
 )

@@ -12,9 +12,10 @@ from conftest import ROOT
 from benchmarks import reference
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
 SNIPPETS = [
     line.split(" #")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```bash\n(.*?)```", README + CHINESE, re.DOTALL)
     for line in block.splitlines()
     if line.strip()
 ]
@@ -42,7 +43,7 @@ def test_snippet(snippet):
             assert (ROOT / submission).is_file()
 
 
-@pytest.mark.parametrize("name", ["demo", "reference", "overhead"])
+@pytest.mark.parametrize("name", ["demo", "commands", "reference", "overhead"])
 def test_figures_are_the_stored_ones(name):
     """No number is typed: each block is what benchmarks/reference.py makes of its JSON."""
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
@@ -64,9 +65,9 @@ def test_promised_figures_are_reached():
 
 
 def test_files_named_are_there():
-    for name in re.findall(r"`([a-z_]+\.(?:py|txt|sh))`", README):
+    for name in re.findall(r"`([a-z_]+\.(?:py|txt|sh))`", README + CHINESE):
         assert (ROOT / name).is_file(), name
-    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+    for path in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", README + CHINESE):
         assert (ROOT / path).exists(), path
 
 
