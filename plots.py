@@ -90,9 +90,9 @@ def manifold(file: BinaryIO, panels: np.ndarray, side: float) -> None:
     mosaics = panels.swapaxes(2, 3).reshape(len(panels), panels.shape[1] * 28, -1)  # (P, S, S)
     across = min(5, len(mosaics))
     rows = [mosaics[first : first + across] for first in range(0, len(mosaics), across)]
-    title = f"Decoder over the square of side {side:g} around the origin"
+    title = f"Decoder over the square of side {side:g} around 0, first dimension across, second up"
     if len(panels) > 1:
-        title += ", for the labels 0 to 4 above 5 to 9"
+        title += "; labels 0 to 4 above 5 to 9"
     grid(rows, title, gap=12, scale=2 if len(panels) == 1 else 1).save(file, "PNG")
 
 
