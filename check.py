@@ -224,7 +224,6 @@ class Checks:
 
     def _digits(self, count: int) -> tuple[Tensor, Tensor]:
         """Return drawn shapes, some strokes each: x (count, 1, 28, 28) and labels (count,)."""
-
         generator = torch.Generator().manual_seed(0)
         corners = torch.randint(2, 16, (count, 2, 2), generator=generator).tolist()
         x = torch.zeros(count, 1, 28, 28)

@@ -54,9 +54,7 @@ class Settings:
         for name in ("lr", "var"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SettingsError(f"{name} is {getattr(self, name)}; expected more than 0.")
-        for knob in fields(self):
-            choices = knob.metadata["choices"]
-            if choices and getattr(self, knob.name) not in choices:
-                raise SettingsError(
-                    f"{knob.name} is {getattr(self, knob.name)!r}; expected {', '.join(choices)}."
-                )
+        for field_ in fields(self):
+            choices, value = field_.metadata["choices"], getattr(self, field_.name)
+            if choices and value not in choices:
+                raise SettingsError(f"{field_.name} is {value!r}; expected {', '.join(choices)}.")

@@ -220,36 +220,41 @@ class Trainer:
         how training goes on. A reconstruction that is not finite scores nan.
         """
         sums: dict[str, float] = {}
-        recon = []
         self.model.eval()
         with own_randomness(self.settings.seed), self._full_precision():
-            for images, labels in self._chunks(self.valid_images, self.valid_labels):
-                x, visible = to_float(images), self.submission.visible(labels)
-                if self.has_loss:
-                    for name, value in _to_floats(self.losses(x, visible)).items():
-                        sums[name] = sums.get(name, 0) + value * len(x)
-                if hasattr(self.model, "encode"):
-                    try:
-                        recon.append(to_uint8(self.reconstruct(x, labels)))
-                    except ArithmeticError:
-                        sums["mse"] = math.nan
-                        break
+            if self.has_loss:
+                for images, labels in self._chunks(self.valid_images, self.valid_labels):
+                    parts = self.losses(to_float(images), self.submission.visible(labels))
+                    for name, value in _to_floats(parts).items():
+                        sums[name] = sums.get(name, 0) + value * len(images)
+            scores = {
+                f"valid_{name}": total / len(self.valid_images) for name, total in sums.items()
+            }
+            if hasattr(self.model, "encode"):
+                scores |= self._reconstruction_scores()
         self.model.train()
-        scores = {f"valid_{name}": value / len(self.valid_images) for name, value in sums.items()}
-        if recon and "mse" not in sums:
-            pair = np.concatenate(recon), self.valid_images.cpu().numpy()
-            scores["valid_mse"] = float(metrics.mse_per_image(*pair).mean())
-            scores["valid_ssim"] = float(metrics.ssim_per_image(*pair).mean())
         return scores
+
+    def _reconstruction_scores(self) -> dict[str, float]:
+        try:
+            recon = [
+                to_uint8(self.reconstruct(to_float(images), labels))
+                for images, labels in self._chunks(self.valid_images, self.valid_labels)
+            ]
+        except ArithmeticError:
+            return {"valid_mse": math.nan, "valid_ssim": math.nan}
+        pair = np.concatenate(recon), self.valid_images.cpu().numpy()
+        return {
+            "valid_mse": float(metrics.mse_per_image(*pair).mean()),
+            "valid_ssim": float(metrics.ssim_per_image(*pair).mean()),
+        }
 
     def reconstruct(self, x: Tensor, labels: Tensor) -> Tensor:
         """Encode at the posterior mean and decode: (B, 1, 28, 28) to (B, 28, 28)."""
         return self.submission.decode(self.submission.encode(x, labels), labels)
 
     def fit_prior(self) -> None:
-        """Let the model fit its prior to the codes of the training images, if it has one."""
-        if not hasattr(self.model, "fit_prior"):
-            return
+        """Let the model, which must offer it, fit its prior to the codes of the training images."""
         codes = [
             self.submission.encode(to_float(images), labels)
             for images, labels in self._chunks(self.batches.images, self.batches.labels)

@@ -42,6 +42,13 @@ SEEDS_BEST = {
 }
 
 
+def timed(*words: str) -> float:
+    """Run a command in the project's folder and return the seconds of its process."""
+    started = time.perf_counter()
+    subprocess.run(words, cwd=ROOT, check=True)
+    return time.perf_counter() - started
+
+
 def run(task: str, seed: int, folder: Path) -> dict:
     """Train, infer and grade once; return the scores and the seconds of the processes."""
     result = folder / "grade.json"
@@ -52,11 +59,7 @@ def run(task: str, seed: int, folder: Path) -> dict:
         f"grade.py --test_data_path dataset/test --output {result} --no-{other} "
         f"--{task}_output_dir {folder / 'inference'}",
     ]
-    seconds = []
-    for command in commands:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, *command.split()], cwd=ROOT, check=True)
-        seconds.append(time.perf_counter() - started)
+    seconds = [timed(sys.executable, *command.split()) for command in commands]
     scores = json.loads(result.read_text(encoding="utf-8"))[task]
     scores = {name: scores[name] for name in ("ssim", "mse", "fid", "raw", "score", "cap")}
     return {**scores, "seed": seed, "train_s": seconds[0], "total_s": sum(seconds)}
@@ -161,10 +164,8 @@ def write_readme() -> None:
 
 def measure_demo() -> dict:
     """Time `make demo` on a machine where everything is installed."""
-    subprocess.run(["make", ".venv/core"], cwd=ROOT, check=True)
-    started = time.perf_counter()
-    subprocess.run(["make", "demo"], cwd=ROOT, check=True)
-    seconds = time.perf_counter() - started
+    timed("make", ".venv/core")  # installing does not count
+    seconds = timed("make", "demo")
     results = json.loads((ROOT / "runs" / "demo-grade.json").read_text(encoding="utf-8"))
     scores = {
         task: {name: row[name] for name in ("score", "cap", "raw")} for task, row in results.items()
@@ -176,11 +177,7 @@ def measure_commands() -> dict:
     """Time the README's first commands as they stand there, one after another."""
     if (ROOT / "runs" / "VAEwolabel").exists():
         sys.exit("runs/VAEwolabel is in the way; move it, so that the commands run as on day one.")
-    seconds = {}
-    for command in FIRST_COMMANDS:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, *command.split()[1:]], cwd=ROOT, check=True)
-        seconds[command] = time.perf_counter() - started
+    seconds = {command: timed(sys.executable, *command.split()[1:]) for command in FIRST_COMMANDS}
     result = json.loads((ROOT / "grade_result.json").read_text(encoding="utf-8"))["VAEwolabel"]
     scores = {name: result[name] for name in ("ssim", "mse", "raw", "score", "cap")}
     return {"cores": os.cpu_count(), "seconds": seconds, "scores": scores}

@@ -399,6 +399,16 @@ def test_named_parts_may_be_plain_numbers(tiny_set):
     assert trainer.fit() and trainer.history[-1]["train_answer"] == 42
 
 
+def test_a_part_named_mse_hides_no_score(tiny_set):
+    """valid_mse is that of the reconstructions, and ssim stands beside it."""
+    trainer = make_trainer(tiny_set, SUBMISSIONS / "own_loss.py", "Genwithlabel", epochs=1)
+    original = trainer.model.compute_loss
+    trainer.model.compute_loss = lambda *words: {**original(*words), "mse": 42}
+    assert trainer.fit()
+    row = trainer.history[-1]
+    assert row["train_mse"] == 42 and row["valid_mse"] < 1 and "valid_ssim" in row
+
+
 def test_adversarial_training(tiny_set):
     trainer = make_trainer(tiny_set, SUBMISSIONS / "adversarial.py", "Genwithlabel")
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
