@@ -1,10 +1,16 @@
-"""Which device to compute on, and whether it computes bf16 in hardware."""
+"""Which device to compute on, whether it computes bf16 in hardware, how it keeps its memory."""
 
 from __future__ import annotations
+
+import ctypes
+import sys
 
 import torch
 
 from settings import SettingsError
+
+# Numbers of glibc's malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD (its largest), bytes.
+MALLOPT = {-1: 2**31 - 1, -2: 2**28, -3: 2**25}
 
 
 def pick_device(name: str) -> torch.device:
@@ -29,3 +35,17 @@ def native_bf16(device: torch.device) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return False
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, as each training step asks for the same again.
+
+    Without it glibc gives large blocks back to the system, which clears them page by page at the
+    next step: a tenth to a fifth of the time of training on a CPU. Elsewhere, does nothing.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # a libc other than glibc may have none
+    if mallopt is not None:
+        for parameter, value in MALLOPT.items():
+            mallopt(parameter, value)

@@ -86,10 +86,11 @@ class RunFolder(Callback):
         hyperparams = {**self.facts, **self.facts["settings"], "trainable_parameters": parameters}
         del hyperparams["settings"]
         hyperparams["learning_rate"] = hyperparams.pop("lr")  # the older layout's name
-        with write_whole(self.path / "submission.py") as file:
-            file.write(code)
+        # In this order: a submission.py alone would look like somebody's own work (see claim).
         with write_whole(self.path / "hyperparams.json") as file:
             file.write(json.dumps(hyperparams, indent=2).encode())
+        with write_whole(self.path / "submission.py") as file:
+            file.write(code)
 
     def adopt(self, state: dict) -> None:
         """Begin with a checkpoint of another run, which is the best so far."""
@@ -104,6 +105,12 @@ class RunFolder(Callback):
             log.write(text + "\n")
 
     # ------------------------------------------------------------ during training
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Make good what a kill between an epoch's checkpoint and its mark left undone."""
+        path = checkpoint.epoch_path(self.path, trainer.best_epoch)
+        if path.is_file():
+            checkpoint.mark_best(self.path, path)
 
     def on_validation(self, trainer: Trainer, row: dict) -> None:
         """Write history.csv anew, so that it is complete whenever someone looks."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import io
 import sys
+import threading
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,7 @@ import command
 from settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from trainer import Trainer
+    from trainer import Callback, Trainer
 
 EXAMPLES = """examples:
   python train.py                                     the VAE, with every default
@@ -34,14 +37,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of train.py; the knobs of Settings are its second group."""
     parser = command.make_parser(__doc__, EXAMPLES)
     on_off = argparse.BooleanOptionalAction
-    run = parser.add_argument_group("the run")
-    run.add_argument(
-        "--task", default="VAEwolabel", choices=("VAEwolabel", "Genwithlabel"), help="what to train"
-    )
-    run.add_argument("--submission", type=Path, default=Path("submission.py"), help="file to train")
-    run.add_argument("--latent_dim", type=int, default=20, help="width of a code, 1 to 784")
-    run.add_argument("--train_data", type=Path, default=Path("dataset/train"), help="dataset")
-    run.add_argument("--valid_data", type=Path, default=Path("dataset/valid"), help="dataset")
+    add_options(parser)
+    run = parser.add_argument_group("its folder")
     run.add_argument("--save_dir", type=Path, help="the run's own folder; runs/TASK if not given")
     run.add_argument("--overwrite", action="store_true", help="replace the run in --save_dir")
     run.add_argument(
@@ -51,7 +48,21 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--show_loss_plot", action=on_off, default=False, help="open the loss curve")
     run.add_argument("--save_loss_plot", action=on_off, default=True, help="write loss_curve.png")
     run.add_argument("--video", action=on_off, default=False, help="write training.gif")
+    return parser
 
+
+def add_options(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    """Add what decides a run's figures: what is trained on what, and the knobs of Settings.
+
+    A sweep takes several values of each, with `nargs` "+".
+    """
+    run = parser.add_argument_group("what to train")
+    add = functools.partial(run.add_argument, nargs=nargs)
+    add("--task", default="VAEwolabel", choices=("VAEwolabel", "Genwithlabel"), help="which model")
+    add("--submission", type=Path, default=Path("submission.py"), help="file to train")
+    add("--latent_dim", type=int, default=20, help="width of a code, 1 to 784")
+    add("--train_data", type=Path, default=Path("dataset/train"), help="dataset")
+    add("--valid_data", type=Path, default=Path("dataset/valid"), help="dataset")
     knobs = parser.add_argument_group("the knobs, and when to change them")
     for knob in fields(Settings):
         knobs.add_argument(
@@ -60,13 +71,20 @@ def make_parser() -> argparse.ArgumentParser:
             default=knob.default,
             choices=knob.metadata["choices"],
             help=knob.metadata["help"],
+            nargs=nargs,
         )
-    return parser
 
 
-def train(options: dict[str, Any], state: dict | None = None) -> bool:
+def train(
+    options: dict[str, Any],
+    state: dict | None = None,
+    stop: threading.Event | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+) -> bool:
     """Train as the options of `make_parser` say, from the checkpoint `state` if given.
 
+    A sweep gives a `stop` of its own and more callbacks, and has no use for a bar a run.
     Returns whether the run is complete; False after a Ctrl-C, when its state is saved.
     Raises SettingsError, DataError, ContractError, CheckpointError, TrainingError, OSError.
     """
@@ -76,13 +94,14 @@ def train(options: dict[str, Any], state: dict | None = None) -> bool:
 
     from contract import Submission
     from data_utils import MNISTDataset, set_seed
-    from device import pick_device
+    from device import keep_freed_memory, pick_device
     from run_folder import RunFolder
     from trainer import Trainer, TrainingError
 
     train_set = MNISTDataset(options["train_data"])
     valid_set = MNISTDataset(options["valid_data"])
     device = pick_device(settings.device)
+    keep_freed_memory()
     set_seed(settings.seed)
     submission = Submission(options["submission"], options["task"], options["latent_dim"])
     submission.check(device)
@@ -96,7 +115,9 @@ def train(options: dict[str, Any], state: dict | None = None) -> bool:
     going_on = _goes_on_in(options, state)
     folder.claim(going_on, options["overwrite"])
 
-    trainer = Trainer(submission, settings, train_set, valid_set, [folder], folder.say)
+    trainer = Trainer(
+        submission, settings, train_set, valid_set, [folder, *callbacks], folder.say, progress
+    )
     if state is not None:
         _load_state(trainer, state)
     # Nothing of an earlier run is touched before this line, by which all is known to be well.
@@ -114,7 +135,7 @@ def train(options: dict[str, Any], state: dict | None = None) -> bool:
         folder.say(f"going on after epoch {trainer.epoch}, step {trainer.step}")
     try:
         with submission.explained("training", only_theirs=True):
-            complete = trainer.fit()
+            complete = trainer.fit(stop)
     except torch.OutOfMemoryError:
         raise TrainingError(
             f"{trainer.device} has too little memory for a --batch_size of "

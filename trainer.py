@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,9 @@ class TrainingError(RuntimeError):
 
 class Callback:
     """What a run does beside training; each method is called by the Trainer."""
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Training begins, or goes on."""
 
     def on_validation(self, trainer: Trainer, row: dict) -> None:
         """A new row of history: every number known at this step."""
@@ -121,9 +124,11 @@ class Trainer:
 
     # ------------------------------------------------------------ the loop
 
-    def fit(self) -> bool:
-        """Train to the last epoch; False if a signal (Ctrl-C) stopped it before."""
-        with stop_requests() as stop, self._bar() as bar:
+    def fit(self, stop: threading.Event | None = None) -> bool:
+        """Train to the last epoch; False if `stop`, or a signal (Ctrl-C), stopped it before."""
+        listening = stop_requests() if stop is None else nullcontext(stop)
+        with listening as stop, self._bar() as bar:
+            self._tell("on_start")
             while self.epoch < self.settings.epochs:
                 if not self._run_epoch(bar, stop):
                     self._tell("on_interrupt")
