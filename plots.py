@@ -32,27 +32,27 @@ def grid(
     gap: int = GAP,
     scale: int = SCALE,
 ) -> Image.Image:
-    """Lay square images out in rows, each uint8 (columns, S, S), under a title, beside labels."""
+    """Lay images of one size out in rows, each uint8 (columns, H, W), under a title and labels."""
     font = ImageFont.load_default(TEXT_SIZE)
-    tile = rows[0].shape[1] * scale + gap
+    height, width = (side * scale + gap for side in rows[0][0].shape)  # of a tile
     left = MARGIN + int(max((font.getlength(text) for text in row_labels), default=-8)) + 8
     top = MARGIN + TEXT_SIZE + 8 + (TEXT_SIZE + 6 if len(column_labels) else 0)
     columns = max(len(row) for row in rows)
-    width = max(left + columns * tile + MARGIN, int(font.getlength(title)) + 2 * MARGIN)
-    picture = Image.new("RGB", (width, top + len(rows) * tile + MARGIN), PAPER)
+    whole = max(left + columns * width + MARGIN, int(font.getlength(title)) + 2 * MARGIN)
+    picture = Image.new("RGB", (whole, top + len(rows) * height + MARGIN), PAPER)
 
     draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, MARGIN - 2), title, INK, font)
     for column, text in enumerate(column_labels):
-        middle = left + column * tile + tile // 2
+        middle = left + column * width + width // 2
         draw.text((middle, top - 4), text, INK, font, anchor="mb")
     for number, row in enumerate(rows):
-        y = top + number * tile
+        y = top + number * height
         if len(row_labels):
-            draw.text((left - 8, y + tile // 2), row_labels[number], INK, font, anchor="rm")
+            draw.text((left - 8, y + height // 2), row_labels[number], INK, font, anchor="rm")
         for column, image in enumerate(row):
             enlarged = np.kron(image, np.ones((scale, scale), np.uint8))
-            picture.paste(Image.fromarray(enlarged), (left + column * tile, y))
+            picture.paste(Image.fromarray(enlarged), (left + column * width, y))
     return picture
 
 
@@ -155,8 +155,8 @@ def _same_size(frames: Sequence[str], even: bool = False) -> list[Image.Image]:
 # ---------------------------------------------------------------- charts
 
 
-def _figure(width: float, height: float):
-    """Return a figure and its axes that need no screen."""
+def figure(width: float, height: float):
+    """Return a figure of so many inches, which needs no screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -167,8 +167,8 @@ def _figure(width: float, height: float):
 
 def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
     """Draw training and validation loss over the steps, and the validation scores beside them."""
-    figure = _figure(10, 4)
-    left, right = figure.subplots(1, 2)
+    drawing = figure(10, 4)
+    left, right = drawing.subplots(1, 2)
     for key, label in (("train_loss", "training"), ("valid_loss", "validation")):
         _line(left, history, key, label)
     left.set(title="Loss", xlabel="step", ylabel="loss")
@@ -182,7 +182,7 @@ def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
     left.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.savefig(file, format="png", dpi=110)
+    drawing.savefig(file, format="png", dpi=110)
 
 
 def _line(axes, history: Sequence[dict], key: str, label: str, **style) -> None:
@@ -203,12 +203,12 @@ def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
         codes = centred @ axes[:, :-3:-1]  # (N, 2)
         first, second = 100 * variances[:-3:-1] / max(float(variances.sum()), 1e-12)
         names = f"first principal axis, {first:.0f} %", f"second principal axis, {second:.0f} %"
-    figure = _figure(7.5, 6.5)
-    axes = figure.subplots()
+    drawing = figure(7.5, 6.5)
+    axes = drawing.subplots()
     for label in range(10):
         chosen = codes[labels == label]
         axes.plot(*chosen.T, ".", markersize=3, alpha=0.5, label=str(label), color=f"C{label}")
     axes.set(title="Codes of the images, coloured by label", xlabel=names[0], ylabel=names[1])
     axes.legend(title="label", markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.grid(alpha=0.3)
-    figure.savefig(file, format="png", dpi=110)
+    drawing.savefig(file, format="png", dpi=110)

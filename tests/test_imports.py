@@ -10,13 +10,17 @@ import pytest
 from conftest import ROOT
 
 FLAT = {path.stem for path in ROOT.glob("*.py")}
-WINGS = {"zoo", "staff", "benchmarks", "tests"}
+WINGS = {"zoo", "staff", "benchmarks", "tests", "sweeps"}
 GROUND = {"metrics", "data_utils", "checkpoint", "plots", "settings", "command", "device"}
+GROUND |= {"cluster"}
+SWEEPS = {path.stem for path in (ROOT / "sweeps").glob("*.py")}
 UPSTAIRS = {"contract", "trainer", "run_folder"}
 STUDENTS = {"submission", "model"}
 COMMANDS = {"train", "inference", "grade", "check"}
+SWEEP = {"sweep"}  # stands on the commands: a trial is what they do
 CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}
-OPTIONAL = {"pyarrow", "imageio_ffmpeg"}
+OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed"}
+FOR_SWEEPS = {"filelock", "optuna", "dask", "distributed"}
 
 
 def imported(path: Path) -> set[str]:
@@ -42,13 +46,22 @@ def test_who_imports_whom(name):
         allowed = GROUND | {"trainer"}
     elif name in UPSTAIRS:
         allowed = GROUND
+    elif name in SWEEP:
+        allowed = GROUND | UPSTAIRS | COMMANDS | {"sweeps"}
     else:
         allowed = GROUND | UPSTAIRS
     assert ours <= allowed
 
 
+@pytest.mark.parametrize("name", sorted(SWEEPS))
+def test_sweeps_stand_on_the_commands_and_nothing_stands_on_them_but_sweep(name):
+    found = imported(ROOT / "sweeps" / f"{name}.py") - set(sys.stdlib_module_names)
+    assert found & (FLAT | WINGS) <= GROUND | UPSTAIRS | COMMANDS | {"sweeps"}
+    assert found - (FLAT | WINGS) <= CORE | FOR_SWEEPS | {"__future__"}
+
+
 def test_every_file_has_its_place():
-    assert FLAT == GROUND | UPSTAIRS | STUDENTS | COMMANDS
+    assert FLAT == GROUND | UPSTAIRS | STUDENTS | COMMANDS | SWEEP
 
 
 def test_the_trainer_never_imports_a_submission():
@@ -62,7 +75,7 @@ def test_a_submission_needs_torch_alone(name):
 
 @pytest.mark.parametrize("name", sorted(FLAT))
 def test_outside_libraries_are_the_core_and_the_optional(name):
-    outside = imported(ROOT / f"{name}.py") - FLAT - set(sys.stdlib_module_names)
+    outside = imported(ROOT / f"{name}.py") - FLAT - WINGS - set(sys.stdlib_module_names)
     assert outside <= CORE | OPTIONAL | {"__future__"}
 
 

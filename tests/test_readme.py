@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import json
 import re
 import shlex
 
 import pytest
 from conftest import ROOT
 
-from benchmarks import reference
+from benchmarks import reference, sweep_speed
+from benchmarks.markdown import block_in
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+CLUSTER = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 SNIPPETS = [
     line.split(" #")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README + CHINESE, re.DOTALL)
+    for block in re.findall(r"```bash\n(.*?)```", README + CHINESE + CLUSTER, re.DOTALL)
     for line in block.splitlines()
     if line.strip()
 ]
@@ -29,9 +33,16 @@ def test_there_are_snippets():
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_snippet(snippet):
     """A command of ours parses with its own parser; a make target is in the Makefile."""
-    program, *words = shlex.split(snippet)
+    program, *words = shlex.split(snippet.removeprefix("PYTHONPATH=$PWD "))
+    if program == "./run_sweep.sh":
+        program, words = "python", ["sweep.py", *words]
     if program == "make":
         assert set(words) <= set(MAKE_TARGETS)
+    elif program == "dask":
+        from distributed.cli import dask_scheduler, dask_worker
+
+        command = {"scheduler": dask_scheduler, "worker": dask_worker}[words[0]].main
+        command.make_context(words[0], words[1:])  # parses, and runs nothing
     elif words[0].startswith("benchmarks/"):
         assert (ROOT / words[0]).is_file()
     elif words[0] == "-m":
@@ -39,20 +50,45 @@ def test_snippet(snippet):
     else:
         assert program == "python" and words[0].endswith(".py")
         options = importlib.import_module(words[0][:-3]).make_parser().parse_args(words[1:])
-        if submission := getattr(options, "submission", None):
+        submissions = getattr(options, "submission", None) or []
+        for submission in submissions if isinstance(submissions, list) else [submissions]:
             assert (ROOT / submission).is_file()
 
 
 @pytest.mark.parametrize("name", ["demo", "commands", "reference", "overhead"])
 def test_figures_are_the_stored_ones(name):
     """No number is typed: each block is what benchmarks/reference.py makes of its JSON."""
-    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
-    assert README.split(begin)[1].split(end)[0] == reference.blocks()[name]
+    assert block_in(ROOT / "README.md", name) == reference.blocks()[name]
+
+
+def test_figures_of_sweeps_are_the_stored_ones():
+    figures = json.loads(sweep_speed.FIGURES.read_text(encoding="utf-8"))
+    assert block_in(ROOT / "README.md", "sweep") == sweep_speed.render_speed(figures)
+    assert block_in(ROOT / "docs" / "cluster.md", "cost") == sweep_speed.render_cost(figures)
+    assert all(row["finished"] == row["trials"] for row in figures["models"].values())
+    assert figures["models"]["mlp"]["trials"] == 16 and figures["models"]["mlp"]["epochs"] == 5
+    assert figures["models"]["mlp"]["over_commands"] >= 1.3
+
+
+def test_slurm_script_asks_for_workers_of_one_thread():
+    """The script in docs/cluster.md, up to where it needs Slurm itself."""
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    (script,) = re.findall(r"```python\n(.*?)```", CLUSTER, re.DOTALL)
+    (call,) = (
+        node
+        for node in ast.walk(ast.parse(script))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "SLURMCluster"
+    )
+    named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    job = jobqueue.slurm.SLURMJob("tcp://127.0.0.1:1", "name", **named).job_script()
+    assert "--nthreads 1 " in job and "--nworkers 16 " in job
+    assert "#SBATCH --cpus-per-task=16" in job
+    assert "PYTHONPATH=$SLURM_SUBMIT_DIR" in job
 
 
 def test_promised_figures_are_reached():
     """What the lab promises of its reference solution, of its demo and of its Trainer."""
-    figures = reference.json.loads(reference.FIGURES.read_text(encoding="utf-8"))
+    figures = json.loads(reference.FIGURES.read_text(encoding="utf-8"))
     for row in figures["runs"]["VAEwolabel"]:
         assert row["ssim"] >= 0.94 and row["mse"] <= 0.0054 and row["raw"] >= 11.05
         assert row["train_s"] <= 180
@@ -60,12 +96,14 @@ def test_promised_figures_are_reached():
         assert row["raw"] >= 32.0 and row["fid"] <= 1.8 and row["total_s"] <= 240
     assert figures["demo"]["seconds"] < 180
     assert all(row["score"] == row["cap"] for row in figures["demo"]["scores"].values())
-    overhead = reference.json.loads(reference.OVERHEAD.read_text(encoding="utf-8"))
+    overhead = json.loads(reference.OVERHEAD.read_text(encoding="utf-8"))
     assert all(row["ratio"] <= 1.10 for row in overhead["models"].values())
 
 
 def test_files_named_are_there():
-    for name in re.findall(r"`([a-z_]+\.(?:py|txt|sh))`", README + CHINESE):
+    for name in re.findall(r"`([a-z_]+\.(?:py|txt|sh))`", README + CHINESE + CLUSTER):
+        if name == "slurm.py":  # which the reader is told to make
+            continue
         assert (ROOT / name).is_file(), name
     for path in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", README + CHINESE):
         assert (ROOT / path).exists(), path

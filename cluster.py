@@ -1,0 +1,182 @@
+"""Many calls on many processes, by Dask: this machine's cores, or a cluster that is there already.
+
+Dask is an optional requirement and is imported only where it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+GIB = 1024**3
+POLL_SECONDS = 0.1
+COUNT_SECONDS = 1.0  # between counts of the workers, which come and go
+LOST = "the cluster's scheduler is gone; start it again, then the same command: no result is lost."
+
+
+class ClusterError(RuntimeError):
+    """There is no cluster to compute on, or it is not as it must be; says what to do."""
+
+
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    require_dask()
+    from dask.system import CPU_COUNT  # knows of containers' limits too
+
+    return CPU_COUNT
+
+
+def fitting_workers(wanted: int, gib_each: float) -> int:
+    """Return `wanted`, or as many processes of `gib_each` GiB as this machine's memory holds."""
+    require_dask()
+    from distributed.system import MEMORY_LIMIT
+
+    return max(1, min(wanted, int(MEMORY_LIMIT / (gib_each * GIB))))
+
+
+@contextmanager
+def local_workers(workers: int, environments: Iterable[dict[str, str]] = ({},)) -> Iterator[Client]:
+    """Start so many worker processes here, one call at a time each; they end with this process.
+
+    environments: environment variables of the first worker, the second, ..., and round again.
+    """
+    require_dask()
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=None,  # Dask would kill at a share of it; the system does when it must
+            dashboard_address=None,
+            silence_logs="CRITICAL",  # a worker's death is reported by what it was doing
+        ) as here,
+        Client(here) as client,
+    ):
+        client.register_plugin(_local_worker_plugin(list(environments)))
+        yield client
+
+
+@contextmanager
+def scheduler_at(address: str) -> Iterator[Client]:
+    """Connect to the scheduler of a cluster and wait for its first worker. Raises ClusterError."""
+    require_dask()
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=5)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no Dask scheduler answers at {address} ({str(error) or type(error).__name__}); "
+            "start one with: dask scheduler"
+        ) from None
+    with client:
+        if not client.nthreads():
+            print(f"waiting for a worker at {address} ... (dask worker {address} --nthreads 1)")
+        while not client.nthreads():
+            time.sleep(1)
+        wide = [worker for worker, threads in client.nthreads().items() if threads != 1]
+        if wide:
+            raise ClusterError(
+                f"the worker {wide[0]} runs several calls in one process, which share its random "
+                "numbers; start workers with --nthreads 1, and several of them with --nworkers."
+            )
+        yield client
+
+
+def expect_all_to_say_yes(client: Client, question: Callable, *arguments: Any) -> None:
+    """Ask the scheduler and every worker; raise ClusterError where one says no or cannot answer."""
+    answers = client.run(question, *arguments, on_error="return")
+    try:
+        answers["the scheduler"] = client.run_on_scheduler(question, *arguments)
+    except Exception as error:  # whatever it is that it cannot import
+        answers["the scheduler"] = error
+    for who, answer in answers.items():
+        if answer is not True:
+            raise ClusterError(
+                f"{who} does not find what it needs ({answer!r} from {question.__name__}); start "
+                "scheduler and workers with PYTHONPATH=FOLDER, the folder of this lab, which all "
+                "machines must see under one path, as also the --save_dir."
+            )
+
+
+def run_each(
+    client: Client,
+    function: Callable,
+    calls: Iterable[tuple],
+    stop: threading.Event,
+    on_stop: Callable[[], None],
+) -> Iterator[tuple[tuple, Future]]:
+    """Run `function(*call)` for each call; yield each call with its future, as they are done.
+
+    Calls are taken one by one as workers become free, so that the choice of the next one can
+    rest on the results so far. Once `stop` is set, no more are taken, those under way are waited
+    for, and `on_stop` is called every now and then. What a dead worker was doing is done again
+    by another. Raises ClusterError when the scheduler is lost.
+    """
+    calls = iter(calls)
+    running: dict[Future, tuple] = {}
+    over, workers, counted = False, 0, -math.inf
+    while not over or running:
+        if time.monotonic() - counted > COUNT_SECONDS:
+            workers, counted = _count_workers(client), time.monotonic()
+            if stop.is_set():
+                over = True
+                on_stop()  # again and again, for workers come anew
+        while len(running) < workers and not over and not stop.is_set():
+            call = next(calls, None)
+            if call is None:
+                over = True
+            else:
+                running[client.submit(function, *call, pure=False)] = call
+        done = [future for future in running if future.done()]
+        for future in done:
+            if future.status in ("cancelled", "lost"):
+                raise ClusterError(LOST)
+            yield running.pop(future), future
+        if not done:
+            time.sleep(POLL_SECONDS)
+
+
+def _count_workers(client: Client) -> int:
+    try:
+        return len(client.nthreads())
+    except OSError:
+        raise ClusterError(LOST) from None
+
+
+def _local_worker_plugin(environments: list[dict[str, str]]) -> Any:
+    from distributed import WorkerPlugin
+
+    class LocalWorker(WorkerPlugin):
+        """Is run at each start of a worker, also when one is started again after it died."""
+
+        name = "local-worker"
+
+        def setup(self, worker: Any) -> None:
+            os.environ.update(environments[int(worker.name) % len(environments)])
+            # Ctrl-C goes to every process of a terminal; the one who asked tells the workers.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return LocalWorker()
+
+
+def require_dask() -> None:
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise ClusterError(
+            "Dask is not installed; expected the packages of requirements-sweep.txt: "
+            f"{sys.executable} -m pip install -r requirements-sweep.txt"
+        ) from None

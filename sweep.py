@@ -1,0 +1,111 @@
+"""Train, infer and grade over many values of the options, several trials at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import command
+from cluster import ClusterError, require_dask
+from data_utils import DataError
+from settings import SettingsError
+from sweeps.plan import (
+    DEFAULT_GRID,
+    DEFAULT_TRIALS,
+    PRESETS,
+    SweepError,
+    check_values,
+    chosen_values,
+    clear,
+    make_search,
+    read_records,
+)
+from sweeps.report import write_report
+from sweeps.runner import Sweep
+from sweeps.search import SearchError
+from sweeps.workers import workers_for
+from train import add_options
+
+EXAMPLES = """examples:
+  python sweep.py                                     var and lr over a grid of 16
+  python sweep.py --task Genwithlabel --epochs 5      the same for the conditional model
+  python sweep.py --var 0.5 0.25 --latent_dim 10 20 30
+  python sweep.py --preset latent --seed 1 2 3        the presets: var, lr, batch, latent
+  python sweep.py --search tpe --trials 40 --var 0.005 0.5 --lr 1e-4 1e-2
+  python sweep.py --scheduler tcp://10.0.0.1:8786     on a cluster: docs/cluster.md
+The same command again goes on where it was stopped, in whatever way; nothing is run twice.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of sweep.py: its own options, and train.py's with several values each."""
+    grid = " x ".join(f"{name} {values}" for name, values in DEFAULT_GRID.items())
+    default = f"Options of train.py take several values each. Where none has several: {grid}."
+    parser = command.make_parser(f"{__doc__}\n\n{default}", EXAMPLES)
+    group = parser.add_argument_group("the sweep")
+    add = group.add_argument
+    add("--preset", choices=tuple(PRESETS), help="values of a table of the seeds' reports")
+    add("--search", choices=("grid", "tpe"), default="grid", help="all values, or Optuna's choice")
+    add("--trials", type=int, help=f"how many with --search tpe; {DEFAULT_TRIALS} if not given")
+    add("--save_dir", type=Path, help="the sweep's folder; runs/sweep-TASK if not given")
+    add("--overwrite", action="store_true", help="run trials again that are there")
+    add("--retry-failed", "--retry_failed", action="store_true", help="run failed trials again")
+    add("--report", action="store_true", help="run nothing; write tables and pictures anew")
+    add(
+        "--keep_weights",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep best.pth and the arrays of graded trials",
+    )
+    group = parser.add_argument_group("where it runs")
+    add = group.add_argument
+    add("--scheduler", help="address of a Dask scheduler; this machine's cores if not given")
+    add("--workers", type=int, help="trials at once here; one a core if not given")
+    add(
+        "--trials_per_gpu", type=int, help="trials that share a GPU of this machine; 1 if not given"
+    )
+    add_options(parser, nargs="+")
+    return parser
+
+
+def main() -> None:
+    """Parse, plan, run, report."""
+    parser = make_parser()
+    options = vars(parser.parse_args())
+    given = command.given_options(parser)
+    values = chosen_values(options, given)
+    folder = options["save_dir"] or Path("runs") / "-".join(["sweep", *values["task"]])
+    if not options["report"]:
+        with command.clear_errors(parser.prog, ClusterError):
+            require_dask()
+
+    # These load torch, which takes seconds; --help and a mistyped option do not wait for it.
+    from contract import ContractError
+    from device import pick_device
+
+    errors = (SweepError, SearchError, SettingsError, DataError, ContractError, ClusterError)
+    with command.clear_errors(parser.prog, *errors):
+        if not options["report"]:
+            check_values(values)
+        search = make_search(options, values, folder)
+        sweep = Sweep(search, read_records(search, options), folder, options["keep_weights"])
+        stopped = False
+        if not options["report"] and not sweep.complete:
+            device = pick_device(values["device"][0]).type
+            with workers_for(options, len(search), device) as (client, threads):
+                if options["overwrite"]:
+                    clear(search)
+                stopped = not sweep.run(client, threads)
+        write_report(folder, search, sweep.records)
+    if sweep.failed:
+        print(f"{sweep.failed} of {len(search)} trials failed; --retry-failed runs them again")
+    if stopped:
+        without = " without --overwrite" if options["overwrite"] else ""
+        print(f"stopped; the same command{without} goes on from here")
+        sys.exit(130)
+    sys.exit(1 if sweep.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The pictures of a sweep. As in `plots.py`, a function here draws into an open binary file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+import plots
+
+Row = dict[str, Any]
+BLANK = 235  # the grey of a trial that has no samples
+FIGURE_NAMES = {"raw": "raw score", "ssim": "ssim", "mse": "mse", "fid": "fid"}
+
+
+def heatmap(
+    file: BinaryIO, rows: Sequence[Row], scored: Sequence[Row], rest: Sequence[str]
+) -> None:
+    """Draw the raw score over var and lr: the best over the options `rest`, mean over seeds.
+
+    rows: every trial asked for, which give the axes; scored: means of those that are finished.
+    Where few places of the grid are filled, as in a search, each is a dot on axes to scale.
+    """
+    best: dict[tuple[float, float], Row] = {}
+    for row in scored:
+        place = row["var"], row["lr"]
+        if place not in best or row["raw"] > best[place]["raw"]:
+            best[place] = row
+    variances = sorted({row["var"] for row in rows}, reverse=True)
+    rates = sorted({row["lr"] for row in rows})
+    title = "Raw score" + (f", the best over {' and '.join(rest)}" if rest else "")
+    n = max(row["n"] for row in scored)
+    title += f", mean of {n} seeds" if n > 1 else ""
+    if len({(row["var"], row["lr"]) for row in rows}) < len(variances) * len(rates) / 2:
+        _scatter(file, best, title)
+        return
+    scores = np.full((len(variances), len(rates)), np.nan)
+    for (variance, rate), row in best.items():
+        scores[variances.index(variance), rates.index(rate)] = row["raw"]
+    figure = plots.figure(2.6 + 1.0 * len(rates), 1.8 + 0.62 * len(variances))
+    axes = figure.subplots()
+    image = axes.imshow(scores, cmap="viridis", aspect="auto")
+    middle = (np.nanmin(scores) + np.nanmax(scores)) / 2
+    for (y, x), score in np.ndenumerate(scores):
+        missing = np.isnan(score)
+        text = "no score" if missing else f"{score:.2f}"
+        color = "dimgray" if missing else "white" if score < middle else "black"
+        axes.text(x, y, text, ha="center", va="center", color=color)
+    axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+    axes.set_yticks(range(len(variances)), [f"{variance:g}" for variance in variances])
+    axes.set(title=title, xlabel="lr", ylabel="var")
+    figure.colorbar(image, label="raw score")
+    figure.savefig(file, format="png", dpi=110)
+
+
+def _scatter(file: BinaryIO, best: dict[tuple[float, float], Row], title: str) -> None:
+    figure = plots.figure(7.5, 5.5)
+    axes = figure.subplots()
+    # The best last, so that it lies on top.
+    ordered = sorted(best.items(), key=lambda item: item[1]["raw"])
+    places = np.array([place for place, _ in ordered])
+    scores = [row["raw"] for _, row in ordered]
+    dots = axes.scatter(places[:, 1], places[:, 0], c=scores, cmap="viridis", s=60)
+    axes.plot(places[-1, 1], places[-1, 0], "o", ms=14, mfc="none", mec="tab:red", label="best")
+    axes.set(title=title, xlabel="lr", ylabel="var", xscale="log", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.colorbar(dots, label="raw score")
+    figure.savefig(file, format="png", dpi=110)
+
+
+def curve(file: BinaryIO, scored: Sequence[Row], name: str) -> None:
+    """Draw every figure over the one option that was swept, with its spread over seeds."""
+    numbers = all(isinstance(row[name], (int, float)) for row in scored)
+    ordered = sorted(scored, key=lambda row: row[name])
+    places = [row[name] for row in ordered] if numbers else list(range(len(ordered)))
+    figures = [figure for figure in FIGURE_NAMES if all(figure in row for row in ordered)]
+    drawing = plots.figure(3.9 * len(figures), 3.6)
+    for axes, figure in zip(np.atleast_1d(drawing.subplots(1, len(figures))), figures):
+        spread = [row[f"{figure}_spread"] for row in ordered]
+        values = [row[figure] for row in ordered]
+        line = "-" if numbers else ""
+        axes.errorbar(places, values, spread, fmt=f"o{line}", capsize=3)
+        if numbers and min(places) > 0 and max(places) >= 10 * min(places):
+            axes.set_xscale("log")
+        else:
+            axes.set_xticks(places, [str(row[name]) for row in ordered])
+        axes.set(xlabel=name, title=FIGURE_NAMES[figure])
+        axes.grid(alpha=0.3)
+    drawing.savefig(file, format="png", dpi=110)
+
+
+def pareto(file: BinaryIO, scored: Sequence[Row]) -> None:
+    """Draw the raw score against latent_dim; the line joins what no narrower code beats."""
+    ordered = sorted(scored, key=lambda row: (row["latent_dim"], -row["raw"]))
+    front: list[Row] = []
+    for row in ordered:
+        if not front or row["raw"] > front[-1]["raw"]:
+            front.append(row)
+    figure = plots.figure(6.5, 4.5)
+    axes = figure.subplots()
+    widths, scores = zip(*((row["latent_dim"], row["raw"]) for row in ordered))
+    axes.plot(widths, scores, "o", color="tab:gray", alpha=0.6, label="a trial")
+    line = [(row["latent_dim"], row["raw"]) for row in front]
+    axes.plot(*zip(*line), "o-", color="tab:blue", label="Pareto front")
+    if len(set(widths)) <= 12:
+        axes.set_xticks(sorted(set(widths)))
+    axes.set(title="Score against width of the code", xlabel="latent_dim", ylabel="raw score")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file, format="png", dpi=110)
+
+
+def sample_matrix(
+    file: BinaryIO,
+    tiles: dict[tuple[Any, Any], np.ndarray],
+    down: str,
+    across: str,
+    word: Callable[[Any], str],
+) -> None:
+    """Draw samples (10, 28, 28) of each trial as a tile, in the row and column of its values."""
+    ups = sorted({up for up, _ in tiles}, reverse=down == "var")
+    sides = sorted({side for _, side in tiles})
+    blank = np.full((2 * 28, 5 * 28), BLANK, np.uint8)
+    rows = []
+    for up in ups:
+        chosen = [tiles.get((up, side)) for side in sides]
+        rows.append([blank if samples is None else _tile(samples) for samples in chosen])
+    plots.grid(
+        rows,
+        "Samples of each trial",
+        [f"{down} {word(up)}" for up in ups],
+        [f"{across} {word(side)}" for side in sides],
+        gap=14,
+        scale=1 if len(sides) > 6 else 2,
+    ).save(file, "PNG")
+
+
+def _tile(samples: np.ndarray) -> np.ndarray:
+    """Lay ten samples out in two rows of five: (10, 28, 28) to (56, 140)."""
+    return samples.reshape(2, 5, 28, 28).swapaxes(1, 2).reshape(2 * 28, 5 * 28)
+
+
+def sample_list(
+    file: BinaryIO, samples: Sequence[np.ndarray], lines: Sequence[str], left_out: int
+) -> None:
+    """Draw samples (10, 28, 28) of each trial in a row, beside what the trial was."""
+    title = "Samples of each trial, the best first"
+    if left_out:
+        title += f" ({left_out} more are not shown)"
+    plots.grid(list(samples), title, lines).save(file, "PNG")

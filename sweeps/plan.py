@@ -1,0 +1,150 @@
+"""What a sweep is asked for: the values of each option, and the trials that they make."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import shutil
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from checkpoint import write_whole
+from data_utils import MNISTDataset
+from settings import Settings
+from sweeps.search import Grid, Tpe
+from sweeps.trial import FAILED, FINISHED, PATHS, WAITING, Trial, read_record
+from train import add_options
+
+# Named after the tables of the reports that the lab grew from.
+PRESETS: dict[str, dict[str, list]] = {
+    "var": {"var": [0.5, 0.25, 0.22, 0.2]},
+    "lr": {"lr": [1e-3, 2e-3, 5e-3, 6e-3]},
+    "batch": {"batch_size": [512, 1024, 2048]},
+    "latent": {"latent_dim": [10, 20, 30]},
+}
+DEFAULT_GRID = PRESETS["var"] | PRESETS["lr"]
+DEFAULT_TRIALS = 40  # of a search
+TEST_SPLIT = Path(__file__).resolve().parent.parent / "dataset" / "test"
+
+
+class SweepError(ValueError):
+    """The sweep cannot go on as asked; says what to do."""
+
+
+def chosen_values(options: dict[str, Any], given: set[str]) -> dict[str, list]:
+    """Return the values of each of train.py's options: those given, the preset's, the default.
+
+    Where neither a preset nor several values of anything are given, var and lr
+    run over the default grid, unless they are given themselves.
+    """
+    names = vars(_train_parser().parse_args([]))
+    values = {name: options[name] if name in given else [options[name]] for name in names}
+    preset = PRESETS.get(options["preset"], {})
+    several = any(len(given_values) > 1 for given_values in values.values())
+    if not preset and not several:
+        preset = DEFAULT_GRID
+    return values | {name: list(swept) for name, swept in preset.items() if name not in given}
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return parser
+
+
+def make_search(options: dict[str, Any], values: dict[str, list], folder: Path) -> Grid | Tpe:
+    """Return the chooser of trials. Raises SweepError, SearchError."""
+    sweep_dir, root = folder.resolve(), Path.cwd()
+    code = {path: _copy_of(path, sweep_dir) for path in values["submission"]}
+
+    def make_trial(one_each: dict[str, Any]) -> Trial:
+        paths = {name: Path(one_each[name]) for name in PATHS}
+        chosen = {name: one_each[name] for name in values} | paths
+        return Trial(chosen, sweep_dir, root, code[paths["submission"]])
+
+    if options["search"] == "grid":
+        if options["trials"] is not None:
+            raise SweepError("--trials says how many --search tpe picks; a grid runs all.")
+        return Grid(values, make_trial)
+    if len(set(values["task"])) > 1:
+        raise SweepError("--search tpe seeks the best of one --task, whose scores compare.")
+    count = DEFAULT_TRIALS if options["trials"] is None else options["trials"]
+    if count < 1:
+        raise SweepError(f"--trials is {count}; expected 1 or more.")
+    known = []
+    for file in sorted(sweep_dir.glob("trials/*/trial.json")):
+        asked = json.loads(file.read_text(encoding="utf-8"))["options"]
+        if Path(asked["submission"]) in code and not options["overwrite"]:
+            trial = make_trial(asked)
+            if trial.folder == file.parent:
+                known.append((trial, read_record(trial)))
+    return Tpe(values, make_trial, count, known)
+
+
+def _copy_of(submission: Path, sweep_dir: Path) -> Path:
+    """Copy a submission file into the sweep's folder, one folder a version; return the copy."""
+    content = submission.read_bytes()
+    version = hashlib.sha256(content).hexdigest()[:8]
+    copy = sweep_dir / "code" / version / submission.name
+    if not copy.is_file():
+        with write_whole(copy) as file:
+            file.write(content)
+    return copy
+
+
+def check_values(values: dict[str, list]) -> None:
+    """Try what all trials need before the first is run.
+
+    Raises SweepError, SettingsError, DataError, ContractError.
+    """
+    from contract import MAX_LATENT_DIM, Submission
+
+    # Each value alone, beside the first of the others: settings are checked one by one.
+    for name, given in values.items():
+        for value in given:
+            one_each = {other: chosen[0] for other, chosen in values.items()} | {name: value}
+            Settings(**{knob.name: one_each[knob.name] for knob in fields(Settings)})
+    for latent_dim in values["latent_dim"]:
+        if not 1 <= latent_dim <= MAX_LATENT_DIM:
+            raise SweepError(f"latent_dim is {latent_dim}; expected 1 to {MAX_LATENT_DIM}.")
+    test_split = MNISTDataset(TEST_SPLIT).sha256 if TEST_SPLIT.is_dir() else None
+    for name in ("train_data", "valid_data"):
+        for path in values[name]:
+            if MNISTDataset(path).sha256 == test_split:
+                raise SweepError(
+                    f"--{name} is {path}, the test split; a sweep chooses by its grades, so it "
+                    "never sees that one. Give dataset/train and dataset/valid."
+                )
+    for path, task in itertools.product(values["submission"], values["task"]):
+        Submission(path, task, values["latent_dim"][0]).check()
+
+
+def read_records(search: Grid | Tpe, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the record of each trial by name, as if those to be run again had never been.
+
+    Raises SweepError when a finished trial was trained from other code than is there now.
+    """
+    records = {name: read_record(trial) for name, trial in search.trials.items()}
+    if options["report"]:
+        return records
+    for name, record in records.items():
+        trial = search.trials[name]
+        again = options["overwrite"] or (record["status"] == FAILED and options["retry_failed"])
+        if again:
+            records[name] = {"status": WAITING}
+        elif record["status"] == FINISHED and record["submission_sha256"] != trial.code_sha256():
+            raise SweepError(
+                f"{trial.options['submission']} is not the code of the trials in "
+                f"{trial.sweep_dir}, whose figures would stand beside its own; give another "
+                "--save_dir, or run them again with --overwrite."
+            )
+    return records
+
+
+def clear(search: Grid | Tpe) -> None:
+    """Remove the trials' folders, so that they are run from the start."""
+    for trial in search.trials.values():
+        shutil.rmtree(trial.folder, ignore_errors=True)

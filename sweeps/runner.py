@@ -1,0 +1,213 @@
+"""Runs the trials of a sweep on its workers, and keeps the tables up to date meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+import cluster
+import command
+from sweeps import estimate, report
+from sweeps.plan import SweepError
+from sweeps.search import Grid, Tpe
+from sweeps.trial import (
+    FAILED,
+    FINISHED,
+    Order,
+    Trial,
+    read_record,
+    run_trial,
+    sees,
+    stop_sweep,
+    write_record,
+)
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+QUIET = 20  # times as long as writing the tables took, before they are written again
+
+
+class Sweep:
+    """Runs the trials of a search that are not at their end yet.
+
+    Args:
+        search: which trials.
+        records: what is known of them, by name; kept up to date.
+        folder: the sweep's own.
+        keep_weights: whether checkpoints and arrays stay once a trial is graded.
+    """
+
+    def __init__(
+        self,
+        search: Grid | Tpe,
+        records: dict[str, dict[str, Any]],
+        folder: Path,
+        keep_weights: bool = True,
+    ) -> None:
+        self.search, self.records = search, records
+        self.folder, self.keep_weights = folder, keep_weights
+        self.order = Order(uuid.uuid4().hex, keep_weights=keep_weights)
+        self.told = False  # of a stop
+
+    @property
+    def failed(self) -> int:
+        """How many trials failed."""
+        return sum(record["status"] == FAILED for record in self.records.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every trial is at its end."""
+        known = self.search.trials.values()
+        return len(known) == len(self.search) and all(map(self._is_over, known))
+
+    def run(self, client: Client, threads: int = 0) -> bool:
+        """Run what is left, on so many CPU threads a trial; False if a Ctrl-C stopped it before.
+
+        Raises SweepError when the disk has too little room, ClusterError.
+        """
+        self.client, self.order = client, replace(self.order, threads=threads)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        cluster.expect_all_to_say_yes(client, sees, self.folder.resolve())
+        todo = (trial for trial in self.search if not self._is_over(trial))
+        with command.stop_requests() as self.stop:
+            try:
+                first = self._time_an_epoch(todo)
+                self._run_all(itertools.chain(first, todo))
+            finally:
+                with suppress(OSError):  # a folder that cannot be written to is told of later
+                    report.write_tables(self.folder, self.search, self.records)
+            return not self.stop.is_set()
+
+    def _run_all(self, trials: Iterable[Trial]) -> None:
+        over = sum(self._is_over(trial) for trial in self.search.trials.values())
+        written = cost = 0.0
+        with tqdm(total=len(self.search), initial=over, unit="trial", dynamic_ncols=True) as bar:
+            for trial, record in self._results(trials, self.order):
+                if record["status"] in (FINISHED, FAILED):
+                    tqdm.write(self._line(trial, record))
+                    bar.update()
+                started = time.monotonic()
+                if started - written > QUIET * cost:
+                    bar.set_postfix_str(self._best())
+                    with suppress(OSError):  # open in a spreadsheet, perhaps; the next may do
+                        report.write_tables(self.folder, self.search, self.records)
+                    written, cost = time.monotonic(), time.monotonic() - started
+
+    def _results(
+        self, trials: Iterable[Trial], order: Order
+    ) -> Iterator[tuple[Trial, dict[str, Any]]]:
+        """Run the trials on the workers; keep and yield each record."""
+
+        def tell_workers() -> None:
+            if not self.told:
+                tqdm.write("stopping; the trials under way save the step they are at ...")
+                self.told = True
+            self.client.run(stop_sweep, order.sweep, on_error="ignore")  # of a worker just dying
+
+        calls = ((trial, order) for trial in trials)
+        results = cluster.run_each(self.client, run_trial, calls, self.stop, tell_workers)
+        for (trial, _), future in results:
+            record = self.records[trial.name] = _record_of(trial, future)
+            self.search.tell(trial, record)
+            yield trial, record
+
+    def _is_over(self, trial: Trial) -> bool:
+        return self.records.get(trial.name, {}).get("status") in (FINISHED, FAILED)
+
+    # ------------------------------------------------------------ before the start
+
+    def _time_an_epoch(self, todo: Iterator[Trial]) -> list[Trial]:
+        """Train one epoch of a trial on each worker, unless an earlier sitting timed some.
+
+        The epoch is not lost: its trial, which is among those returned, goes on from there.
+        Raises SweepError when the disk has too little room for all.
+        """
+        while not self.stop.is_set():
+            at_once = len(self.client.nthreads())
+            first = list(itertools.islice(todo, at_once))
+            if not first:
+                break
+            if not self._timed():
+                print(f"timing one epoch: {len(first)} at once ...", flush=True)
+                for trial, record in self._results(first, replace(self.order, epochs_now=1)):
+                    if self._is_over(trial):
+                        print(self._line(trial, record), flush=True)
+            left = [trial for trial in first if not self._is_over(trial)]
+            if self._timed() and not self.stop.is_set():
+                self._announce(first[0], at_once)
+                return left
+            if left:
+                return left
+        return []
+
+    def _timed(self) -> list[dict[str, Any]]:
+        return [record for record in self.records.values() if record.get("epoch_seconds")]
+
+    def _announce(self, first: Trial, at_once: int) -> None:
+        """Say how long the sweep will take and how much room it needs. Raises SweepError."""
+        left = [trial for trial in self.search.trials.values() if not self._is_over(trial)]
+        unpicked = len(self.search) - len(self.search.trials)
+        epochs = [trial.options["epochs"] for trial in left]
+        epochs += [first.options["epochs"]] * unpicked
+        if not epochs:  # what was timed was all there was
+            return
+        seconds = estimate.expected_seconds(epochs, self._timed(), at_once)
+        until = time.strftime("%H:%M", time.localtime(time.time() + seconds))
+
+        room = estimate.Room(first, estimate.checkpoint_bytes(self.search.trials.values()))
+        needed = room.needed(len(epochs), at_once, self.keep_weights)
+        free = shutil.disk_usage(self.folder).free
+        print(
+            f"{len(epochs)} trials to run, {at_once} at once: about "
+            f"{estimate.in_words(seconds)}, until {until}; "
+            f"about {needed / 1e9:.1f} GB of disk, where {free / 1e9:.1f} GB are free",
+            flush=True,
+        )
+        if needed > free:
+            less = room.needed(len(epochs), at_once, keep_weights=False)
+            raise SweepError(
+                f"{self.folder} has room for {free / 1e9:.1f} GB and the sweep needs about "
+                f"{needed / 1e9:.1f} GB; make room, or give another --save_dir"
+                + (f", or --no-keep_weights ({less / 1e9:.1f} GB)." if less < free else ".")
+            )
+
+    # ------------------------------------------------------------ while it runs
+
+    def _best(self) -> str:
+        best = report.best_of(report.rows_of(self.search, self.records), self.search.names)
+        return ", ".join(f"best raw {row['raw']:.3f}: {row['label']}" for row in best)
+
+    def _line(self, trial: Trial, record: dict[str, Any]) -> str:
+        label = report.label(trial.plain_options(), self.search.names) or trial.name
+        if record["status"] == FAILED:
+            return f"{label}: failed: {record['error']}"
+        return f"{label}: {report.scores(record)}"
+
+
+def _record_of(trial: Trial, future: Future) -> dict[str, Any]:
+    """Return what became of a trial; where its worker could not say, write it down for it."""
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        times = error.allowed_failures + 1
+        reason = (
+            f"its worker died {times} time{'s' if times > 1 else ''}, for want of memory perhaps; "
+            "try fewer --workers, or a smaller --batch_size."
+        )
+    except Exception as error:  # of a worker that sees another disk or other code, say
+        reason = f"{type(error).__name__}: {error}"
+    record = {**read_record(trial), "status": FAILED, "error": reason}
+    write_record(trial, record)
+    return record

@@ -1,0 +1,177 @@
+"""Which trials a sweep runs: every combination of the values given, or those that TPE picks."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sweeps.trial import FAILED, FINISHED, Trial
+
+MakeTrial = Callable[[dict[str, Any]], Trial]
+SIGNIFICANT_DIGITS = 3  # of a number that TPE picks; more would say nothing
+
+
+class SearchError(ValueError):
+    """The values given leave nothing to search; says what to give."""
+
+
+class Grid:
+    """Every combination of the values, the last option's changing fastest.
+
+    Args:
+        values: the values of each option.
+        make_trial: makes a Trial of one value each.
+
+    Attributes:
+        trials: those known so far, by name.
+        names: the options that vary.
+    """
+
+    def __init__(self, values: dict[str, list], make_trial: MakeTrial) -> None:
+        combinations = itertools.product(*values.values())
+        trials = [make_trial(dict(zip(values, combination))) for combination in combinations]
+        self.trials = {trial.name: trial for trial in trials}  # a value given twice counts once
+        self.names = [name for name, given in values.items() if len(set(given)) > 1]
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.trials.values())
+
+    def tell(self, trial: Trial, record: dict[str, Any]) -> None:
+        """Take note of how a trial ended, which changes nothing here."""
+
+
+class Tpe:
+    """So many trials, each picked by Optuna's tree-structured Parzen estimator from those before.
+
+    Numbers are searched between the smallest and the largest value given, words and paths among
+    those given. (Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.)
+
+    Args:
+        values: the values of each option; those with one stay fixed.
+        make_trial: makes a Trial of one value each.
+        count: how many trials in all, those of an earlier sitting included.
+        known: trials of an earlier sitting and their records; those that lie outside the values
+            are left out.
+
+    Attributes: as of Grid. Raises SearchError.
+    """
+
+    GIVE_UP_AFTER = 100  # picks in a row that were picked before: the values have no more to give
+
+    def __init__(
+        self,
+        values: dict[str, list],
+        make_trial: MakeTrial,
+        count: int,
+        known: list[tuple[Trial, dict[str, Any]]],
+    ) -> None:
+        optuna = _optuna()
+        self.optuna, self.make_trial = optuna, make_trial
+        self.fixed = {name: given[0] for name, given in values.items() if len(set(given)) == 1}
+        self.space = {
+            name: _distribution(optuna, given)
+            for name, given in values.items()
+            if name not in self.fixed
+        }
+        if not self.space:
+            raise SearchError(
+                "--search tpe needs an option with two values or more to search between, "
+                "such as --var 0.005 0.5"
+            )
+        known = [
+            (trial, record)
+            for trial, record in known
+            if all(_within(trial.options[name], given) for name, given in values.items())
+        ]
+        self.count = max(count, len(known))
+        self.names = list(self.space)
+        self.trials = {trial.name: trial for trial, _ in known}
+        # Another seed than the earlier sitting's, which would pick the same again.
+        sampler = optuna.samplers.TPESampler(seed=42 + len(known), constant_liar=True)
+        self.study = optuna.create_study(direction="maximize", sampler=sampler)
+        self.open: dict[str, Any] = {}  # Optuna's own trials, by name of ours
+        for trial, record in known:
+            self.study.enqueue_trial(self._params(trial))
+            self.open[trial.name] = self.study.ask(self.space)
+            self.tell(trial, record)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Trial]:
+        yield from list(self.trials.values())  # what was finished before is for the caller to skip
+        repeated = 0
+        while len(self.trials) < self.count and repeated < self.GIVE_UP_AFTER:
+            asked = self.study.ask(self.space)
+            trial = self.make_trial({**self.fixed, **_rounded(asked.params, self.space)})
+            if trial.name in self.trials:
+                self.study.tell(asked, state=self.optuna.trial.TrialState.FAIL)
+                repeated += 1
+                continue
+            repeated = 0
+            self.open[trial.name] = asked
+            self.trials[trial.name] = trial
+            yield trial
+
+    def tell(self, trial: Trial, record: dict[str, Any]) -> None:
+        """Learn from how a trial ended; one that is not at its end yet is told again later."""
+        if trial.name not in self.open:
+            return
+        if record["status"] == FINISHED:
+            self.study.tell(self.open.pop(trial.name), record["raw"])
+        elif record["status"] == FAILED:
+            state = self.optuna.trial.TrialState.FAIL
+            self.study.tell(self.open.pop(trial.name), state=state)
+
+    def _params(self, trial: Trial) -> dict[str, Any]:
+        plain = {name: trial.options[name] for name in self.space}
+        return {k: v.as_posix() if isinstance(v, Path) else v for k, v in plain.items()}
+
+
+def _within(value: Any, given: list) -> bool:
+    """Whether a value is one of those given or, for a number, between them."""
+    if isinstance(value, str | Path):
+        return value in given
+    return min(given) <= value <= max(given)
+
+
+def _distribution(optuna: Any, given: list) -> Any:
+    """Return where to search: a range for numbers, a choice for the rest."""
+    low, high = min(given), max(given)
+    if isinstance(low, str | Path):
+        words = [value.as_posix() if isinstance(value, Path) else value for value in given]
+        return optuna.distributions.CategoricalDistribution(sorted(set(words)))
+    # Variances and learning rates act by factors, and so do batch sizes of a wide range.
+    if isinstance(low, int):
+        return optuna.distributions.IntDistribution(low, high, log=low > 0 and high >= 10 * low)
+    return optuna.distributions.FloatDistribution(low, high, log=low > 0)
+
+
+def _rounded(params: dict[str, Any], space: dict[str, Any]) -> dict[str, Any]:
+    rounded = {}
+    for name, value in params.items():
+        if isinstance(value, float):
+            value = float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+            value = min(max(value, space[name].low), space[name].high)
+        rounded[name] = value
+    return rounded
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise SearchError(
+            "Optuna is not installed, which --search tpe needs: "
+            f"{sys.executable} -m pip install -r requirements-sweep.txt"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna

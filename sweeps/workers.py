@@ -1,0 +1,54 @@
+"""Where the trials of a sweep run: this machine's cores or GPUs, or a cluster's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import cluster
+from sweeps.plan import SweepError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+GIB_A_WORKER = 1.5  # the reference solution takes 0.9 at a batch size of 1024
+
+
+@contextmanager
+def workers_for(options: dict[str, Any], trials: int, device: str) -> Iterator[tuple[Client, int]]:
+    """Give a Dask client, and the CPU threads of a trial on its workers (0: theirs to say)."""
+    if options["scheduler"]:
+        for name in ("workers", "trials_per_gpu"):
+            if options[name] is not None:
+                raise SweepError(
+                    f"--{name} is for this machine; the workers of a --scheduler are as many as "
+                    "were started, on the GPUs that they were given."
+                )
+        with cluster.scheduler_at(options["scheduler"]) as client:
+            yield client, 0
+        return
+    for name in ("workers", "trials_per_gpu"):
+        if options[name] is not None and options[name] < 1:
+            raise SweepError(f"--{name} is {options[name]}; expected 1 or more.")
+    environments: list[dict[str, str]] = [{}]
+    if device == "cpu":
+        if options["trials_per_gpu"] is not None:
+            raise SweepError("--trials_per_gpu is given, but these trials run on no GPU.")
+        fitting = cluster.fitting_workers(min(cluster.cores(), trials), GIB_A_WORKER)
+        workers = options["workers"] or fitting
+    else:
+        gpus = _gpus() if device == "cuda" else [""]
+        environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
+        workers = options["workers"] or len(gpus) * (options["trials_per_gpu"] or 1)
+    with cluster.local_workers(workers, environments) as client:
+        yield client, max(1, cluster.cores() // workers)
+
+
+def _gpus() -> list[str]:
+    """Return the names by which CUDA knows the GPUs that this process may use."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]

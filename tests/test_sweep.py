@@ -1,0 +1,644 @@
+"""Sweeps as a user runs them: whole, killed, stopped, failing, on a cluster; and their parts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, SUBMISSIONS, assert_clear_error, run, start
+from filelock import FileLock, Timeout
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import inference
+import sweep
+from sweeps import estimate, pictures, plan, report, search, trial
+from sweeps.runner import Sweep
+from sweeps.workers import workers_for
+
+EPOCHS = 40  # enough to be disturbed in the middle: about two seconds a trial
+VARIANCES, RATES = ("0.5", "0.1"), ("0.001", "0.01")
+FIGURES = ("ssim", "mse", "raw")
+
+
+def words(tiny_data: Path, folder: Path, *more: object) -> list[str]:
+    """The command line of a sweep of four short trials of the MLP."""
+    command = f"sweep.py --submission model.py --epochs {EPOCHS} --batch_size 40 --eval_num 50"
+    data = ["--train_data", tiny_data, "--valid_data", tiny_data, "--save_dir", folder]
+    grid = ["--var", *VARIANCES, "--lr", *RATES]
+    return [*command.split(), *map(str, [*data, *grid, *more])]
+
+
+def rows_in(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "results.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def figures_in(folder: Path) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Figures by var and lr, at full precision, of a sweep that must be complete."""
+    rows = rows_in(folder)
+    assert [row["status"] for row in rows] == ["finished"] * 4
+    return {(row["var"], row["lr"]): tuple(row[name] for name in FIGURES) for row in rows}
+
+
+def records_in(folder: Path) -> dict[str, dict]:
+    files = folder.glob("trials/*/trial.json")
+    return {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def wait_until(happened, seconds: float = 120):
+    """Return what `happened` returns, once that is something."""
+    end = time.monotonic() + seconds
+    while not (what := happened()):
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+    return what
+
+
+@pytest.fixture(scope="module")
+def sweep_folder(tmp_path_factory, tiny_data) -> Path:
+    """A sweep of four trials that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("sweep") / "whole"
+    result = run(*words(tiny_data, folder))
+    assert result.returncode == 0, result.stdout + result.stderr
+    (folder / "stdout.txt").write_text(result.stdout)
+    return folder
+
+
+# ---------------------------------------------------------------- a whole sweep
+
+
+def test_a_sweep_shows_what_it_found(sweep_folder):
+    told = (sweep_folder / "stdout.txt").read_text()
+    assert re.search(r"4 trials to run, \d at once: about .+, until \d\d:\d\d; about .+ GB", told)
+    rows = rows_in(sweep_folder)
+    assert {(row["var"], row["lr"]) for row in rows} == {
+        (variance, rate) for variance in VARIANCES for rate in RATES
+    }
+    assert all(row["threads"] == rows[0]["threads"] for row in rows)
+    assert all(float(row["seconds"]) > 0 and row["skipped_steps"] == "0" for row in rows)
+    assert not any(row["error"] for row in rows)
+    table = (sweep_folder / "results.md").read_text()
+    scores = [float(line.split("|")[5]) for line in table.splitlines()[2:]]
+    assert scores == sorted(scores, reverse=True) and len(scores) == 4
+    for name in ("results.csv", "results.md", "heatmap.png", "contact_sheet.png"):
+        assert str(sweep_folder / name) in told
+    for name in ("heatmap.png", "contact_sheet.png"):
+        assert min(Image.open(sweep_folder / name).size) > 200
+
+
+def test_a_trial_scores_what_the_three_commands_score(sweep_folder, tiny_data, tmp_path):
+    """To the last digit, with as many threads."""
+    row = rows_in(sweep_folder)[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": row["threads"], "MKL_NUM_THREADS": "1"}
+    options = f"--submission model.py --epochs {EPOCHS} --batch_size 40"
+    options += f" --var {row['var']} --lr {row['lr']}"
+    data = f"--train_data {tiny_data} --valid_data {tiny_data} --eval_num 50"
+    for command in (
+        f"train.py {options} {data} --save_dir {tmp_path}",
+        f"inference.py --checkpoint_path {tmp_path / 'best.pth'} --data_path {tiny_data}",
+        f"grade.py --test_data_path {tiny_data} --VAEwolabel_output_dir {tmp_path / 'inference'} "
+        f"--no-Genwithlabel --output {tmp_path / 'grade.json'}",
+    ):
+        subprocess.run(
+            [sys.executable, *command.split()], cwd=ROOT, env=environment, check=True, timeout=300
+        )
+    graded = json.loads((tmp_path / "grade.json").read_text())["VAEwolabel"]
+    assert [repr(graded[name]) for name in FIGURES] == [row[name] for name in FIGURES]
+
+
+def test_a_trial_infers_as_the_command_does_unasked():
+    defaults = vars(inference.make_parser().parse_args([]))
+    assert {name: defaults[name] for name in trial.INFERENCE} == trial.INFERENCE
+
+
+def test_nothing_finished_is_run_again(sweep_folder, tiny_data):
+    files = sorted(sweep_folder.glob("trials/**/*"))
+    before = [(file, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    result = run(*words(tiny_data, sweep_folder))
+    assert result.returncode == 0, result.stderr
+    assert "timing" not in result.stdout
+    assert [(file, file.stat().st_mtime_ns) for file, _ in before] == before
+    assert sorted(sweep_folder.glob("trials/**/*")) == files
+    assert run(*words(tiny_data, sweep_folder, "--report")).returncode == 0
+    assert [(file, file.stat().st_mtime_ns) for file, _ in before] == before
+
+
+def test_a_trial_leaves_its_best_weights_or_none(sweep_folder, tiny_data, tmp_path):
+    for folder in (sweep_folder / "trials").iterdir():
+        assert [file.name for file in folder.glob("*.pth")] == ["best.pth"]
+    one = ["--var", 0.5, "--lr", 0.01, "--epochs", 1, "--workers", 1]
+    result = run(*words(tiny_data, tmp_path, *one, "--no-keep_weights"))
+    assert result.returncode == 0, result.stderr
+    assert [row["status"] for row in rows_in(tmp_path)] == ["finished"]
+    assert not list(tmp_path.rglob("*.pth")) and not list(tmp_path.rglob("recon.npy"))
+    assert (tmp_path / "contact_sheet.png").is_file()
+
+
+# ---------------------------------------------------------------- cut off in the middle
+
+
+def in_the_middle(folder: Path) -> str | None:
+    """Name a trial under way that is not yet half through, once another is finished."""
+    records = records_in(folder)
+    if not any(record["status"] == "finished" for record in records.values()):
+        return None
+    for name, record in records.items():
+        files = (folder / "trials" / name).glob("epoch_*.pth")
+        reached = max((int(file.stem[6:]) for file in files), default=0)
+        if record["status"] == "running" and 0 < reached < EPOCHS / 2:
+            return name
+    return None
+
+
+def held(folder: Path) -> bool:
+    """Whether a process is at any trial there."""
+    for lock in folder.glob("trials/*/.lock"):
+        try:
+            FileLock(lock).acquire(timeout=0).lock.release()
+        except Timeout:
+            return True
+    return False
+
+
+def test_a_killed_sweep_goes_on_and_repeats_nothing(sweep_folder, tiny_data, tmp_path):
+    process = start(*words(tiny_data, tmp_path))
+    name = wait_until(lambda: in_the_middle(tmp_path))
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not held(tmp_path))  # the workers ended with it
+    before = records_in(tmp_path)
+    done = [name for name, record in before.items() if record["status"] == "finished"]
+    assert done and len(done) < 4
+    log = (tmp_path / "trials" / name / "output.log").read_text()
+
+    result = run(*words(tiny_data, tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert figures_in(tmp_path) == figures_in(sweep_folder)
+    after = records_in(tmp_path)
+    assert all(after[name] == before[name] for name in done)
+    added = (tmp_path / "trials" / name / "output.log").read_text()[len(log) :]
+    assert "going on after epoch" in added
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent otherwise on Windows")
+def test_ctrl_c_saves_the_very_step(sweep_folder, tiny_data, tmp_path):
+    process = start(*words(tiny_data, tmp_path), start_new_session=True)
+    wait_until(lambda: in_the_middle(tmp_path))
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the job
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr and "the same command goes on" in stdout
+    states = [row["status"] for row in rows_in(tmp_path)]
+    assert set(states) <= {"finished", "interrupted", "waiting"} and "interrupted" in states
+    assert list(tmp_path.glob("trials/*/interrupted.pth"))
+    result = run(*words(tiny_data, tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert figures_in(tmp_path) == figures_in(sweep_folder)
+
+
+# ---------------------------------------------------------------- on a cluster
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A scheduler and two workers on loopback, as processes of their own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    address = f"tcp://127.0.0.1:{port}"
+    worker = f"worker {address} --nthreads 1 --no-nanny --no-dashboard".split()
+    commands = [
+        ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+        worker,
+        worker,
+    ]
+    logs = open(tmp_path / "cluster.log", "w")  # noqa: SIM115  closed below
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dask", *command],
+            env=environment,
+            cwd=tmp_path,
+            stdout=logs,
+            stderr=logs,
+        )
+        for command in commands
+    ]
+    yield address, processes[1:], processes[0]
+    for process in processes:
+        process.kill()
+        process.wait()
+    logs.close()
+
+
+def test_a_worker_killed_in_the_middle_loses_nothing(cluster, sweep_folder, tiny_data, tmp_path):
+    address, workers, _ = cluster
+    folder = tmp_path / "sweep"
+    process = start(*words(tiny_data, folder, "--scheduler", address))
+    name = wait_until(lambda: in_the_middle(folder))
+    log = folder / "trials" / name / "output.log"
+    before = log.read_text()
+    pid = int(records_in(folder)[name]["process"].split(":")[1])
+    (killed,) = (worker for worker in workers if worker.pid == pid)
+    killed.kill()
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stdout + stderr
+    assert figures_in(folder) == figures_in(sweep_folder)
+    assert sum(worker.poll() is None for worker in workers) == 1
+    assert "going on after epoch" in log.read_text()[len(before) :]  # not begun anew
+
+
+def test_a_lost_scheduler_is_said_and_nothing_is_lost(cluster, sweep_folder, tiny_data, tmp_path):
+    address, _, scheduler = cluster
+    folder = tmp_path / "sweep"
+    process = start(*words(tiny_data, folder, "--scheduler", address))
+    wait_until(lambda: in_the_middle(folder))
+    scheduler.kill()
+    stdout, stderr = process.communicate(timeout=120)
+    result = subprocess.CompletedProcess("sweep.py", process.returncode, stdout, stderr)
+    assert_clear_error(result, "scheduler is gone", "the same command")
+    wait_until(lambda: not held(folder))
+    assert run(*words(tiny_data, folder)).returncode == 0
+    assert figures_in(folder) == figures_in(sweep_folder)
+
+
+def test_workers_that_cannot_find_the_lab_are_said(tiny_data, tmp_path):
+    code = "from distributed import LocalCluster\nif __name__ == '__main__':\n"
+    code += (
+        "    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as c:\n"
+    )
+    code += "        print(c.scheduler_address, flush=True)\n        input()\n"
+    (tmp_path / "elsewhere.py").write_text(code)
+    other = subprocess.Popen(
+        [sys.executable, "elsewhere.py"],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    address = other.stdout.readline().strip()
+    result = run(*words(tiny_data, tmp_path / "s", "--scheduler", address))
+    other.communicate("\n")
+    assert_clear_error(result, "PYTHONPATH")
+
+
+def test_no_scheduler_is_said(tiny_data, tmp_path):
+    result = run(*words(tiny_data, tmp_path, "--scheduler", "tcp://127.0.0.1:9"))
+    assert_clear_error(result, "no Dask scheduler answers", "dask scheduler")
+
+
+def test_each_worker_of_a_gpu_sees_that_gpu_also_when_started_again():
+    import cluster as clusters
+
+    with clusters.local_workers(2, [{"GPU": "a"}, {"GPU": "b"}]) as client:
+        seen = client.run(lambda: (os.environ["GPU"], os.getpid()))
+        assert sorted(gpu for gpu, _ in seen.values()) == ["a", "b"]
+        killed = dict(seen.values())["b"]
+        os.kill(killed, signal.SIGKILL if os.name != "nt" else signal.SIGTERM)
+
+        def started_again() -> bool:
+            now = client.run(
+                lambda: (os.environ.get("GPU"), os.getpid()), on_error="return"
+            ).values()
+            return dict(pair for pair in now if isinstance(pair, tuple)).get("b", killed) != killed
+
+        wait_until(started_again)
+
+
+@pytest.mark.parametrize(
+    ("given", "workers", "gpus_seen"),
+    [({}, 2, ["0", "1"]), ({"trials_per_gpu": 3}, 6, ["0", "1"]), ({"workers": 5}, 5, ["0", "1"])],
+)
+def test_gpus_are_shared_as_asked(given, workers, gpus_seen, monkeypatch):
+    started = []
+
+    @contextmanager
+    def local_workers(count, environments):
+        started.append((count, [one["CUDA_VISIBLE_DEVICES"] for one in environments]))
+        yield "client"
+
+    monkeypatch.setattr("sweeps.workers._gpus", lambda: ["0", "1"])
+    monkeypatch.setattr("cluster.local_workers", local_workers)
+    options = {"scheduler": None, "workers": None, "trials_per_gpu": None, **given}
+    with workers_for(options, trials=100, device="cuda") as (client, threads):
+        assert client == "client" and threads >= 1
+    assert started == [(workers, gpus_seen)]
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_a_failed_trial_is_recorded_and_can_be_run_again(tiny_data, tmp_path, monkeypatch):
+    mark = tmp_path / "all_is_fine"
+    monkeypatch.setenv("ALL_IS_FINE", str(mark))
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    data = ["--train_data", tiny_data, "--valid_data", tiny_data, "--epochs", 1]
+    folder = tmp_path / "sweep"
+    asked = ["sweep.py", "--submission", SUBMISSIONS / "fails_sometimes.py", *data]
+    asked += ["--save_dir", folder, "--latent_dim", 3, 7, 6, 5]
+
+    result = run(*asked)
+    assert result.returncode == 1 and "2 of 4 trials failed" in result.stdout, result.stderr
+    rows = {row["latent_dim"]: row for row in rows_in(folder)}
+    assert rows["7"]["status"] == "failed" and "seven is too many" in rows["7"]["error"]
+    assert rows["6"]["status"] == "failed" and "its worker died" in rows["6"]["error"]
+    assert rows["3"]["status"] == rows["5"]["status"] == "finished"
+    assert "built with 5" not in result.stdout + result.stderr  # it is in the trial's output.log
+    assert "built with 5" in (folder / "trials" / rows["5"]["trial"] / "output.log").read_text()
+    for name in ("curve.png", "pareto.png", "contact_sheet.png"):
+        assert (folder / name).is_file()
+
+    mark.touch()
+    before = records_in(folder)
+    assert run(*asked).returncode == 1  # a failed trial is not tried again unasked
+    assert records_in(folder) == before
+    assert run(*asked, "--retry-failed").returncode == 0
+    after = records_in(folder)
+    for latent_dim, row in rows.items():
+        assert after[row["trial"]]["status"] == "finished"
+        assert (after[row["trial"]] == before[row["trial"]]) == (latent_dim in "35")
+
+
+def test_other_code_never_stands_in_the_same_table(tiny_data, tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_bytes((ROOT / "model.py").read_bytes())
+    data = ["--train_data", tiny_data, "--valid_data", tiny_data, "--epochs", 1]
+    asked = ["sweep.py", "--submission", mine, *data, "--save_dir", tmp_path / "s"]
+    asked += ["--var", 0.5, "--lr", 0.01]
+    assert run(*asked).returncode == 0
+    before = records_in(tmp_path / "s")
+    mine.write_bytes((ROOT / "model.py").read_bytes() + b"\n# changed\n")
+    assert_clear_error(run(*asked), "not the code of the trials", "--overwrite")
+    assert records_in(tmp_path / "s") == before
+    assert run(*asked, "--overwrite").returncode == 0
+    (changed,) = records_in(tmp_path / "s").values()
+    assert changed["submission_sha256"] != next(iter(before.values()))["submission_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("options", "mention"),
+    [
+        ("--lr 0.1 -1", "lr is -1"),
+        ("--epochs 0", "epochs is 0"),
+        ("--trials 3", "--search tpe"),
+        ("--search tpe --var 0.5 --lr 0.1", "two values"),
+        ("--search tpe --trials 0", "--trials is 0"),
+        ("--search tpe --task VAEwolabel Genwithlabel", "one --task"),
+        ("--trials_per_gpu 2 --device cpu", "no GPU"),
+        ("--workers 0", "--workers is 0"),
+        ("--scheduler tcp://127.0.0.1:9 --workers 2", "--workers is for this machine"),
+        ("--valid_data dataset/test", "never sees that one"),
+        ("--submission nowhere.py", "nowhere.py does not exist"),
+        ("--train_data nowhere", "nowhere"),
+        ("--latent_dim 20 785", "latent_dim is 785"),
+        ("--train_data dataset/test", "never sees"),
+    ],
+)
+def test_wrong_options_are_one_sentence(options, mention, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["sweep.py", *options.split(), "--save_dir", f"{tmp_path}/s"])
+    with pytest.raises(SystemExit) as ended:
+        sweep.main()
+    stdout, stderr = capsys.readouterr()
+    result = subprocess.CompletedProcess("sweep.py", ended.value.code, stdout, stderr)
+    assert_clear_error(result, mention)
+    assert not (tmp_path / "s" / "trials").exists()
+
+
+def test_without_dask_it_says_what_to_install(tmp_path):
+    code = "import sys, runpy; sys.modules['distributed'] = None; sys.argv = ['sweep.py'];"
+    code += "runpy.run_path('sweep.py', run_name='__main__')"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert_clear_error(result, "pip install -r requirements-sweep.txt")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="bash")
+def test_run_sweep_is_the_sweep():
+    result = subprocess.run(
+        ["bash", "run_sweep.sh", "--trials", "3"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert_clear_error(result, "--search tpe")
+    assert os.access(ROOT / "run_sweep.sh", os.X_OK)
+
+
+# ---------------------------------------------------------------- which trials
+
+
+def values_of(*typed: str) -> dict[str, list]:
+    parser = sweep.make_parser()
+    options = vars(parser.parse_args([word for text in typed for word in text.split()]))
+    names = {word[2:] for text in typed for word in text.split() if word.startswith("--")}
+    return plan.chosen_values(options, names)
+
+
+def test_the_default_is_the_grid_of_var_and_lr():
+    values = values_of()
+    assert values["var"] == [0.5, 0.25, 0.22, 0.2] and values["lr"] == [1e-3, 2e-3, 5e-3, 6e-3]
+    assert values["latent_dim"] == [20] and values["task"] == ["VAEwolabel"]
+
+
+def test_what_is_given_takes_the_place_of_the_grid():
+    assert values_of("--var 0.3")["var"] == [0.3] and len(values_of("--var 0.3")["lr"]) == 4
+    several = values_of("--var 0.5 0.25 --latent_dim 10 20 30 --seed 1 2")
+    sizes = {name: len(given) for name, given in several.items() if len(given) > 1}
+    assert sizes == {"var": 2, "latent_dim": 3, "seed": 2}
+    preset = values_of("--preset latent --task Genwithlabel")
+    assert preset["latent_dim"] == [10, 20, 30] and preset["var"] == [0.5]
+    assert values_of("--preset var --var 0.1")["var"] == [0.1]
+
+
+def make_trial(one_each: dict) -> trial.Trial:
+    paths = {name: Path(one_each[name]) for name in trial.PATHS}
+    return trial.Trial({**one_each, **paths}, Path("/sweep"), Path("/"), Path("/code.py"))
+
+
+def test_a_grid_is_every_combination_once():
+    values = values_of("--var 0.5 0.1 0.5 --lr 0.01 0.02 --seed 1 2")
+    grid = search.Grid(values, make_trial)
+    found = [(t.options["var"], t.options["lr"], t.options["seed"]) for t in grid]
+    assert len(found) == len(set(found)) == len(grid) == 8
+    assert grid.names == ["lr", "var", "seed"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.floats(1e-6, 10), st.floats(1e-6, 10), st.integers(1, 784), st.sampled_from(["a.py", "b.py"])
+)
+def test_a_trial_is_named_by_all_of_its_options(var, lr, latent_dim, submission):
+    values = {name: given[0] for name, given in values_of().items()}
+    changed = values | {"var": var, "lr": lr, "latent_dim": latent_dim}
+    changed["submission"] = Path(submission)
+    assert make_trial(changed).name == make_trial(dict(reversed(changed.items()))).name
+    for name, other in (("var", var * 1.0001), ("eval_num", 7), ("precision", "fp32")):
+        assert make_trial(changed | {name: other}).name != make_trial(changed).name
+    assert re.fullmatch(r"[\w.+-]{1,120}", make_trial(changed).name)
+
+
+def finished(raw: float) -> dict:
+    return {"status": "finished", "raw": raw}
+
+
+def score(one: trial.Trial) -> float:
+    """A landscape whose peak is at var 0.02 and 24 dimensions."""
+    return -abs(np.log(one.options["var"] / 0.02)) - 0.02 * abs(one.options["latent_dim"] - 24)
+
+
+def test_tpe_searches_between_the_values_and_learns():
+    values = values_of("--var 0.001 1 --latent_dim 2 60 --lr_schedule cosine constant")
+    tpe = search.Tpe(values, make_trial, 60, [])
+    scores = []
+    for one in tpe:
+        assert 0.001 <= one.options["var"] <= 1 and 2 <= one.options["latent_dim"] <= 60
+        assert one.options["var"] == float(f"{one.options['var']:.3g}")
+        assert one.options["lr_schedule"] in ("cosine", "constant")
+        scores.append(score(one))
+        tpe.tell(one, finished(scores[-1]))
+    assert len(scores) == len(tpe.trials) == 60
+    assert np.mean(scores[-20:]) > np.mean(scores[:10]) + 0.5
+
+
+def test_tpe_goes_on_from_what_is_known():
+    values = values_of("--var 0.001 1 --latent_dim 2 60")
+    first = search.Tpe(values, make_trial, 12, [])
+    known = []
+    for one in first:
+        first.tell(one, finished(score(one)))
+        known.append((one, finished(score(one))))
+    elsewhere = make_trial({name: given[0] for name, given in values.items()} | {"var": 5.0})
+    again = search.Tpe(values, make_trial, 16, [*known, (elsewhere, finished(100))])
+    assert list(again.trials) == [one.name for one, _ in known]
+    picked = [one for one in again]
+    assert len(picked) == 16 and len({one.name for one in picked}) == 16
+    assert again.study.best_value == max(score(one) for one, _ in known)
+
+
+def test_tpe_ends_when_the_values_have_no_more_to_give():
+    values = values_of("--lr_schedule cosine constant --precision fp32 bf16")
+    tpe = search.Tpe(values, make_trial, 40, [])
+    for one in tpe:
+        tpe.tell(one, {"status": "failed"})
+    assert len(tpe.trials) == 4
+
+
+def test_a_search_runs_and_goes_on(tiny_data, tmp_path):
+    data = ["--train_data", tiny_data, "--valid_data", tiny_data, "--epochs", 1]
+    asked = ["sweep.py", "--submission", "model.py", *data, "--save_dir", tmp_path / "s"]
+    asked += ["--search", "tpe", "--var", 0.01, 1, "--lr", 1e-3, 1e-2, "--trials"]
+    result = run(*asked, 2)
+    assert result.returncode == 0, result.stderr
+    first = records_in(tmp_path / "s")
+    assert run(*asked, 3).returncode == 0
+    second = records_in(tmp_path / "s")
+    assert len(first) == 2 and len(second) == len(rows_in(tmp_path / "s")) == 3
+    assert all(second[name] == record for name, record in first.items())
+    assert all(0.01 <= record["options"]["var"] <= 1 for record in second.values())
+    assert Image.open(tmp_path / "s" / "heatmap.png").size[0] > 400
+
+
+# ---------------------------------------------------------------- time and room
+
+
+def test_expected_seconds_are_epochs_and_what_is_beyond_them():
+    timed = [{"epoch_seconds": 2.0, "epochs_done": 1, "total_seconds": 5.0}]
+    assert estimate.expected_seconds([10] * 8, timed, at_once=2) == 8 * (10 * 2 + 3) / 2
+    assert estimate.expected_seconds([10], timed, at_once=16) == 23
+    assert estimate.expected_seconds([10] * 8, [], at_once=2) == 0
+
+
+def test_a_disk_that_is_too_small_is_refused_politely(tiny_data, tmp_path, monkeypatch, capsys):
+    values = values_of(f"--train_data {tiny_data} --valid_data {tiny_data}")
+    grid = search.Grid(
+        values,
+        lambda one: trial.Trial(
+            one | {name: Path(one[name]) for name in trial.PATHS}, tmp_path, ROOT, ROOT / "model.py"
+        ),
+    )
+    runner = Sweep(grid, {}, tmp_path)
+    first = next(iter(grid))
+    first.folder.mkdir(parents=True)
+    (first.folder / "epoch_1.pth").write_bytes(bytes(10_000_000))
+    usage = type("usage", (), {"free": 100_000_000})
+    monkeypatch.setattr("sweeps.runner.shutil.disk_usage", lambda folder: usage)
+    with pytest.raises(
+        plan.SweepError, match=r"room for 0\.1 GB and the sweep needs about 0\.3 GB"
+    ):
+        runner._announce(first, at_once=1)
+    usage.free = 10_000_000_000
+    runner._announce(first, at_once=1)
+    assert "16 trials to run, 1 at once" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(3, "3 s"), (300, "5 min"), (7200, "2.0 h"), (864000, "10.0 days")],
+)
+def test_in_words(seconds, words):
+    assert estimate.in_words(seconds) == words
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def drawn(draw, *arguments) -> tuple[int, int]:
+    file = io.BytesIO()
+    draw(file, *arguments)
+    picture = Image.open(file)
+    assert np.asarray(picture.convert("L")).std() > 5
+    return picture.size
+
+
+def scored(**options) -> dict:
+    """A row as report.over_seeds makes it."""
+    row = {"n": 1, **options}
+    for name in ("raw", "ssim", "mse"):
+        row |= {name: row.get(name, 0.5), f"{name}_spread": 0.0}
+    return row
+
+
+def test_over_seeds_means_and_spreads():
+    rows = [
+        {"var": 0.5, "seed": 1, "ssim": 0.8, "mse": 0.1, "fid": None, "raw": 9.0, "score": 9.0},
+        {"var": 0.5, "seed": 2, "ssim": 0.9, "mse": 0.2, "fid": None, "raw": 11.0, "score": 10.0},
+        {"var": 0.1, "seed": 1, "ssim": 0.7, "mse": 0.3, "fid": None, "raw": 8.0, "score": 8.0},
+    ]
+    first, second = report.over_seeds(rows, ["var"])
+    assert (first["var"], first["n"], first["raw"]) == (0.5, 2, 10.0)
+    assert first["raw_spread"] == pytest.approx(2**0.5) and "fid" not in first
+    assert (second["n"], second["raw"], second["raw_spread"]) == (1, 8.0, 0.0)
+    for row in rows:
+        row |= {"status": "finished", "task": "VAEwolabel", "trial": f"t{row['seed']}"}
+    table = report.main_table(rows, ["var", "seed"])
+    assert re.search(r"\| 0.5 +\| 2 \| 0.8500 ± 0.0707 .* 10.0000 ± 1.4142", table)
+    (best,) = report.best_of(rows, ["var", "seed"])
+    assert best["label"] == "var 0.5 (mean of 2 seeds)" and best["trial"] == "t2"
+
+
+def test_pictures_are_drawn_for_every_kind_of_sweep():
+    grid = [scored(var=v, lr=r, raw=v + r) for v in (0.5, 0.25) for r in (1e-3, 5e-3)]
+    width, height = drawn(pictures.heatmap, grid, grid[:3], [])  # one has no score
+    assert width > height > 200
+    wide = [scored(var=v, lr=v / 100, raw=v) for v in (0.01, 0.1, 0.3, 0.5, 1.0)]
+    drawn(pictures.heatmap, wide, wide, ["latent_dim"])  # a search: dots
+    drawn(pictures.curve, [scored(lr=r) for r in (1e-4, 1e-3, 1e-2)], "lr")
+    drawn(pictures.curve, [scored(submission=s) for s in ("a.py", "b.py")], "submission")
+    drawn(pictures.pareto, [scored(latent_dim=d, raw=10 - d / 10) for d in (10, 20, 30)])
+    samples = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
+    tiles = {(0.5, 1e-3): samples, (0.25, 5e-3): samples}  # the other two places are grey
+    assert drawn(pictures.sample_matrix, tiles, "var", "lr", report.word)[0] > 2 * 5 * 28 * 2
+    drawn(pictures.sample_list, [samples] * 3, ["a", "b", "c"], 2)
