@@ -20,6 +20,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.markdown import put_blocks  # noqa: E402
+
 FIGURES = ROOT / "benchmarks" / "reference.json"
 OVERHEAD = ROOT / "benchmarks" / "trainer_overhead.json"
 README = ROOT / "README.md"
@@ -152,16 +156,6 @@ def blocks() -> dict[str, str]:
     }
 
 
-def write_readme() -> None:
-    """Put each block between its two markers in the README."""
-    text = README.read_text(encoding="utf-8")
-    for name, block in blocks().items():
-        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
-        before, rest = text.split(begin)
-        text = before + begin + block + end + rest.split(end)[1]
-    README.write_text(text, encoding="utf-8")
-
-
 def measure_demo() -> dict:
     """Time `make demo` on a machine where everything is installed."""
     timed("make", ".venv/core")  # installing does not count
@@ -228,7 +222,7 @@ def main() -> None:
     if args.only in (None, "commands"):
         figures["commands"] = measure_commands()
     FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    write_readme()
+    put_blocks(README, blocks())
 
 
 if __name__ == "__main__":
