@@ -5,6 +5,7 @@ Dask is an optional requirement and is imported only where it is used.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -54,12 +55,13 @@ def local_workers(workers: int, environments: Iterable[dict[str, str]] = ({},)) 
     from distributed import Client, LocalCluster
 
     with (
+        _without_logs(),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=None,  # Dask would kill at a share of it; the system does when it must
             dashboard_address=None,
-            silence_logs="CRITICAL",  # a worker's death is reported by what it was doing
+            silence_logs="CRITICAL",  # those of the workers
         ) as here,
         Client(here) as client,
     ):
@@ -80,7 +82,7 @@ def scheduler_at(address: str) -> Iterator[Client]:
             f"no Dask scheduler answers at {address} ({str(error) or type(error).__name__}); "
             "start one with: dask scheduler"
         ) from None
-    with client:
+    with _without_logs(), client:
         if not client.nthreads():
             print(f"waiting for a worker at {address} ... (dask worker {address} --nthreads 1)")
         while not client.nthreads():
@@ -92,6 +94,16 @@ def scheduler_at(address: str) -> Iterator[Client]:
                 "numbers; start workers with --nthreads 1, and several of them with --nworkers."
             )
         yield client
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Keep Dask's logs off the terminal: what they are about ends in a record or an error here."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def expect_all_to_say_yes(client: Client, question: Callable, *arguments: Any) -> None:
