@@ -55,14 +55,17 @@ class Submission:
         path: the submission file.
         task: "VAEwolabel" or "Genwithlabel".
         latent_dim: d, the width of a code.
+        variant: values for the class's own options, such as "depth=4,attention=True"; see
+            `class_options`.
         model: the student's nn.Module.
         vae_loss: the student's function, or None if the model brings its own loss.
 
     Raises ContractError when the file does not load, or the model cannot be built.
     """
 
-    def __init__(self, path: str | Path, task: str, latent_dim: int) -> None:
+    def __init__(self, path: str | Path, task: str, latent_dim: int, variant: str = "") -> None:
         self.path, self.task, self.latent_dim = Path(path), task, latent_dim
+        self.variant = variant
         if task not in TASKS:
             raise ContractError(f"unknown task {task!r}; expected one of {', '.join(TASKS)}.")
         if not 1 <= latent_dim <= MAX_LATENT_DIM:
@@ -79,6 +82,11 @@ class Submission:
         return TASKS[self.task]
 
     @property
+    def has_encoder(self) -> bool:
+        """Whether the model reconstructs; one that does not, as a GAN, only generates."""
+        return hasattr(self.model, "encode")
+
+    @property
     def device(self) -> torch.device:
         """Where the model's parameters lie."""
         return next(self.model.parameters()).device
@@ -89,6 +97,7 @@ class Submission:
             raise ContractError(
                 f"{self.path.name} has no class {self.class_name}, which --task {self.task} trains."
             )
+        set_options(build, self.variant, f"{self.class_name} in {self.path.name}")
         with self.explained(f"building {self.class_name}(latent_dim={self.latent_dim})"):
             model = build(latent_dim=self.latent_dim)
         if not isinstance(model, nn.Module):
@@ -385,6 +394,39 @@ class _WithoutNoise(TorchFunctionMode):
         if function is torch.normal and args and isinstance(args[0], torch.Tensor):
             return args[0].expand(drawn.shape)  # the mean
         return drawn
+
+
+def class_options(build: type) -> dict[str, bool | int | float | str]:
+    """Return the options that a class offers: its plain class attributes, such as `depth = 3`."""
+    found = {
+        name: getattr(build, name)
+        for base in getattr(build, "__mro__", ())
+        for name in vars(base)
+        if base not in (nn.Module, object) and not name.startswith("_")
+    }
+    kinds = (bool, int, float, str)
+    return {name: value for name, value in found.items() if isinstance(value, kinds)}
+
+
+def set_options(build: type, variant: str, where: str) -> None:
+    """Set options of a class from "name=value,name=value". Raises ContractError."""
+    offered = class_options(build)
+    for pair in filter(None, variant.split(",")):
+        name, _, text = pair.partition("=")
+        if name not in offered:
+            known = ", ".join(f"{name}={value}" for name, value in offered.items()) or "none"
+            raise ContractError(
+                f"{where} has no option {name!r}, which --variant sets; it has: {known}."
+            )
+        kind = type(offered[name])
+        try:
+            value = {"True": True, "False": False}[text] if kind is bool else kind(text)
+        except (ValueError, KeyError):
+            raise ContractError(
+                f"--variant gives {name} the value {text!r}; expected {kind.__name__}, as "
+                f"{name}={offered[name]} in {where}."
+            ) from None
+        setattr(build, name, value)
 
 
 def _load_module(path: Path) -> ModuleType:

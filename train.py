@@ -28,7 +28,7 @@ EXAMPLES = """examples:
 """
 
 # Options that belong to the run, beside the knobs of Settings: a resumed run keeps them.
-RUN_OPTIONS = ("task", "latent_dim", "train_data", "valid_data")
+RUN_OPTIONS = ("task", "latent_dim", "variant", "train_data", "valid_data")
 # ... but these may change, for they do not change what was trained so far.
 FREE_ON_RESUME = ("epochs", "train_data", "valid_data", "device", "pred_step", "eval_num")
 
@@ -61,6 +61,7 @@ def add_options(parser: argparse.ArgumentParser, nargs: str | None = None) -> No
     add("--task", default="VAEwolabel", choices=("VAEwolabel", "Genwithlabel"), help="which model")
     add("--submission", type=Path, default=Path("submission.py"), help="file to train")
     add("--latent_dim", type=int, default=20, help="width of a code, 1 to 784")
+    add("--variant", default="", help="options of the model's class: depth=4,attention=True")
     add("--train_data", type=Path, default=Path("dataset/train"), help="dataset")
     add("--valid_data", type=Path, default=Path("dataset/valid"), help="dataset")
     knobs = parser.add_argument_group("the knobs, and when to change them")
@@ -103,7 +104,8 @@ def train(
     device = pick_device(settings.device)
     keep_freed_memory()
     set_seed(settings.seed)
-    submission = Submission(options["submission"], options["task"], options["latent_dim"])
+    which = (options[name] for name in ("submission", "task", "latent_dim", "variant"))
+    submission = Submission(*which)
     submission.check(device)
 
     code = submission.path.read_bytes()
@@ -160,7 +162,7 @@ def resume(options: dict[str, Any], given: set[str]) -> dict:
         raise SettingsError(
             f"{path} is of the older layout, which does not hold what resume needs."
         )
-    saved = {**state["settings"], **{name: state[name] for name in RUN_OPTIONS}}
+    saved = {**state["settings"], **{name: state[name] for name in RUN_OPTIONS if name in state}}
     for name, value in saved.items():
         if name not in given:
             options[name] = type(options[name])(value)
