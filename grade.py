@@ -34,7 +34,8 @@ class GradeError(ValueError):
 
 def read_outputs(folder: Path, task: str, count: int, gen_num: int) -> dict[str, Any]:
     """Read the outputs of a task: recon (count, 28, 28), samples (10, gen_num, 28, 28) or None,
-    latent_dim, and submission_sha256 where it is known.
+    latent_dim, and submission_sha256 where it is known. recon is None for a model that, having no
+    encoder, only generates.
 
     `folder` holds our arrays or the older tree of PNG files. Raises GradeError.
     """
@@ -48,9 +49,14 @@ def read_outputs(folder: Path, task: str, count: int, gen_num: int) -> dict[str,
     elif (folder / "recon").is_dir():
         recon = np.stack([_read_png(folder / "recon" / f"recon_{i}.png") for i in range(count)])
         _refuse_png(folder / "recon" / f"recon_{count}.png", f"more than {count} images")
-        latent_dim = facts.get("latent_dim")
-        if not isinstance(latent_dim, int) or isinstance(latent_dim, bool):
-            raise GradeError(f"{folder / 'hyperparams.json'} has no whole number latent_dim.")
+        latent_dim = _stated_latent_dim(folder, facts)
+    elif facts.get("generates_only") is True and task == "Genwithlabel":
+        recon, latent_dim = None, _stated_latent_dim(folder, facts)
+    elif facts.get("generates_only") is True:
+        raise GradeError(
+            f"{folder} is of a model without an encoder, and {task} grades reconstructions only; "
+            "train it with --task Genwithlabel."
+        )
     else:
         raise GradeError(
             f"{folder} has no outputs (recon.npy or recon/recon_0.png); run inference.py first."
@@ -64,6 +70,14 @@ def read_outputs(folder: Path, task: str, count: int, gen_num: int) -> dict[str,
         "latent_dim": latent_dim,
         "submission_sha256": facts.get("submission_sha256"),
     }
+
+
+def _stated_latent_dim(folder: Path, facts: dict[str, Any]) -> int:
+    """Return the width that is stated where no codes are there to measure it on."""
+    latent_dim = facts.get("latent_dim")
+    if not isinstance(latent_dim, int) or isinstance(latent_dim, bool):
+        raise GradeError(f"{folder / 'hyperparams.json'} has no whole number latent_dim.")
+    return latent_dim
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
@@ -197,12 +211,40 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             columns = (("ssim", 8, 4), ("mse", 9, 5), ("fid", 8, 3), ("raw", 9, 4))
             cells = " ".join(_cell(row[name], width, digits) for name, width, digits in columns)
             lines.append(f"  {row['label']:>5} {row['n']:>6} {cells}")
+        if result["fid_pooled"] is not None:
+            lines.append(f"  fid with all labels in one: {result['fid_pooled']:.3f} (not graded)")
+        for name, value in result.get("diagnostics", {}).items():
+            lines.append(f"  {name:<20} {value:.4f} (not graded)")
+        if result["ssim"] is None:
+            lines.append("  this model has no encoder: there are no points for reconstructions")
         lines.append("")
     return "\n".join(lines)
 
 
 def _cell(value: float | None, width: int, digits: int) -> str:
     return f"{'-':>{width}}" if value is None else f"{value:{width}.{digits}f}"
+
+
+def add_diagnostics(
+    results: dict[str, dict[str, Any]],
+    output_dirs: dict[str, Path],
+    dataset: MNISTDataset,
+    options: dict[str, Any],
+) -> None:
+    """Add to the result of Genwithlabel what the judge sees in its samples; see diagnostics.py.
+
+    Raises GradeError when there is no such result, DataError.
+    """
+    from diagnostics import diagnose  # the one part of grading that needs torch
+
+    if "Genwithlabel" not in results:
+        raise GradeError("--diagnostics looks at the samples of Genwithlabel, which is not graded.")
+    if min(np.bincount(dataset.labels, minlength=NUM_CLASSES)) < 2:
+        raise GradeError("--diagnostics needs two images of each label or more.")
+    samples = _read_samples(output_dirs["Genwithlabel"], options["gen_num"])
+    train_images = MNISTDataset(options["train_data"]).images
+    found = diagnose(samples, dataset.images, dataset.labels, train_images)
+    results["Genwithlabel"]["diagnostics"] = found
 
 
 # ---------------------------------------------------------------- the command
@@ -226,6 +268,8 @@ def make_parser() -> argparse.ArgumentParser:
             help="what inference.py wrote",
         )
     add("--gen_num", type=int, default=100, help="samples a label that count for the FID")
+    add("--diagnostics", action="store_true", help="have the judge look at the samples; not graded")
+    add("--train_data", type=Path, default=Path("dataset/train"), help="for --diagnostics: copies?")
     add("--output", type=Path, default=Path("grade_result.json"), help="where the result goes")
     return parser
 
@@ -254,6 +298,8 @@ def main() -> None:
         output_dirs = chosen_outputs(options)
         dataset = MNISTDataset(options["test_data_path"])
         results = grade(dataset, output_dirs, options["gen_num"])
+        if options["diagnostics"]:
+            add_diagnostics(results, output_dirs, dataset, options)
         with write_whole(options["output"]) as file:
             file.write(json.dumps(results, indent=2).encode())
     print(table(results))

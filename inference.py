@@ -119,7 +119,7 @@ def infer(options: dict[str, Any]) -> Path:
     state = load(path)
     task, latent_dim = (_agreed(name, options, state, path) for name in ("task", "latent_dim"))
     file = options["submission"] or submission_file(path, state)
-    submission = Submission(file, task, latent_dim)
+    submission = Submission(file, task, latent_dim, state.get("variant", ""))
     try:
         submission.model.load_state_dict(state["model_state_dict"])
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -134,7 +134,7 @@ def infer(options: dict[str, Any]) -> Path:
     count = options["inf_num"] or len(dataset)
     images, labels = dataset.images[:count], dataset.labels[:count]
     save_dir = options["save_dir"] or path.parent / "inference"
-    stages = STAGES if options["stage"] == "all" else (options["stage"],)
+    stages = _stages(submission, options["stage"], save_dir)
     with submission.explained("inference", only_theirs=True):
         outputs = _run_stages(submission, stages, images, labels, save_dir, options)
         if options["stage"] == "all":
@@ -151,12 +151,29 @@ def infer(options: dict[str, Any]) -> Path:
         "n": len(images),
         "gen_num": options["gen_num"],
         "seed": options["seed"],
+        "generates_only": not submission.has_encoder,
     }
     with write_whole(save_dir / "hyperparams.json") as out:
         out.write(json.dumps(facts, indent=2).encode())
     if options["png"]:
         _write_png_tree(outputs, save_dir)
     return save_dir
+
+
+def _stages(submission: Submission, stage: str, save_dir: Path) -> tuple[str, ...]:
+    """Return the stages to run: a model without an encoder can only generate."""
+    stages = STAGES if stage == "all" else (stage,)
+    if submission.has_encoder:
+        return stages
+    if "generate" not in stages:
+        raise InferenceError(
+            f"{submission.class_name} of {submission.path} has no encoder, so there is no stage "
+            f"{stage}; leave --stage out to generate only."
+        )
+    print(f"{submission.class_name} has no encoder: it generates samples and reconstructs nothing")
+    for name in ("codes.npy", "recon.npy"):  # those of another model would be graded as its own
+        (save_dir / name).unlink(missing_ok=True)
+    return ("generate",)
 
 
 def newest_run(task: str | None, runs: Path = Path("runs")) -> Path:
@@ -256,18 +273,20 @@ def _draw(
     save_dir: Path,
 ) -> None:
     """Write the pictures beside the arrays."""
+    with write_whole(save_dir / "samples.png") as file:
+        plots.samples(file, outputs["samples"], submission.task == "Genwithlabel")
+    if submission.latent_dim == 2:
+        with write_whole(save_dir / "manifold.png") as file:
+            plots.manifold(file, manifold(submission), MANIFOLD_SIDE)
+    if not submission.has_encoder:
+        return
     codes = outputs["codes"]
     with write_whole(save_dir / "recon.png") as file:
         plots.reconstructions(file, images, outputs["recon"])
-    with write_whole(save_dir / "samples.png") as file:
-        plots.samples(file, outputs["samples"], submission.task == "Genwithlabel")
     with write_whole(save_dir / "interpolation.png") as file:
         plots.interpolation(file, interpolate(submission, codes, labels))
     with write_whole(save_dir / "latent.png") as file:
         plots.latent(file, codes, labels)
-    if submission.latent_dim == 2:
-        with write_whole(save_dir / "manifold.png") as file:
-            plots.manifold(file, manifold(submission), MANIFOLD_SIDE)
 
 
 def interpolate(

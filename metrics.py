@@ -95,14 +95,26 @@ def _pixel_moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pixels.mean(axis=0), pixels.var(axis=0)
 
 
+def fid_pooled(samples: np.ndarray, images: np.ndarray) -> float:
+    """The same distance with all labels in one: samples (10, n, 28, 28), images (N, 28, 28).
+
+    Not graded; it stands beside fid for models that are told no label.
+    """
+    return _frechet_distance(samples.reshape(-1, *samples.shape[2:]), images)
+
+
 def compression_bonus(latent_dim: int) -> float:
     """0.2 + (1 - latent_dim / 784): the narrower the code, the larger the bonus."""
     return 0.2 + (1 - latent_dim / 784)
 
 
-def raw_score(task: str, ssim: float, mse: float, fid: float | None, latent_dim: int) -> float:
-    """The score before the cap, which is what compares models."""
-    points = 5 * ssim + 50 * max(0.1 - mse, 0)
+def raw_score(
+    task: str, ssim: float | None, mse: float | None, fid: float | None, latent_dim: int
+) -> float:
+    """The score before the cap, which is what compares models; no points for what is None."""
+    points = 0.0
+    if ssim is not None and mse is not None:
+        points = 5 * ssim + 50 * max(0.1 - mse, 0)
     if task == "Genwithlabel":
         points = 2 * points + max(10 - fid, 0)
     return points * compression_bonus(latent_dim)
@@ -110,7 +122,7 @@ def raw_score(task: str, ssim: float, mse: float, fid: float | None, latent_dim:
 
 def score_task(
     task: str,
-    recon: np.ndarray,
+    recon: np.ndarray | None,
     images: np.ndarray,
     labels: np.ndarray,
     latent_dim: int,
@@ -120,20 +132,23 @@ def score_task(
 
     Args:
         task: "VAEwolabel" or "Genwithlabel"; only the latter has samples.
-        recon, images: uint8 (N, 28, 28), reconstructions and the true images.
+        recon, images: uint8 (N, 28, 28), reconstructions and the true images; recon is None for
+            a model that only generates.
         labels: (N,), 0 to 9.
         latent_dim: width of the codes that the reconstructions were decoded from.
         samples: uint8 (10, n, 28, 28).
 
-    Returns ssim, mse, fid (None without samples), latent_dim, bonus, raw, score (capped),
-    cap, n and per_label, a list of ten dicts with label, n, ssim, mse, fid and raw.
+    Returns ssim, mse (None without recon), fid, fid_pooled (None without samples), latent_dim,
+    bonus, raw, score (capped), cap, n and per_label, a list of ten dicts with label, n, ssim, mse,
+    fid and raw.
     """
-    ssims = ssim_per_image(recon, images)  # (N,)
-    mses = mse_per_image(recon, images)  # (N,)
+    if recon is not None:
+        ssims = ssim_per_image(recon, images)  # (N,)
+        mses = mse_per_image(recon, images)  # (N,)
     fids = fid_per_label(samples, images, labels) if samples is not None else {}
     known_fids = [value for value in fids.values() if value is not None]
 
-    ssim, mse = float(ssims.mean()), float(mses.mean())
+    ssim, mse = (float(ssims.mean()), float(mses.mean())) if recon is not None else (None, None)
     fid = float(np.mean(known_fids)) if known_fids else None
     raw = raw_score(task, ssim, mse, fid, latent_dim)
     per_label = []
@@ -142,8 +157,9 @@ def score_task(
         row = {"label": label, "n": int(chosen.sum())}
         scores = {"ssim": None, "mse": None, "fid": fids.get(label), "raw": None}
         if row["n"]:
-            scores["ssim"] = float(ssims[chosen].mean())
-            scores["mse"] = float(mses[chosen].mean())
+            if recon is not None:
+                scores["ssim"] = float(ssims[chosen].mean())
+                scores["mse"] = float(mses[chosen].mean())
             three = scores["ssim"], scores["mse"], scores["fid"]
             scores["raw"] = raw_score(task, *three, latent_dim)
         per_label.append({**row, **scores})
@@ -151,6 +167,7 @@ def score_task(
         "ssim": ssim,
         "mse": mse,
         "fid": fid,
+        "fid_pooled": fid_pooled(samples, images) if samples is not None else None,
         "latent_dim": latent_dim,
         "bonus": compression_bonus(latent_dim),
         "raw": raw,

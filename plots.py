@@ -179,7 +179,8 @@ def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
     errors.set_ylabel("mse")
     handles = [*right.get_lines(), *errors.get_lines()]
     right.legend(handles=handles, loc="center right")
-    left.legend()
+    if left.get_lines():  # a GAN has no one loss
+        left.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
     drawing.savefig(file, format="png", dpi=110)
