@@ -10,9 +10,9 @@ import pytest
 from conftest import ROOT
 
 FLAT = {path.stem for path in ROOT.glob("*.py")}
-WINGS = {"zoo", "staff", "benchmarks", "tests", "sweeps"}
+WINGS = {"zoo", "staff", "benchmarks", "tests", "sweeps", "judge"}
 GROUND = {"metrics", "data_utils", "checkpoint", "plots", "settings", "command", "device"}
-GROUND |= {"cluster"}
+GROUND |= {"cluster", "diagnostics"}
 SWEEPS = {path.stem for path in (ROOT / "sweeps").glob("*.py")}
 UPSTAIRS = {"contract", "trainer", "run_folder"}
 STUDENTS = {"submission", "model"}

@@ -1,0 +1,143 @@
+"""What the graded scores do not tell about samples; none of it is graded.
+
+A small classifier, the judge, looks at the samples: does it read the label that was asked for, how
+far are its features of samples from those of real images, how varied are the samples of a label?
+And are samples copies of training images?
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+JUDGE_FILE = Path(__file__).resolve().parent / "judge" / "judge.pth"
+NUM_CLASSES = 10
+FEATURES = 128
+
+
+class Judge(nn.Module):
+    """A convolutional classifier of digits; its features are the layer before the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def block(inputs: int, outputs: int) -> nn.Sequential:
+            convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+            return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+        self.image_to_maps = nn.Sequential(
+            *(block(1, 16), block(16, 16), nn.MaxPool2d(2)),  # (B, 16, 14, 14)
+            *(block(16, 32), block(32, 32), nn.MaxPool2d(2)),  # (B, 32, 7, 7)
+            *(block(32, 64), nn.MaxPool2d(2)),  # (B, 64, 3, 3)
+        )
+        self.maps_to_features = nn.Linear(64 * 3 * 3, FEATURES)
+        self.features_to_scores = nn.Linear(FEATURES, NUM_CLASSES)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the features (B, 128) of images (B, 1, 28, 28) in [0, 1]."""
+        return F.relu(self.maps_to_features(self.image_to_maps(images).flatten(1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return a score for each digit, (B, 10)."""
+        return self.features_to_scores(self.features(images))
+
+
+def load_judge() -> Judge:
+    """Return the judge that ships with the lab, ready to look."""
+    state = torch.load(JUDGE_FILE, map_location="cpu", weights_only=True)
+    judge = Judge().eval()
+    judge.load_state_dict({name: value.float() for name, value in state.items()})
+    return judge
+
+
+def diagnose(
+    samples: np.ndarray, images: np.ndarray, labels: np.ndarray, train_images: np.ndarray
+) -> dict[str, float]:
+    """Return what the judge sees in samples uint8 (10, n, 28, 28).
+
+    images, labels: the true images graded against, uint8 (N, 28, 28) and (N,).
+    train_images: those that the model may have learnt by heart, uint8 (M, 28, 28).
+
+    judge_accuracy      share of samples in which the judge reads the label asked for
+    judge_fid           Frechet distance of the judge's features, full covariances (Heusel et al.,
+                        GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017)
+    judge_accuracy_real, judge_fid_real
+                        the same of as many real images of each label: what there is to reach
+    diversity           mean distance of features between two samples of a label, as a share of
+                        that between two real images of the label; 0 where all are the same
+    nearest_train       median distance of a sample to its nearest training image, as a share of
+                        that of real images; far below 1 where training images are copied
+    """
+    judge = load_judge()
+    n = samples.shape[1]
+    features, read = _look(judge, samples.reshape(-1, 28, 28))
+    asked = np.repeat(np.arange(NUM_CLASSES), n)
+    real = _some_of_each_label(labels, n)  # indices of real images, n a label where there are
+    real_features, real_read = _look(judge, images[real])
+    all_features, _ = _look(judge, np.delete(images, real, axis=0))
+    spread = np.mean([_spread(features[asked == label]) for label in range(NUM_CLASSES)])
+    real_spread = np.mean(
+        [_spread(real_features[labels[real] == label]) for label in range(NUM_CLASSES)]
+    )
+    near = _nearest(samples.reshape(-1, 28, 28), train_images)
+    real_near = _nearest(images[real], train_images)
+    return {
+        "judge_accuracy": float((read == asked).mean()),
+        "judge_accuracy_real": float((real_read == labels[real]).mean()),
+        "judge_fid": frechet_distance(features, all_features),
+        "judge_fid_real": frechet_distance(real_features, all_features),
+        "diversity": float(spread / real_spread),
+        "nearest_train": float(np.median(near) / np.median(real_near)),
+    }
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """||mean_a - mean_b||^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)) of (n, d) and (m, d)."""
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    # tr (cov_a cov_b)^(1/2) is the sum of the roots of the eigenvalues of the product, which are
+    # those of the symmetric root_a cov_b root_a: real, and zero or more.
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    roots = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0, None))
+    difference = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
+    return float(difference + np.trace(cov_a) + np.trace(cov_b) - 2 * roots.sum())
+
+
+@torch.no_grad()
+def _look(judge: Judge, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features (N, 128), float64, and the labels read (N,), of images (N, 28, 28)."""
+    features, read = [], []
+    for chunk in torch.from_numpy(images).split(1000):
+        seen = judge.features(chunk.unsqueeze(1).float() / 255)
+        features.append(seen)
+        read.append(judge.features_to_scores(seen).argmax(1))
+    return torch.cat(features).double().numpy(), torch.cat(read).numpy()
+
+
+def _some_of_each_label(labels: np.ndarray, n: int) -> np.ndarray:
+    """Return the indices of n images of each label, or all there are, spread over the set.
+
+    The images of MNIST are sorted by who wrote them, so the first ones would be of one kind.
+    """
+    places = [np.flatnonzero(labels == label) for label in range(NUM_CLASSES)]
+    spread = [np.linspace(0, len(own) - 1, min(n, len(own))).astype(int) for own in places]
+    return np.concatenate([own[chosen] for own, chosen in zip(places, spread)])
+
+
+def _spread(features: np.ndarray) -> float:
+    """Mean distance between two different rows of (n, d)."""
+    distances = torch.pdist(torch.from_numpy(features))
+    return float(distances.mean())
+
+
+def _nearest(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the distance of each of (n, 28, 28) to the nearest of (m, 28, 28), over pixels."""
+    a = torch.from_numpy(images.reshape(len(images), -1)).float() / 255  # (n, 784)
+    best = torch.full((len(a),), torch.inf)
+    for chunk in torch.from_numpy(others.reshape(len(others), -1)).split(10_000):
+        best = torch.minimum(best, torch.cdist(a, chunk.float() / 255).amin(dim=1))
+    return best.numpy()
