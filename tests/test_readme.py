@@ -17,9 +17,10 @@ from benchmarks.markdown import block_in
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
 CLUSTER = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+ZOO = (ROOT / "zoo" / "README.md").read_text(encoding="utf-8")
 SNIPPETS = [
     line.split(" #")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README + CHINESE + CLUSTER, re.DOTALL)
+    for block in re.findall(r"```bash\n(.*?)```", README + CHINESE + CLUSTER + ZOO, re.DOTALL)
     for line in block.splitlines()
     if line.strip()
 ]

@@ -1,0 +1,220 @@
+"""The zoo: every model keeps the contract, trains, is scored, and says of itself what is true."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, assert_clear_error, run
+
+import diagnostics
+import grade
+import train
+from benchmarks import zoo
+from benchmarks.markdown import block_in
+from contract import ContractError, Submission, class_options
+from data_utils import MNISTDataset
+from sweeps import trial
+
+FILES = sorted((ROOT / "zoo").glob("*.py"))
+NAMES = [file.stem for file in FILES]
+GANS = {"wgan", "wgan_gp"}
+
+
+def task_of(name: str) -> str:
+    return "Genwithlabel" if "Genwithlabel" in zoo.command_of(name) else "VAEwolabel"
+
+
+# ---------------------------------------------------------------- the files
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_stands_alone_and_opens_with_its_command(name):
+    tree = ast.parse((ROOT / "zoo" / f"{name}.py").read_text(encoding="utf-8"))
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in (
+            [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        )
+    }
+    assert imported - set(sys.stdlib_module_names) == {"torch"}
+    options = train.make_parser().parse_args(zoo.command_of(name))
+    assert options.submission.as_posix() == f"zoo/{name}.py"
+
+
+def test_the_zoo_says_what_was_measured():
+    figures = json.loads(zoo.FIGURES.read_text(encoding="utf-8"))
+    assert set(figures["models"]) <= set(NAMES)
+    assert block_in(ROOT / "zoo" / "README.md", "zoo") == zoo.render(figures)
+    for name, row in figures["models"].items():
+        source = (ROOT / "zoo" / f"{name}.py").read_text(encoding="utf-8")
+        assert f"\n{zoo.expected(row)}" in source
+
+
+def test_the_zoo_beats_the_reports():
+    """Spec 6, the rows with figures: S2's and S3's best."""
+    models = json.loads(zoo.FIGURES.read_text(encoding="utf-8"))["models"]
+    assert models["conv_vae"]["ssim"] > 0.8551 and models["conv_vae"]["mse"] < 0.01275
+    assert models["conv_cvae"]["ssim"] > 0.8632 and models["conv_cvae"]["mse"] < 0.01215
+    assert models["conv_cvae"]["raw"] > 29.276
+
+
+# ---------------------------------------------------------------- training, inference, grade
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_trains_and_is_scored(name, tiny_data, tmp_path):
+    """By the functions of the three commands, as a trial of a sweep calls them."""
+    file = Path("zoo") / f"{name}.py"
+    options = vars(train.make_parser().parse_args([]))
+    options |= {"task": task_of(name), "submission": file, "latent_dim": 4, "lr": 1e-3}
+    options |= {"train_data": tiny_data, "valid_data": tiny_data, "epochs": 2, "batch_size": 40}
+    asked = trial.Trial(options, tmp_path, ROOT, ROOT / file)
+    record = trial.run_trial(asked, trial.Order("test"))
+    assert record["status"] == "finished", record
+    assert np.isfinite(record["raw"]) and (record["ssim"] is None) == (name in GANS)
+    log = (asked.folder / "output.log").read_text(encoding="utf-8")
+    assert ("has no encoder" in log) == (name in GANS)
+    assert (asked.folder / "inference" / "recon.npy").exists() == (name not in GANS)
+    if name in GANS:
+        result = json.loads((asked.folder / "grade_result.json").read_text())["Genwithlabel"]
+        assert result["raw"] == max(10 - result["fid"], 0) * result["bonus"]
+        assert "no points for reconstructions" in grade.table({"Genwithlabel": result})
+        checkpoint = asked.folder / "best.pth"
+        refused = run("inference.py", "--checkpoint_path", checkpoint, "--stage", "encode")
+        assert_clear_error(refused, "has no encoder")
+
+
+def test_a_gan_has_nothing_to_grade_without_labels(tmp_path, tiny_data):
+    facts = {"task": "VAEwolabel", "latent_dim": 4, "generates_only": True}
+    (tmp_path / "hyperparams.json").write_text(json.dumps(facts))
+    asked = [
+        "--test_data_path",
+        tiny_data,
+        "--no-Genwithlabel",
+        "--VAEwolabel_output_dir",
+        tmp_path,
+    ]
+    assert_clear_error(run("grade.py", *asked), "--task Genwithlabel")
+
+
+# ---------------------------------------------------------------- variants
+
+
+@pytest.mark.parametrize("depth", [0, 2, 3, 4])
+@pytest.mark.parametrize("attention", [False, True])
+def test_variants_of_the_convolutional_models(depth, attention):
+    if depth == 0 and attention:
+        pytest.skip("a dense layer has no places to attend to")
+    variant = f"depth={depth},attention={attention}"
+    for name in ("conv_vae", "conv_cvae"):
+        submission = Submission(ROOT / "zoo" / f"{name}.py", task_of(name), 6, variant)
+        submission.check()
+        layers = [type(layer).__name__ for layer in submission.model.modules()]
+        assert layers.count("Conv2d") == layers.count("ConvTranspose2d") == depth
+        assert ("Attention" in layers) == attention
+        plain = Submission(ROOT / "zoo" / f"{name}.py", task_of(name), 6)
+        assert class_options(type(plain.model)) == {"depth": 3, "attention": False}
+
+
+@pytest.mark.parametrize(
+    ("variant", "mention"),
+    [
+        ("dept=4", "no option 'dept'.*depth=3, attention=False"),
+        ("depth=four", "expected int"),
+        ("attention=yes", "expected bool"),
+    ],
+)
+def test_a_mistyped_variant_is_said(variant, mention):
+    with pytest.raises(ContractError, match=mention):
+        Submission(ROOT / "zoo" / "conv_vae.py", "VAEwolabel", 4, variant)
+
+
+def test_a_variant_is_part_of_the_checkpoint(tiny_data, tmp_path):
+    data = f"--train_data {tiny_data} --valid_data {tiny_data} --save_dir {tmp_path}"
+    options = f"--submission zoo/conv_vae.py --variant depth=2 --latent_dim 3 --epochs 1 {data}"
+    assert run("train.py", *options.split()).returncode == 0
+    asked = f"--checkpoint_path {tmp_path / 'best.pth'} --data_path {tiny_data}"
+    assert run("inference.py", *asked.split()).returncode == 0
+    go_on = f"--load_from_checkpoint --save_dir {tmp_path} --epochs 2"
+    assert run("train.py", *go_on.split()).returncode == 0
+    assert json.loads((tmp_path / "hyperparams.json").read_text())["variant"] == "depth=2"
+    assert_clear_error(run("train.py", *f"{go_on} --variant depth=3".split()), "--variant depth=2")
+
+
+# ---------------------------------------------------------------- the record
+
+
+def test_the_record_moves_codes_to_standard_and_back():
+    model = Submission(ROOT / "zoo" / "record.py", "Genwithlabel", 6).model
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (4000,), generator=generator)
+    codes = torch.randn(4000, 6, generator=generator)
+    codes[:, 1] += codes[:, 0].square()  # bent, as no Gaussian is
+    codes = codes * 3 + labels[:, None]
+    model.flow_epochs = 60
+    model.fit_prior(codes, labels)
+    with torch.no_grad():
+        z = model.to_standard(codes, labels)
+        assert torch.allclose(model.from_standard(z, labels), codes, atol=1e-3)
+        white = model._whiten(codes, labels)
+    assert abs(float(z.mean())) < 0.1 and abs(float(z.std()) - 1) < 0.1
+
+    def bend(values: torch.Tensor) -> float:
+        """How far the second dimension follows the square of the first; 0 for N(0, I)."""
+        pair = torch.stack([values[:, 0].square(), values[:, 1]])
+        return abs(float(torch.corrcoef(pair)[0, 1]))
+
+    assert bend(white) > 0.5 > 0.15 > bend(z)
+
+
+# ---------------------------------------------------------------- diagnostics
+
+
+@pytest.fixture(scope="module")
+def real_samples(valid_set) -> np.ndarray:
+    """Twenty real digits of each label, in place of samples; not those compared with."""
+    chosen = [np.flatnonzero(valid_set.labels == label)[-400::20] for label in range(10)]
+    return np.stack([valid_set.images[indices] for indices in chosen])
+
+
+def test_the_judge_reads_digits():
+    stored = json.loads((ROOT / "judge" / "judge.json").read_text())
+    assert stored["test"] >= 0.994 and diagnostics.JUDGE_FILE.stat().st_size < 400_000
+    test_set = MNISTDataset(ROOT / "dataset" / "test")
+    _, read = diagnostics._look(diagnostics.load_judge(), test_set.images)
+    assert (read == test_set.labels).mean() == pytest.approx(stored["test"], abs=2e-3)
+
+
+def test_diagnostics_of_real_digits_and_of_bad_samples(real_samples, valid_set):
+    images, labels = valid_set.images[:5000:2], valid_set.labels[:5000:2]
+    others = valid_set.images[1:5000:2]
+    real = diagnostics.diagnose(real_samples, images, labels, others)
+    assert real["judge_accuracy"] >= 0.98
+    assert real["judge_fid"] == pytest.approx(real["judge_fid_real"], rel=0.5)
+    assert 0.85 < real["diversity"] < 1.15 and 0.85 < real["nearest_train"] < 1.15
+
+    wrong_labels = diagnostics.diagnose(np.roll(real_samples, 1, axis=0), images, labels, others)
+    assert wrong_labels["judge_accuracy"] < 0.05
+    one_each = np.repeat(real_samples[:, :1], 20, axis=1)
+    same = diagnostics.diagnose(one_each, images, labels, others)
+    assert same["diversity"] < 0.01 and same["judge_fid"] > 2 * real["judge_fid"]
+    learnt = np.concatenate([others, real_samples.reshape(-1, 28, 28)])
+    copied = diagnostics.diagnose(real_samples, images, labels, learnt)
+    assert copied["nearest_train"] < 0.01
+
+
+def test_frechet_distance_of_gaussians():
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 1, (20000, 3))
+    b = rng.normal(2, 3, (20000, 3))
+    expected = 3 * (2**2 + (3 - 1) ** 2)
+    assert diagnostics.frechet_distance(a, b) == pytest.approx(expected, rel=0.03)
+    assert diagnostics.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
