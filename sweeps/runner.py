@@ -207,6 +207,8 @@ def _record_of(trial: Trial, future: Future) -> dict[str, Any]:
             "try fewer --workers, or a smaller --batch_size."
         )
     except Exception as error:  # of a worker that sees another disk or other code, say
+        if future.status != "error":  # not the call's own: its result was lost on the way
+            raise cluster.ClusterError(cluster.LOST) from None
         reason = f"{type(error).__name__}: {error}"
     record = {**read_record(trial), "status": FAILED, "error": reason}
     write_record(trial, record)
