@@ -185,6 +185,7 @@ def _local_worker_plugin(environments: list[dict[str, str]]) -> Any:
 
 
 def require_dask() -> None:
+    """Raise ClusterError where Dask is not installed."""
     try:
         import distributed  # noqa: F401
     except ImportError:

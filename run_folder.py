@@ -175,7 +175,7 @@ class RunFolder(Callback):
         """Draw the same images, and samples from the same z, each time."""
         labels = self.frame_labels.to(trainer.device)
         recon = torch.empty(0)
-        if hasattr(trainer.model, "encode"):
+        if trainer.submission.has_encoder:
             x = to_float(torch.from_numpy(self.frame_images).to(trainer.device))
             recon = trainer.reconstruct(x, labels)
         wanted = torch.arange(FRAME_COLUMNS).repeat(FRAME_SAMPLE_ROWS)

@@ -65,7 +65,7 @@ class Trainer:
 
     Args:
         submission: a `contract.Submission`; the Trainer uses its model, vae_loss, visible,
-            encode, decode and make_optimizers.
+            has_encoder, encode, decode and make_optimizers.
         settings: the knobs.
         train_set, valid_set: the datasets.
         callbacks: told of each epoch; see Callback.
@@ -235,7 +235,7 @@ class Trainer:
             scores = {
                 f"valid_{name}": total / len(self.valid_images) for name, total in sums.items()
             }
-            if hasattr(self.model, "encode"):
+            if self.submission.has_encoder:
                 scores |= self._reconstruction_scores()
         self.model.train()
         return scores

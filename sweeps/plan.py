@@ -102,11 +102,9 @@ def check_values(values: dict[str, list]) -> None:
     """
     from contract import MAX_LATENT_DIM, Submission
 
-    # Each value alone, beside the first of the others: settings are checked one by one.
-    for name, given in values.items():
-        for value in given:
-            one_each = {other: chosen[0] for other, chosen in values.items()} | {name: value}
-            Settings(**{knob.name: one_each[knob.name] for knob in fields(Settings)})
+    for knob in fields(Settings):
+        for value in values[knob.name]:
+            Settings(**{knob.name: value})  # checks each knob by itself
     for latent_dim in values["latent_dim"]:
         if not 1 <= latent_dim <= MAX_LATENT_DIM:
             raise SweepError(f"latent_dim is {latent_dim}; expected 1 to {MAX_LATENT_DIM}.")

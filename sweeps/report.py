@@ -14,9 +14,8 @@ import numpy as np
 from checkpoint import write_whole
 from sweeps import pictures
 from sweeps.search import Grid, Tpe
-from sweeps.trial import FINISHED, WAITING, Trial
+from sweeps.trial import FINISHED, SCORES, WAITING, Trial
 
-FIGURES = ("ssim", "mse", "fid", "raw", "score")
 COSTS = ("seconds", "total_seconds", "skipped_steps", "epochs_done", "threads")
 DIGITS = {"ssim": 4, "mse": 5, "fid": 3, "raw": 4}
 PICTURES = ("heatmap", "curve", "pareto", "contact_sheet")
@@ -49,7 +48,7 @@ def write_report(folder: Path, search: Grid | Tpe, records: dict[str, Row]) -> N
 
 def rows_of(search: Grid | Tpe, records: dict[str, Row]) -> list[Row]:
     """Return a row a trial: its options, then what its record says."""
-    told = ("status", *FIGURES, *COSTS, "error")
+    told = ("status", *SCORES, *COSTS, "error")
     rows = []
     for name, trial in search.trials.items():
         record = records.get(name, {"status": WAITING})
@@ -66,12 +65,11 @@ def best_of(rows: list[Row], names: list[str]) -> list[Row]:
     Each has a label, and the trial with the highest score of its seeds.
     """
     best = []
-    names = [name for name in names if name != "task"]
+    swept = [name for name in names if name not in ("task", "seed")]
     for task in dict.fromkeys(row["task"] for row in rows):
         finished = [row for row in rows if row["task"] == task and row["status"] == FINISHED]
         if not finished:
             continue
-        swept = [name for name in names if name != "seed"]
         top = max(over_seeds(finished, swept), key=lambda row: row["raw"])
         same = [row for row in finished if all(row[name] == top[name] for name in swept)]
         text = label(top, swept) or "the one trial"
@@ -211,7 +209,7 @@ def over_seeds(rows: list[Row], swept: list[str]) -> list[Row]:
     means = []
     for same in groups.values():
         mean = {**{name: same[0][name] for name in swept}, "n": len(same)}
-        for figure in FIGURES:
+        for figure in SCORES:
             values = [row[figure] for row in same]
             if None not in values:
                 mean[figure] = statistics.fmean(values)

@@ -93,7 +93,7 @@ class Sweep:
         written = cost = 0.0
         with tqdm(total=len(self.search), initial=over, unit="trial", dynamic_ncols=True) as bar:
             for trial, record in self._results(trials, self.order):
-                if record["status"] in (FINISHED, FAILED):
+                if self._is_over(trial):
                     tqdm.write(self._line(trial, record))
                     bar.update()
                 started = time.monotonic()

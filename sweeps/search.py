@@ -131,8 +131,8 @@ class Tpe:
             self.study.tell(self.open.pop(trial.name), state=state)
 
     def _params(self, trial: Trial) -> dict[str, Any]:
-        plain = {name: trial.options[name] for name in self.space}
-        return {k: v.as_posix() if isinstance(v, Path) else v for k, v in plain.items()}
+        plain = trial.plain_options()
+        return {name: plain[name] for name in self.space}
 
 
 def _within(value: Any, given: list) -> bool:
