@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data_utils import to_float
+
 JUDGE_FILE = Path(__file__).resolve().parent / "judge" / "judge.pth"
 NUM_CLASSES = 10
 FEATURES = 128
@@ -74,11 +76,11 @@ def diagnose(
     """
     judge = load_judge()
     n = samples.shape[1]
-    features, read = _look(judge, samples.reshape(-1, 28, 28))
+    features, read = look(judge, samples.reshape(-1, 28, 28))
     asked = np.repeat(np.arange(NUM_CLASSES), n)
     real = _some_of_each_label(labels, n)  # indices of real images, n a label where there are
-    real_features, real_read = _look(judge, images[real])
-    all_features, _ = _look(judge, np.delete(images, real, axis=0))
+    real_features, real_read = look(judge, images[real])
+    all_features, _ = look(judge, np.delete(images, real, axis=0))
     spread = np.mean([_spread(features[asked == label]) for label in range(NUM_CLASSES)])
     real_spread = np.mean(
         [_spread(real_features[labels[real] == label]) for label in range(NUM_CLASSES)]
@@ -108,11 +110,11 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def _look(judge: Judge, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the features (N, 128), float64, and the labels read (N,), of images (N, 28, 28)."""
+def look(judge: Judge, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return features (N, 128), float64, and labels read (N,), of images uint8 (N, 28, 28)."""
     features, read = [], []
     for chunk in torch.from_numpy(images).split(1000):
-        seen = judge.features(chunk.unsqueeze(1).float() / 255)
+        seen = judge.features(to_float(chunk))
         features.append(seen)
         read.append(judge.features_to_scores(seen).argmax(1))
     return torch.cat(features).double().numpy(), torch.cat(read).numpy()

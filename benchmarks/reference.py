@@ -11,17 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
-import time
-from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.commands import ROOT, machine, timed, train_infer_grade  # noqa: E402
 from benchmarks.markdown import put_blocks  # noqa: E402
 
 FIGURES = ROOT / "benchmarks" / "reference.json"
@@ -46,27 +42,12 @@ SEEDS_BEST = {
 }
 
 
-def timed(*words: str) -> float:
-    """Run a command in the project's folder and return the seconds of its process."""
-    started = time.perf_counter()
-    subprocess.run(words, cwd=ROOT, check=True)
-    return time.perf_counter() - started
-
-
-def run(task: str, seed: int, folder: Path) -> dict:
+def run(task: str, seed: int) -> dict:
     """Train, infer and grade once; return the scores and the seconds of the processes."""
-    result = folder / "grade.json"
-    (other,) = set(RECIPES) - {task}
-    commands = [
-        f"train.py --task {task} {RECIPES[task]} --seed {seed} --save_dir {folder} --overwrite",
-        f"inference.py --checkpoint_path {folder / 'best.pth'} --data_path dataset/test",
-        f"grade.py --test_data_path dataset/test --output {result} --no-{other} "
-        f"--{task}_output_dir {folder / 'inference'}",
-    ]
-    seconds = [timed(sys.executable, *command.split()) for command in commands]
-    scores = json.loads(result.read_text(encoding="utf-8"))[task]
-    scores = {name: scores[name] for name in ("ssim", "mse", "fid", "raw", "score", "cap")}
-    return {**scores, "seed": seed, "train_s": seconds[0], "total_s": sum(seconds)}
+    options = ["--task", task, *RECIPES[task].split(), "--seed", seed]
+    row = train_infer_grade(options, Path("runs") / f"reference-{task}-{seed}")
+    names = ("ssim", "mse", "fid", "raw", "score", "cap", "train_s", "total_s")
+    return {**{name: row[name] for name in names}, "seed": seed}
 
 
 def render_runs(figures: dict) -> str:
@@ -89,7 +70,7 @@ def render_runs(figures: dict) -> str:
         "",
         f"Mean ± standard deviation over the seeds {', '.join(str(row['seed']) for row in rows)} "
         f"(n = {len(rows)}), test split, 20 latent dimensions, 100 samples a label; "
-        f"{machine['cores']} CPU cores, torch {machine['torch']}, {figures['date']}. "
+        f"{machine['cores']} CPU cores, torch {machine['torch']}, {machine['date']}. "
         "Seconds are those of whole processes; *in all* adds inference and grading. The commands:",
         "",
         "```bash",
@@ -206,17 +187,8 @@ def main() -> None:
     args = parser.parse_args()
     figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
     if args.only in (None, "runs"):
-        figures["runs"] = {
-            task: [run(task, seed, Path("runs") / f"reference-{task}-{seed}") for seed in SEEDS]
-            for task in RECIPES
-        }
-        figures["date"] = time.strftime("%Y-%m-%d")
-        figures["machine"] = {
-            "cores": os.cpu_count(),
-            "processor": platform.machine(),
-            "torch": version("torch"),
-            "python": platform.python_version(),
-        }
+        figures["runs"] = {task: [run(task, seed) for seed in SEEDS] for task in RECIPES}
+        figures["machine"] = machine()
     if args.only in (None, "demo"):
         figures["demo"] = measure_demo()
     if args.only in (None, "commands"):

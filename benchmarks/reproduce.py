@@ -136,6 +136,13 @@ TABLES = (
         more="--batch_size 128 --lr 1e-3",
     ),
     Table(
+        "AE as an MLP: hidden size",
+        "mlp_ae",
+        "variant",
+        {f"hidden={hidden}": NOTHING for hidden in (128, 256, 512)},
+        more="--latent_dim 10 --batch_size 100 --lr 1e-3",
+    ),
+    Table(
         "VAE as an MLP: hidden size",
         "mlp_vae",
         "variant",
@@ -148,6 +155,22 @@ TABLES = (
         "lr",
         {lr: NOTHING for lr in ("0.001", "0.003", "0.01")},
         more="--latent_dim 10 --batch_size 100",
+    ),
+    Table(
+        "CVAE as MLPs: hidden size",
+        "mlp_cvae",
+        "variant",
+        {f"hidden={hidden}": NOTHING for hidden in (100, 200, 400)},
+        more="--latent_dim 10 --batch_size 100 --lr 3e-3",
+        task="Genwithlabel",
+    ),
+    Table(
+        "CVAE as MLPs: lr",
+        "mlp_cvae",
+        "lr",
+        {lr: NOTHING for lr in ("0.001", "0.003", "0.01")},
+        more="--latent_dim 10 --batch_size 100",
+        task="Genwithlabel",
     ),
 )
 

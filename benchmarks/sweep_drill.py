@@ -26,9 +26,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.commands import ROOT, train_infer_grade  # noqa: E402
 from sweeps.plan import DEFAULT_GRID  # noqa: E402
 
 EPOCHS = 5
@@ -48,21 +48,13 @@ def single_runs(folder: Path) -> Figures:
     """Return the figures of each trial, trained, inferred and graded by the commands."""
     figures = {}
     for number, values in enumerate(tqdm(list(itertools.product(*DEFAULT_GRID.values())))):
-        run = folder / str(number)
         options = [
             word for name, value in zip(DEFAULT_GRID, values) for word in (f"--{name}", value)
         ]
-        trained = ["--submission", "model.py", "--epochs", EPOCHS, *options, "--save_dir", run]
-        outputs = ["--VAEwolabel_output_dir", run / "inference", "--no-Genwithlabel"]
-        for command in (
-            ["train.py", *trained],
-            ["inference.py", "--checkpoint_path", run / "best.pth"],
-            ["grade.py", *outputs, "--output", run / "grade.json"],
-        ):
-            if start(*command).wait() != 0:
-                sys.exit(f"failed: {command}")
-        result = json.loads((run / "grade.json").read_text(encoding="utf-8"))["VAEwolabel"]
-        figures[values] = [result[name] for name in SCORES]
+        asked = ["--submission", "model.py", "--epochs", EPOCHS, *options]
+        how = {"env": ONE_THREAD, "quiet": True}
+        row = train_infer_grade(asked, folder / str(number), "dataset/valid", **how)
+        figures[values] = [row[name] for name in SCORES]
     return figures
 
 

@@ -13,20 +13,15 @@ import argparse
 import csv
 import itertools
 import json
-import os
-import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.commands import ROOT, machine, timed, train_infer_grade  # noqa: E402
 from benchmarks.markdown import put_blocks  # noqa: E402
 from sweeps.estimate import in_words  # noqa: E402
 from sweeps.plan import DEFAULT_GRID  # noqa: E402
@@ -41,32 +36,22 @@ PICTURES = {"heatmap.png": "sweep_heatmap.png", "contact_sheet.png": "sweep_samp
 MANY, MANY_EPOCHS, MANY_CORES = 10_000, 10, (16, 128, 1024)
 
 
-def seconds_of(*words: object) -> float:
-    """Run a command in the project's folder and return the seconds of its process."""
-    started = time.perf_counter()
-    subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, check=True, capture_output=True)
-    return time.perf_counter() - started
-
-
 def commands_seconds(submission: str, grid: dict[str, list], folder: Path) -> float:
     """Seconds of train.py, inference.py and grade.py for each trial, one after another."""
     total = 0.0
     for number, values in enumerate(itertools.product(*grid.values())):
-        run = folder / f"run{number}"
-        options = [str(word) for name, value in zip(grid, values) for word in (f"--{name}", value)]
-        trained = ["--submission", submission, "--epochs", EPOCHS, *options, "--save_dir", run]
-        total += seconds_of("train.py", *trained)
-        total += seconds_of("inference.py", "--checkpoint_path", run / "best.pth")
-        outputs = ["--VAEwolabel_output_dir", run / "inference", "--no-Genwithlabel"]
-        total += seconds_of("grade.py", *outputs, "--output", run / "grade.json")
+        options = [word for name, value in zip(grid, values) for word in (f"--{name}", value)]
+        asked = ["--submission", submission, "--epochs", EPOCHS, *options]
+        row = train_infer_grade(asked, folder / f"run{number}", "dataset/valid", quiet=True)
+        total += row["total_s"]
     return total
 
 
 def sweep_seconds(submission: str, grid: dict[str, list], folder: Path, *more: object) -> float:
     """Seconds of sweep.py over the same trials."""
-    options = [str(word) for name, values in grid.items() for word in (f"--{name}", *values)]
+    options = [word for name, values in grid.items() for word in (f"--{name}", *values)]
     asked = ["--submission", submission, "--epochs", EPOCHS, *options, "--save_dir", folder]
-    return seconds_of("sweep.py", *asked, *more)
+    return timed(sys.executable, "sweep.py", *asked, *more, quiet=True)
 
 
 def measure(name: str) -> dict:
@@ -166,11 +151,7 @@ def main() -> None:
     for name in GRIDS:
         if args.only in (None, name):
             figures["models"][name] = measure(name)
-            figures["machine"] = {
-                "cores": os.cpu_count(),
-                "torch": version("torch"),
-                "python": platform.python_version(),
-            }
+            figures["machine"] = machine()
             print(json.dumps(figures["models"][name], indent=2), flush=True)
     FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     put_blocks(ROOT / "README.md", {"sweep": render_speed(figures)})

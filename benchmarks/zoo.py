@@ -1,7 +1,8 @@
 """Scores of every model of the zoo: each by the command that its own file opens with.
 
-    python benchmarks/zoo.py                 all of them: 25 minutes on 2 cores
+    python benchmarks/zoo.py                 all but the record: 25 minutes on 2 cores
     python benchmarks/zoo.py --only wgan     one
+    python benchmarks/zoo.py --record "what was changed"     the record, three seeds: 25 minutes
     python benchmarks/zoo.py --only none     only write the documents again
 
 Each is trained, inferred and graded on the test split by the commands, as whole processes. The
@@ -13,17 +14,14 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import os
 import re
-import subprocess
+import statistics
 import sys
-import time
-from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.commands import ROOT, machine, timed, train_infer_grade  # noqa: E402
 from benchmarks.markdown import put_blocks  # noqa: E402
 
 FIGURES = ROOT / "zoo" / "zoo.json"
@@ -39,7 +37,10 @@ MODELS = {
     "wgan_gp": ("WGAN, gradient penalty", "not there"),
     "record": ("convolutional CVAE with a flow", "not there"),
 }
+SEEDS = (42, 43, 44)  # of a record
 DIGITS = {"ssim": 4, "mse": 5, "fid": 3, "fid_pooled": 3, "raw": 3}
+RECORD = {**DIGITS, "judge_accuracy": 4, "judge_fid": 3, "diversity": 3, "nearest_train": 3}
+KEPT = ("task", *DIGITS, "score", "cap", "latent_dim", "train_s", "total_s")
 WORDS = {"fid_pooled": "pooled fid"}
 
 
@@ -52,25 +53,32 @@ def command_of(name: str) -> list[str]:
 
 def run(name: str) -> dict:
     """Train, infer and grade by the commands; return scores and seconds."""
-    folder = Path("runs") / f"zoo-{name}"
-    options = command_of(name)
-    task = options[options.index("--task") + 1] if "--task" in options else "VAEwolabel"
-    (other,) = {"VAEwolabel", "Genwithlabel"} - {task}
-    result = ROOT / folder / "grade.json"
-    commands = [
-        ["train.py", *options, "--save_dir", folder, "--overwrite", "--video"],
-        ["inference.py", "--checkpoint_path", folder / "best.pth", "--data_path", "dataset/test"],
-        ["grade.py", "--test_data_path", "dataset/test", "--output", result, f"--no-{other}"]
-        + [f"--{task}_output_dir", folder / "inference"],
-    ]
-    seconds = []
-    for words in commands:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, check=True)
-        seconds.append(time.perf_counter() - started)
-    scores = json.loads(result.read_text(encoding="utf-8"))[task]
-    scores = {score: scores[score] for score in (*DIGITS, "score", "cap", "latent_dim")}
-    return {"task": task, **scores, "train_s": seconds[0], "total_s": sum(seconds)}
+    row = train_infer_grade([*command_of(name), "--video"], Path("runs") / f"zoo-{name}")
+    return {key: row[key] for key in KEPT}
+
+
+def run_record(change: str) -> dict:
+    """Train, infer and grade the record for each seed; return means, and spreads of its scores."""
+    rows = []
+    for seed in SEEDS:
+        folder = Path("runs") / f"zoo-record-{seed}"
+        row = train_infer_grade([*command_of("record"), "--seed", seed], folder)
+        result = ROOT / folder / "diagnostics.json"
+        words = ["grade.py", "--test_data_path", "dataset/test", "--no-VAEwolabel", "--diagnostics"]
+        words += ["--Genwithlabel_output_dir", folder / "inference", "--output", result]
+        timed(sys.executable, *words)
+        seen = json.loads(result.read_text(encoding="utf-8"))["Genwithlabel"]["diagnostics"]
+        rows.append(row | seen)
+    numbers = (*RECORD, "train_s", "total_s")
+    return {
+        "change": change,
+        "command": " ".join(["python", "train.py", *command_of("record")]),
+        "machine": machine(),
+        "seeds": SEEDS,
+        **{key: rows[0][key] for key in KEPT if key not in numbers},
+        **{key: statistics.fmean(row[key] for row in rows) for key in numbers},
+        "spread": {key: statistics.stdev(row[key] for row in rows) for key in numbers},
+    }
 
 
 def in_words(row: dict) -> str:
@@ -107,11 +115,32 @@ def render(figures: dict) -> str:
             lines.append(
                 f"| `{name}.py` | {what} | {theirs} | {in_words(row)} | {row['train_s']:.0f} s |"
             )
-    machine = figures["machine"]
+    facts = figures["machine"]
     lines += [
         "",
-        f"Each by the command in its own file, {machine['cores']} CPU cores, torch "
-        f"{machine['torch']}, {machine['date']}; written by `python benchmarks/zoo.py`.",
+        f"Each by the command in its own file, {facts['cores']} CPU cores, torch "
+        f"{facts['torch']}, {facts['date']}; written by `python benchmarks/zoo.py`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_records(figures: dict) -> str:
+    """Return the table of records: the last line is what record.py now gives."""
+    heads = ["date", *(WORDS.get(name, name).replace("_", " ") for name in RECORD)]
+    heads += ["training, s", "change", "command"]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for record in figures["records"]:
+        spread = record["spread"]
+        digits = {**RECORD, "train_s": 0}
+        cells = [f"{record[k]:.{n}f} ± {spread[k]:.{n}f}" for k, n in digits.items()]
+        cells = [record["machine"]["date"], *cells, record["change"], f"`{record['command']}`"]
+        lines.append(f"| {' | '.join(cells)} |")
+    facts, seeds = figures["records"][-1]["machine"], figures["records"][-1]["seeds"]
+    lines += [
+        "",
+        f"Mean ± standard deviation over the seeds {', '.join(map(str, seeds))} (n = {len(seeds)}) "
+        f"on the test split, 100 samples a label, {facts['cores']} CPU cores, torch "
+        f"{facts['torch']}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -120,17 +149,27 @@ def main() -> None:
     """Measure what is asked for, store the figures, write the documents."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=(*MODELS, "none"), help="only these")
+    parser.add_argument("--record", metavar="CHANGE", help="run record.py; say what was changed")
     args = parser.parse_args()
     figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
-    figures.setdefault("models", {})
+    figures = {"models": {}, "records": [], **figures}
+    if args.record:
+        figures["records"].append(run_record(args.record))
+        figures["models"]["record"] = figures["records"][-1]
+        args.only = ["none"]
     for name in MODELS:
+        if name == "record":
+            continue  # it has seeds, so --record
         if args.only is None or name in args.only:
             figures["models"][name] = run(name)
-            machine = {"cores": os.cpu_count(), "torch": version("torch")}
-            figures["machine"] = {**machine, "date": time.strftime("%Y-%m-%d")}
+            figures["machine"] = machine()
             FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     write_expectations(figures)
-    put_blocks(ROOT / "zoo" / "README.md", {"zoo": render(figures)})
+    blocks = {"zoo": render(figures)}
+    if figures["records"]:
+        blocks["records"] = render_records(figures)
+    put_blocks(ROOT / "zoo" / "README.md", blocks)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from checkpoint import write_whole  # noqa: E402
-from data_utils import Batches, MNISTDataset, set_seed, to_float  # noqa: E402
+from data_utils import Batches, MNISTDataset, set_seed  # noqa: E402
 from device import keep_freed_memory, native_bf16, pick_device  # noqa: E402
-from diagnostics import JUDGE_FILE, Judge  # noqa: E402
+from diagnostics import JUDGE_FILE, Judge, look  # noqa: E402
 
 EPOCHS, BATCH_SIZE, LR, WEIGHT_DECAY, SEED = 24, 250, 4e-3, 5e-4, 42
 TURN, SHIFT, SIZE = math.radians(12), 0.14, 0.12  # 0.14 of half the width: two pixels
@@ -41,13 +41,10 @@ def augmented(images: Tensor) -> Tensor:
     return F.grid_sample(images, grid, align_corners=False)
 
 
-@torch.no_grad()
-def accuracy(judge: torch.nn.Module, dataset: MNISTDataset, device: torch.device) -> float:
+def accuracy(judge: Judge, dataset: MNISTDataset) -> float:
     """Return the share of images whose label the judge reads."""
-    judge.eval()
-    images = torch.from_numpy(dataset.images).to(device)
-    scores = torch.cat([judge(to_float(chunk)) for chunk in images.split(2000)])
-    return float((scores.argmax(1).cpu().numpy() == dataset.labels).mean())
+    _, read = look(judge.cpu().eval(), dataset.images)
+    return float((read == dataset.labels).mean())
 
 
 def main() -> None:
@@ -81,7 +78,7 @@ def main() -> None:
         torch.save(state, file)
     names = {"train": train_set, "valid": None, "test": None}
     found = {
-        name: accuracy(judge, dataset or MNISTDataset(HERE.parent / "dataset" / name), device)
+        name: accuracy(judge, dataset or MNISTDataset(HERE.parent / "dataset" / name))
         for name, dataset in names.items()
     }
     found["bytes"] = JUDGE_FILE.stat().st_size

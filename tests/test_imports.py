@@ -12,9 +12,9 @@ from conftest import ROOT
 FLAT = {path.stem for path in ROOT.glob("*.py")}
 WINGS = {"zoo", "staff", "benchmarks", "tests", "sweeps", "judge"}
 GROUND = {"metrics", "data_utils", "checkpoint", "plots", "settings", "command", "device"}
-GROUND |= {"cluster", "diagnostics"}
+GROUND |= {"cluster"}
 SWEEPS = {path.stem for path in (ROOT / "sweeps").glob("*.py")}
-UPSTAIRS = {"contract", "trainer", "run_folder"}
+UPSTAIRS = {"contract", "trainer", "run_folder", "diagnostics"}
 STUDENTS = {"submission", "model"}
 COMMANDS = {"train", "inference", "grade", "check"}
 SWEEP = {"sweep"}  # stands on the commands: a trial is what they do

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 class Coupling(nn.Module):
     """Scale and shift half of the dimensions by what the other half and the label say."""
 
-    hidden = 128
+    hidden = 256
 
     def __init__(self, latent_dim: int, seed: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class GenModel(nn.Module):
     """Encoder, decoder, and a flow between the codes and N(0, I)."""
 
     layers = 8  # of the flow
-    flow_epochs = 24
+    flow_epochs = 32
 
     def __init__(self, latent_dim: int = 20) -> None:
         super().__init__()
