@@ -1,6 +1,8 @@
 # make demo    set up, train both tasks, infer, grade
+# staff: begin
 # make test    set up, lint, run every test
 # make bench   what the Trainer costs over a bare loop, written into the README
+# staff: end
 # make clean   remove the virtual environment
 
 PYTHON ?= python3
@@ -8,7 +10,7 @@ BIN := .venv/bin
 DATA := dataset/test
 RECIPE := --epochs 5 --batch_size 256 --lr 3e-3 --var 0.02
 
-.PHONY: demo test bench clean
+.PHONY: demo clean
 
 demo: .venv/core
 	$(BIN)/python train.py --task VAEwolabel $(RECIPE) --save_dir runs/demo-VAEwolabel --overwrite --video
@@ -20,6 +22,9 @@ demo: .venv/core
 	  --Genwithlabel_output_dir runs/demo-Genwithlabel/inference
 	@echo "pictures: runs/demo-*/inference/*.png, videos: runs/demo-*/training.gif"
 
+# staff: begin
+.PHONY: test bench
+
 test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,6 +34,7 @@ bench: .venv/core
 	$(BIN)/python benchmarks/trainer_overhead.py --json benchmarks/trainer_overhead.json
 	$(BIN)/python benchmarks/reference.py --only none
 
+# staff: end
 clean:
 	rm -rf .venv
 
@@ -38,6 +44,8 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
+# staff: begin
 .venv/test: .venv/core requirements-sweep.txt requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@
+# staff: end

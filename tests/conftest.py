@@ -52,10 +52,13 @@ def tiny_set(tiny_data) -> MNISTDataset:
     return MNISTDataset(tiny_data)
 
 
-def start(*words: object, cwd: Path = ROOT, **named) -> subprocess.Popen:
-    """Start `python WORDS` as a user would, from the project's folder or another."""
+def start(*words: object, cwd: Path = ROOT, env: dict | None = None, **named) -> subprocess.Popen:
+    """Start `python WORDS` as a user would, from the project's folder or another.
+
+    env: what changes in the environment.
+    """
     command = [sys.executable, str(ROOT / str(words[0])), *map(str, words[1:])]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
     return subprocess.Popen(
         command,
         cwd=cwd,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from conftest import ROOT, SUBMISSIONS, assert_clear_error, run
 
 from check import Checks, Skipped
+from staff.solutions import blank
 
 MODEL = (ROOT / "model.py").read_text(encoding="utf-8")
 KL = "(mu.square() + log_var.exp() - 1 - log_var).sum(dim=1)"
@@ -102,27 +101,10 @@ def test_a_file_that_is_not_there():
     assert_clear_error(run("check.py", "--submission", "nowhere.py"), "does not exist")
 
 
-def blank() -> str:
-    """The student's file: each solution inside a method gives way to NotImplementedError."""
-    text = (ROOT / "submission.py").read_text(encoding="utf-8")
-    solution = re.compile(r" *### BEGIN SOLUTION\n.*?### END SOLUTION\n", re.DOTALL)
-    parts, last, number = [], 0, ""
-    for match in solution.finditer(text):
-        before = text[last : match.start()]
-        parts.append(before)
-        if numbers := re.findall(r"# TODO ([\d.]+)|# (Optional)", before):
-            number = numbers[-1][0]
-        if number:
-            parts.append(f'        raise NotImplementedError("TODO {number}")\n')
-        last = match.end()
-    return "".join([*parts, text[last:]]).replace(
-        '        raise NotImplementedError("TODO 2.3")', '    raise NotImplementedError("TODO 2.3")'
-    )
-
-
 def test_the_blank_fails_at_its_first_todo(tmp_path):
     file = tmp_path / "submission.py"
-    file.write_text(blank(), encoding="utf-8")
+    reference = (ROOT / "submission.py").read_text(encoding="utf-8")
+    file.write_text(blank(reference), encoding="utf-8")
     for task in ("VAEwolabel", "Genwithlabel"):
         ((name, failure),) = results(file, task).items()
         assert "contract" in name and "NotImplementedError: TODO 2.2.1" in str(failure)

@@ -1,0 +1,1 @@
+"""What the people who run the course need; nothing of it is in the handout."""

@@ -1,0 +1,232 @@
+"""Grade a class: a folder with a folder or zip a student, each run inside the sandbox.
+
+Results are written one by one; the same command goes on where it was, and grades again only what
+is new or was changed. `report.html` shows the class, `grades.csv` goes into Moodle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tqdm import tqdm  # noqa: E402
+
+import cluster  # noqa: E402
+import command  # noqa: E402
+from checkpoint import write_whole  # noqa: E402
+from data_utils import DataError, MNISTDataset  # noqa: E402
+from staff import grades, report, sandbox  # noqa: E402
+from staff.statuses import GRADER_ERROR  # noqa: E402
+from staff.student import Job, grade_student, read_result, write_inputs  # noqa: E402
+from staff.submissions import HandedInError, Student, students_in  # noqa: E402
+
+LAB = Path(__file__).resolve().parent.parent
+# What makes a score; a change in any of these grades everybody again.
+GRADER_FILES = ("checkpoint", "contract", "data_utils", "grade", "inference", "metrics")
+GRADER_STAFF = ("flags", "returned", "sandbox", "stage", "student", "submissions")
+MIB = 1024**2
+EXAMPLES = """examples:
+  python staff/grade_class.py handed_in --out graded
+  python staff/grade_class.py handed_in --out graded --private_data dataset/private
+  python staff/grade_class.py handed_in --out graded --canvas export.csv --assignment "Lab 2"
+  python staff/grade_class.py handed_in --out graded --regrade     list every grade that changed
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of grade_class.py."""
+    parser = command.make_parser(__doc__, EXAMPLES)
+    add = parser.add_argument
+    add("folder", type=Path, help="as Moodle, Canvas or Gradescope give it")
+    add("--out", type=Path, required=True, help="folder of the results")
+    add("--test_data", type=Path, default=LAB / "dataset" / "test", help="the split to grade on")
+    add("--private_data", type=Path, help="a split nobody has seen; see private_split.py")
+    add("--train_data", type=Path, default=LAB / "dataset" / "train", help="to recognise copies")
+    add("--gen_num", type=int, default=100, help="samples a label")
+    add("--seed", type=int, default=42, help="seed of the samples")
+    add("--regrade", action="store_true", help="grade everybody again, list what changed")
+    add("--canvas", type=Path, help="Canvas's gradebook export, to be filled in")
+    add("--assignment", default="", help="beginning of the column's name in the Canvas export")
+    limits = sandbox.Limits()
+    add("--seconds", type=float, default=limits.seconds, help="for a stage, by the clock")
+    add("--memory", type=int, default=limits.memory_bytes // MIB, help="MiB for a stage")
+    add("--scheduler", help="address of a Dask scheduler; this machine's cores if not given")
+    add("--workers", type=int, help="students at once here; one a core if not given")
+    add(
+        "--unsafe-no-isolation",
+        action="store_true",
+        help="run strangers' code with all your rights; each result says so",
+    )
+    return parser
+
+
+def make_job(options: dict[str, Any]) -> Job:
+    """Return what everybody is graded with. Raises SandboxError where nothing holds code back."""
+    limits = sandbox.Limits(
+        seconds=options["seconds"],
+        cpu_seconds=max(1, round(options["seconds"])),
+        memory_bytes=options["memory"] * MIB,
+    )
+    isolation = sandbox.NONE if options["unsafe_no_isolation"] else sandbox.BUBBLEWRAP
+    if isolation == sandbox.BUBBLEWRAP:
+        sandbox.probe(limits)
+    paths = {
+        name: None if options[name] is None else options[name].resolve()
+        for name in ("out", "test_data", "train_data", "private_data")
+    }
+    return Job(
+        **paths,
+        limits=limits,
+        isolation=isolation,
+        gen_num=options["gen_num"],
+        seed=options["seed"],
+        grader=grader_sha256([paths["test_data"], paths["private_data"], paths["train_data"]]),
+    )
+
+
+def grader_sha256(data: list[Path | None]) -> str:
+    """Hash the code that grades and the data that it grades on."""
+    from importlib.metadata import version
+
+    digest = hashlib.sha256()
+    files = [LAB / f"{name}.py" for name in GRADER_FILES]
+    files += [LAB / "staff" / f"{name}.py" for name in GRADER_STAFF]
+    for file in files:
+        digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
+    for path in data:
+        digest.update(b"-" if path is None else MNISTDataset(path).sha256.encode())
+    for name in ("torch", "numpy"):
+        digest.update(version(name).encode())
+    return digest.hexdigest()
+
+
+def grade_all(
+    students: list[Student], job: Job, options: dict[str, Any]
+) -> tuple[dict[str, dict[str, Any]], bool]:
+    """Grade the students on this machine's cores or a cluster; return the results, and whether
+    a Ctrl-C stopped it before all were graded."""
+    results: dict[str, dict[str, Any]] = {}
+    with _workers(options, len(students)) as client, command.stop_requests() as stop:
+        cluster.expect_all_to_say_yes(client, sees, job.out, job.isolation)
+        calls = ((student, job, options["regrade"]) for student in students)
+
+        def tell() -> None:
+            bar.set_description("stopping; those under way are finished")
+
+        with tqdm(total=len(students), unit="student", dynamic_ncols=True) as bar:
+            for (student, *_), future in cluster.run_each(client, grade_student, calls, stop, tell):
+                result = results[student.key] = _result_of(student, job, future)
+                counts = Counter(one["status"] for one in results.values())
+                if result["new"]:
+                    tqdm.write(_line(result))
+                bar.set_postfix(counts, refresh=False)
+                bar.update()
+        return results, stop.is_set()
+
+
+def sees(folder: Path, isolation: str) -> bool:
+    """Whether a worker sees the inputs, and holds code back if it must."""
+    if isolation == sandbox.BUBBLEWRAP:
+        sandbox.probe()
+    return (folder / ".inputs" / "test" / "images.npy").is_file()
+
+
+def _workers(options: dict[str, Any], students: int) -> Any:
+    if options["scheduler"]:
+        return cluster.scheduler_at(options["scheduler"])
+    wanted = options["workers"] or min(cluster.cores(), students)
+    gib = 1 + options["memory"] / 1024
+    return cluster.local_workers(cluster.fitting_workers(wanted, gib))
+
+
+def _result_of(student: Student, job: Job, future: Any) -> dict[str, Any]:
+    """Return what a worker found; where the worker itself died, that is the grader's error."""
+    try:
+        return future.result()
+    except Exception as error:
+        if future.status != "error":
+            raise cluster.ClusterError(cluster.LOST) from None
+        words = f"the worker that graded it failed ({type(error).__name__}: {error})."
+        failed = {"status": GRADER_ERROR, "message": words, "score": None, "tasks": {}, "new": True}
+        who = {"student": student.key, "name": student.name, "platform": student.platform}
+        return {**who, "number": student.number, "isolation": job.isolation, **failed}
+
+
+def _line(result: dict[str, Any]) -> str:
+    score = "" if result["score"] is None else f" {result['score']:.2f}"
+    message = f": {result['message']}" if result["message"] else ""
+    return f"{result['student']}: {result['status']}{score}{message}"[:300]
+
+
+def changes(before: dict[str, dict], after: dict[str, dict]) -> list[tuple[str, Any, Any]]:
+    """Return (student, old grade, new grade) where they differ, None for no grade."""
+    found = []
+    for key, result in after.items():
+        old, new = before.get(key, {}).get("score"), result["score"]
+        same = old == new if None in (old, new) else abs(new - old) <= 1e-9
+        if not same:
+            found.append((key, old, new))
+    return found
+
+
+def write_changes(file: Path, changed: list[tuple[str, Any, Any]]) -> None:
+    """Write a row for each grade that changed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["Submission", "Grade before", "Grade now"])
+    writer.writerows([grades.escaped(key), old, new] for key, old, new in changed)
+    with write_whole(file) as written:
+        written.write(text.getvalue().encode())
+
+
+def main() -> None:
+    """Parse, grade, write the tables and the report, say where they are."""
+    parser = make_parser()
+    options = vars(parser.parse_args())
+    errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError)
+    with command.clear_errors(parser.prog, *errors, cluster.ClusterError, OSError):
+        students = students_in(options["folder"])
+        job = make_job(options)
+        before = {student.key: read_result(job.folder(student)) for student in students}
+        write_inputs(job)
+        results, stopped = grade_all(students, job, options)
+        ordered = [results[student.key] for student in students if student.key in results]
+        out = options["out"]
+        grades.write_grades(out / "grades.csv", ordered)
+        print(f"{sum(result['new'] for result in ordered)} graded now, {len(ordered)} in all")
+        print(f"grades:   {out / 'grades.csv'}")
+        print(f"report:   {report.write_report(out, ordered)}")
+        print(f"feedback: {out / 'students'}/*/feedback.html")
+        if options["regrade"]:
+            changed = changes(before, results)
+            write_changes(out / "regrade.csv", changed)
+            for key, old, new in changed:
+                print(f"changed:  {key}: {_points(old)} to {_points(new)}")
+            print(f"{len(changed)} grades changed: {out / 'regrade.csv'}")
+        if options["canvas"]:
+            file = out / "canvas.csv"
+            filled = grades.fill_canvas(options["canvas"], file, ordered, options["assignment"])
+            print(f"canvas:   {file}, {filled} grades filled in")
+    failed = sum(result["status"] == GRADER_ERROR for result in ordered)
+    if failed:
+        print(f"{failed} not graded for errors of the grader; the same command tries again")
+    if stopped:
+        print("stopped; the same command goes on from here")
+        sys.exit(130)
+    sys.exit(1 if failed else 0)
+
+
+def _points(score: float | None) -> str:
+    return "no grade" if score is None else f"{score:.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Grading on Gradescope: what goes into autograder.zip, and what runs there."""

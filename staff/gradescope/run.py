@@ -1,0 +1,128 @@
+"""Grades the one submission of a Gradescope container and writes its results.json, once.
+
+The format is that of Gradescope's autograder specification: numbers are numbers, `tests` has what
+was tried, `leaderboard` the figures that compare models. Where the grader fails there is no score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+LAB = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(LAB))
+
+import metrics  # noqa: E402
+from checkpoint import write_whole  # noqa: E402
+from staff import sandbox  # noqa: E402
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR  # noqa: E402
+from staff.student import Job, grade_student, write_inputs  # noqa: E402
+from staff.submissions import Student  # noqa: E402
+
+HIDDEN, VISIBLE = "after_published", "visible"
+LEADERBOARD = {"raw": "desc", "ssim": "desc", "mse": "asc", "fid": "asc"}
+SORRY = "The grader failed, which is not your fault; the staff will run it again."
+
+
+def in_their_format(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result of `grade_student` as Gradescope wants it."""
+    if result["status"] == GRADER_ERROR:
+        return {"output": SORRY, "tests": [], "extra_data": {"grader": result["message"]}}
+    tests, leaders = [], []
+    for task, cap in metrics.CAPS.items():
+        one = result["tasks"].get(task)
+        ran = one is not None and one["status"] in (GRADED, FLAGGED)
+        missing = f"There is no checkpoint of {task}. {result['message']}"
+        tests.append(
+            {
+                "name": f"{task}: your code and checkpoint run",
+                "score": 0.0,
+                "max_score": 0.0,
+                "status": "passed" if ran else "failed",
+                "output": "yes" if ran else one["message"] if one else missing,
+                "visibility": VISIBLE,
+            }
+        )
+        score = float(one["score"]) if ran else 0.0
+        tests.append(
+            {
+                "name": f"{task}: score",
+                "score": score,
+                "max_score": float(cap),
+                "status": "passed" if ran else "failed",
+                "output": _in_words(one) if ran else "",
+                "visibility": HIDDEN,
+            }
+        )
+        for name, order in LEADERBOARD.items():
+            if ran and one.get(name) is not None:
+                leaders.append({"name": f"{task} {name}", "value": one[name], "order": order})
+    log = "\n".join(one["log"] for one in result["tasks"].values() if one.get("log"))
+    return {
+        "score": sum(test["score"] for test in tests),
+        "output": log[:10_000],
+        "visibility": VISIBLE,
+        "execution_time": round(result["seconds"], 1),
+        "tests": tests,
+        "leaderboard": leaders,
+        "extra_data": {"status": result["status"], "isolation": result["isolation"]},
+    }
+
+
+def _in_words(one: dict[str, Any]) -> str:
+    known = [(name, one.get(name)) for name in LEADERBOARD]
+    return ", ".join(f"{name} {value:.5g}" for name, value in known if value is not None)
+
+
+def grade_one(
+    submission: Path, data: Path, train: Path, unsafe: bool, **more: Any
+) -> dict[str, Any]:
+    """Grade a folder and return its results in Gradescope's format. Raises SandboxError."""
+    if not unsafe:
+        sandbox.probe()
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(
+            out=Path(folder),
+            test_data=data,
+            train_data=train,
+            private_data=None,
+            limits=sandbox.Limits(),
+            isolation=sandbox.NONE if unsafe else sandbox.BUBBLEWRAP,
+            grader="gradescope",
+            **{"gen_num": 100, "seed": 42, **more},
+        )
+        write_inputs(job)
+        return in_their_format(grade_student(Student("you", "you", "", "", submission), job))
+
+
+def main() -> None:
+    """Grade; whatever happens, write one results.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--submission", type=Path, default=Path("/autograder/submission"))
+    add("--results", type=Path, default=Path("/autograder/results/results.json"))
+    add("--test_data", type=Path, default=LAB / "dataset" / "test")
+    add("--train_data", type=Path, default=LAB / "dataset" / "train")
+    add("--gen_num", type=int, default=100)
+    add("--unsafe-no-isolation", action="store_true")
+    args = parser.parse_args()
+    data = (args.test_data.resolve(), args.train_data.resolve())
+    try:
+        unsafe = args.unsafe_no_isolation
+        results = grade_one(args.submission, *data, unsafe, gen_num=args.gen_num)
+    except BaseException as error:  # also Ctrl-C and the end of Gradescope's own patience
+        traceback.print_exc()
+        words = f"{type(error).__name__}: {error}"
+        results = {"output": SORRY, "tests": [], "extra_data": {"grader": words}}
+    with write_whole(args.results) as file:
+        file.write(json.dumps(results, indent=2).encode())
+    sys.exit(0 if "score" in results else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Build what students get: the lab without solutions, tests, zoo, staff's tools and test split."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import command  # noqa: E402
+from checkpoint import write_whole  # noqa: E402
+from staff.solutions import HandoutError, blank, for_students  # noqa: E402
+
+EXAMPLES = """examples:
+  python staff/handout.py                  dist/handout.zip and dist/handout/, with a quick proof
+  python staff/handout.py --full-proof     the proof runs `make demo` on all data: some minutes
+  python staff/handout.py --out ~/course
+"""
+# Files, and folders with all that is in them. What is added to the repository is handed out
+# unless it is listed here; the proof finds documents that still name something of this list.
+LEFT_OUT = (
+    ".ci",
+    "benchmarks",
+    "dataset/test",
+    "docs/gallery",  # of the zoo's pictures
+    "docs/gallery.md",
+    "judge/build.py",  # reads the test split
+    "pyproject.toml",  # configures ruff and pytest, which only the tests need
+    "requirements-staff.txt",
+    "requirements-test.txt",
+    "staff",
+    "tests",
+    "zoo",
+)
+# Lines of generated blocks, where no marker can stand; each must be in the README.
+LEFT_OUT_LINES = (
+    "python benchmarks/reference.py",
+    "The last one runs both over three seeds, infers, grades, and writes this table.",
+)
+FOLDER = "handout"  # the one folder in the zip
+FIRST_DAY = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip knows
+
+
+# ---------------------------------------------------------------- what is in it
+
+
+def tracked(root: Path, out: Path) -> list[str]:
+    """Return the repository's files by name, as git lists them.
+
+    Where there is no git checkout, all files are meant, without those that .gitignore names
+    and those of the folder `out`. Raises HandoutError when git does not answer.
+    """
+    if (root / ".git").exists():
+        listing = subprocess.run(["git", "-C", root, "ls-files", "-z"], capture_output=True)
+        if listing.returncode != 0:
+            raise HandoutError(f"git does not list the files: {listing.stderr.decode().strip()}")
+        return sorted(listing.stdout.decode("utf-8").split("\0")[:-1])
+    ignored = {word.rstrip("/") for word in (root / ".gitignore").read_text().split()}
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.is_file()
+        and not ignored & set(path.relative_to(root).parts)
+        and out.resolve() not in path.resolve().parents
+    )
+
+
+def is_left_out(name: str) -> bool:
+    """Return whether a file of the repository stays with the staff."""
+    return any(name == entry or name.startswith(f"{entry}/") for entry in LEFT_OUT)
+
+
+def build(root: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the handout's files by name, in order. Raises HandoutError, OSError."""
+    files = {}
+    for name in sorted(names):
+        if is_left_out(name):
+            continue
+        content = (root / name).read_bytes()
+        if b"\0" not in content:  # so git tells text from other files
+            content = as_handed_out(name, content.decode("utf-8")).encode("utf-8")
+        files[name] = content
+    sums = files["dataset/SHA256SUMS"].decode().splitlines(keepends=True)
+    kept = (line for line in sums if f"dataset/{line.split()[1]}" in files)
+    files["dataset/SHA256SUMS"] = "".join(kept).encode()
+    return files
+
+
+def as_handed_out(name: str, text: str) -> str:
+    """Return a text file as students get it. Raises HandoutError.
+
+    Where a command or an example reads the test split, it reads the validation split there.
+    """
+    text = text.replace("\r\n", "\n")
+    if name == "submission.py":
+        return blank(text, name)
+    if name.endswith(".md") or name == "Makefile":
+        text = for_students(text, name)
+    if name == "README.md":
+        lines = text.split("\n")
+        for line in LEFT_OUT_LINES:
+            if line not in lines:
+                raise HandoutError(f"{name} has no line `{line}`; mend LEFT_OUT_LINES.")
+            lines.remove(line)
+        text = "\n".join(lines)
+    return re.sub(r"\bdataset/test\b", "dataset/valid", text)
+
+
+# ---------------------------------------------------------------- writing it
+
+
+def is_program(content: bytes) -> bool:
+    """Return whether a file is run by its own name."""
+    return content.startswith(b"#!")
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    """Return a zip of the files: the same bytes for the same files (with the same zlib)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as packed:
+        for name, content in sorted(files.items()):
+            info = zipfile.ZipInfo(f"{FOLDER}/{name}", FIRST_DAY)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.create_system = 3  # Unix, so that permissions count, wherever it is built
+            mode = 0o755 if is_program(content) else 0o644
+            info.external_attr = (stat.S_IFREG | mode) << 16
+            packed.writestr(info, content)
+    return buffer.getvalue()
+
+
+def write_folder(files: dict[str, bytes], folder: Path) -> None:
+    """Write the files into a folder that appears complete, in place of what was there."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        for name, content in files.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            if is_program(content):
+                path.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+# ---------------------------------------------------------------- the command
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of handout.py."""
+    parser = command.make_parser(__doc__, EXAMPLES)
+    parser.add_argument("--out", type=Path, default=Path("dist"), help="folder of zip and folder")
+    proof = parser.add_mutually_exclusive_group()
+    proof.add_argument("--no-proof", action="store_true", help="build only")
+    proof.add_argument("--full-proof", action="store_true", help="`make demo` as students run it")
+    return parser
+
+
+def main() -> None:
+    """Build, prove, write, say where it is."""
+    parser = make_parser()
+    options = parser.parse_args()
+    with command.clear_errors(parser.prog, HandoutError):
+        names = tracked(ROOT, options.out)
+        files = build(ROOT, names)
+        content = archive(files)
+        if not (ROOT / ".git").exists():
+            print(f"{ROOT} is no git checkout: every file in it counts as the repository's")
+        print(f"{len(files)} of the repository's {len(names)} files are handed out")
+        if options.no_proof:
+            print("it was not proved to work (--no-proof)")
+        else:
+            from staff.handout_proof import prove  # imports torch
+
+            reference = (ROOT / "submission.py").read_text(encoding="utf-8")
+            prove(content, reference, LEFT_OUT, options.full_proof)
+        with write_whole(options.out / "handout.zip") as file:
+            file.write(content)
+        write_folder(files, options.out / FOLDER)
+    size = sum(map(len, files.values()))
+    print(f"{options.out / 'handout.zip'}: {len(content) / 1e6:.1f} MB")
+    print(f"{options.out / FOLDER}: the same to look at, {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

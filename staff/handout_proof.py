@@ -1,0 +1,245 @@
+"""Proves that the handout works, in a temporary copy: it keeps its secrets, and its commands run.
+
+Each step takes the unzipped folder, says what it found, and raises HandoutError where the handout
+is not what it should be.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from check import Checks
+from contract import TASKS
+from staff.solutions import BEGIN, END, OPTIONAL, HandoutError, blank, leaks, solutions
+
+LATENT_DIM = 20
+QUICK_RECIPE = "--epochs 1 --batch_size 50 --train_data tiny --valid_data tiny"
+QUICK_IMAGES = 300  # the first so many of dataset/valid have several of each label
+
+
+def prove(content: bytes, reference: str, left_out: Sequence[str], full: bool = False) -> None:
+    """Unzip the handout, try everything, print a line a step. Raises HandoutError.
+
+    Args:
+        content: the zip.
+        reference: submission.py with its solutions.
+        left_out: files and folders of the repository that must not be missed.
+        full: `make demo` on all data, as students run it.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            packed.extractall(temporary)
+        (folder,) = Path(temporary).iterdir()
+        steps: dict[str, Callable[[], str]] = {
+            "every Python file compiles": lambda: compiles(folder),
+            "no solution is in it": lambda: keeps_solutions(folder, reference),
+            "it names nothing that was left out": lambda: names_what_is_there(folder, left_out),
+            "the data match their sums": lambda: sums_match(folder),
+            "check.py stops at the first TODO": lambda: stops_at_first_todo(folder, reference),
+            "each TODO filled in leads to another": lambda: todo_by_todo(folder, reference),
+            "filled in, it passes check.py": lambda: passes_filled_in(folder, reference),
+            "filled in, `make demo` runs": lambda: demo_in_full(folder) if full else demo(folder),
+        }
+        for name, step in steps.items():
+            start = time.perf_counter()
+            found = step()
+            print(f"  ok    {name}: {found} ({time.perf_counter() - start:.1f} s)", flush=True)
+
+
+# ---------------------------------------------------------------- what it says
+
+
+def compiles(folder: Path) -> str:
+    """Every .py file is Python."""
+    files = sorted(folder.rglob("*.py"))
+    for file in files:
+        name = file.relative_to(folder).as_posix()
+        try:
+            compile(file.read_bytes(), name, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None) or 1
+            raise HandoutError(f"{name}, line {line} does not compile: {error}") from None
+    return f"{len(files)} files"
+
+
+def keeps_solutions(folder: Path, reference: str) -> str:
+    """No file has a solution marker, or lines of a solution; `leaks` has the rule."""
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    for name, content in files.items():
+        if BEGIN.encode() in content or END.encode() in content:
+            raise HandoutError(f"{name} has a marker of a solution.")
+    for leak in leaks(reference, files):
+        raise HandoutError(leak)
+    return f"{len(files)} files, {len(solutions(reference))} solutions"
+
+
+def names_what_is_there(folder: Path, left_out: Sequence[str]) -> str:
+    """No text names a file or folder that was left out; links lead somewhere; targets exist."""
+    # A folder at the top is looked for with its slash: "tests" alone is a word like any other.
+    missing = "|".join(re.escape(f"{name}/" if name.isalpha() else name) for name in left_out)
+    missing = re.compile(rf"(?<![\w-])(?:{missing})(?:(?<=/)|(?!\w))")
+    targets = set(re.findall(r"^([a-z]+):", _read(folder / "Makefile"), re.MULTILINE))
+    texts = [path for path in sorted(folder.rglob("*")) if _is_text(path)]
+    for path in texts:
+        name = path.relative_to(folder).as_posix()
+        for number, line in enumerate(_read(path).split("\n"), 1):
+            place = f"{name}, line {number}"
+            if found := missing.search(line):
+                raise HandoutError(f"{place} names {found[0]}, which is not in the handout.")
+            if path.suffix != ".md" and name != "Makefile":
+                continue
+            for link in re.findall(r"\]\((?!http|#)([^)#]+)", line):
+                if not (path.parent / link).exists():
+                    raise HandoutError(f"{place} links to {link}, which is not in the handout.")
+            for target in re.findall(r"(?:^|^# |`)make ([a-z]+)(?=`|$|  )", line):
+                if target not in targets:
+                    raise HandoutError(f"{place} names `make {target}`, no target of the Makefile.")
+    return f"{len(texts)} texts"
+
+
+def sums_match(folder: Path) -> str:
+    """SHA256SUMS lists the data files that are there, and no other, with their sums."""
+    data = folder / "dataset"
+    lines = _read(data / "SHA256SUMS").splitlines()
+    listed = {name: digest for digest, name in (line.split() for line in lines)}
+    there = {
+        path.relative_to(data).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in data.glob("*/*.gz")
+    }
+    for name in sorted(listed.keys() | there.keys()):
+        if listed.get(name) != there.get(name):
+            raise HandoutError(f"dataset/{name} and its line in dataset/SHA256SUMS do not agree.")
+    return f"{len(there)} files"
+
+
+def _is_text(path: Path) -> bool:
+    return path.is_file() and b"\0" not in path.read_bytes()
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------- what it does
+
+
+def stops_at_first_todo(folder: Path, reference: str) -> str:
+    """`python check.py`, on the handout as it is, stops at the first TODO for both tasks."""
+    first = solutions(reference)[0].number
+    result = _run(folder, sys.executable, "check.py")
+    told = re.findall(r"NotImplementedError: TODO ([\d.]*\d)", result.stdout)
+    if result.returncode != 1 or told != [first] * len(TASKS):
+        raise HandoutError(f"check.py does not stop at TODO {first}: {_last_line(result)}")
+    return f"TODO {first}, for {' and '.join(TASKS)}"
+
+
+def todo_by_todo(folder: Path, reference: str) -> str:
+    """A student who fills in the TODO that check.py names is led through all of them."""
+    ways = {task: walk(folder, reference, task) for task in TASKS}
+    todos = {solution.number for solution in solutions(reference)} - {OPTIONAL}
+    if missed := sorted(todos - {number for way in ways.values() for number in way}):
+        raise HandoutError(f"no check comes to TODO {', '.join(missed)}.")
+    return "; ".join(f"{task} {' '.join(way)}" for task, way in ways.items())
+
+
+def walk(folder: Path, reference: str, task: str) -> list[str]:
+    """Fill in the TODO at which the contract's check fails, until none is left; return them.
+
+    The optional helpers are there from the start, for the reference's solutions call them.
+    """
+    filled: list[str] = []
+    while True:
+        file = folder / f"{task}_{len(filled)}.py"
+        file.write_text(blank(reference, keep={OPTIONAL, *filled}), encoding="utf-8")
+        _, failure = next(Checks(file, task, LATENT_DIM).run())  # the first is the contract
+        if failure is None:
+            return filled
+        told = re.search(r"NotImplementedError: TODO ([\d.]*\d)", str(failure))
+        if not told or told[1] in filled:
+            raise HandoutError(f"{task} with {filled or 'nothing'} filled in fails: {failure}")
+        filled.append(told[1])
+
+
+def passes_filled_in(folder: Path, reference: str) -> str:
+    """With every solution filled in, all of check.py passes; the folder stays like this."""
+    numbers = {solution.number for solution in solutions(reference)}
+    filled_in = blank(reference, keep=numbers)
+    (folder / "submission.py").write_text(filled_in, encoding="utf-8")
+    result = _run(folder, sys.executable, "check.py")
+    if result.returncode != 0:
+        raise HandoutError(f"the reference fails check.py: {_last_line(result)}")
+    return f"{result.stdout.count('  ok  ')} checks"
+
+
+def demo(folder: Path) -> str:
+    """`make demo` runs on a few images, and grades both tasks."""
+    for name, head, width in (("images-idx3", 16, 784), ("labels-idx1", 8, 1)):  # IDX headers
+        name = f"{name}-ubyte.gz"
+        whole = gzip.decompress((folder / "dataset" / "valid" / name).read_bytes())
+        count = struct.pack(">I", QUICK_IMAGES)
+        short = whole[:4] + count + whole[8 : head + QUICK_IMAGES * width]
+        (folder / "tiny").mkdir(exist_ok=True)
+        (folder / "tiny" / name).write_bytes(gzip.compress(short))
+    return _make_demo(folder, f"RECIPE={QUICK_RECIPE}", "DATA=tiny")
+
+
+def demo_in_full(folder: Path) -> str:
+    """`make demo` runs as students run it."""
+    return _make_demo(folder)
+
+
+def _make_demo(folder: Path, *variables: str) -> str:
+    """Run the handout's own Makefile, with this Python in place of a new virtual environment."""
+    if not shutil.which("make"):
+        raise HandoutError("the proof runs `make demo`: install make, or build with --no-proof.")
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    (folder / ".venv" / "core").touch()  # make takes it for installed
+    result = _run(folder, "make", "demo", *variables)
+    if result.returncode != 0:
+        raise HandoutError(f"`make demo` fails: {_last_line(result)}")
+    grades = json.loads(_read(folder / "runs" / "demo-grade.json"))
+    if set(grades) != set(TASKS):
+        raise HandoutError(f"`make demo` graded {sorted(grades)}; expected both tasks.")
+    return ", ".join(
+        f"{task} {row['score']:.2f} / {row['cap']:.0f} on {row['n']} images"
+        for task, row in grades.items()
+    )
+
+
+def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the folder, out of reach of this repository and of an outer make."""
+    outer = ("PYTHONPATH", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    environment["PYTHONIOENCODING"] = "utf-8"
+    return subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, encoding="utf-8", errors="replace"
+    )
+
+
+def _last_line(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the last that a command said, of its errors where there are any."""
+    failed = re.findall(r"FAIL  .*\n\s*(.*)", result.stdout)
+    lines = failed or (result.stderr.strip() or result.stdout.strip() or "no words").splitlines()
+    return lines[-1].strip()

@@ -1,0 +1,11 @@
+"""How a submission can end, and what there is to earn."""
+
+from __future__ import annotations
+
+import metrics
+
+GRADED, FLAGGED, GRADER_ERROR = "graded", "flagged", "grader error"
+FAILURES = ("student error", "timeout", "out of memory", "contract breach")
+STATUSES = (GRADED, FLAGGED, *FAILURES, GRADER_ERROR)
+GRAVEST_FIRST = (GRADER_ERROR, *FAILURES, FLAGGED, GRADED)
+MOST = sum(metrics.CAPS.values())  # points of both tasks

@@ -1,0 +1,352 @@
+"""Hostile submissions: each is `model.py`, turned against the grader.
+
+An attack is what stands above the code, what replaces parts of it, and what its checkpoint holds.
+None of this is ever imported by the tests: it runs in the sandbox only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import ROOT
+
+from contract import Submission
+
+MODEL = (ROOT / "model.py").read_text(encoding="utf-8")
+ENCODE = "        hidden = F.leaky_relu(self.hidden(x.flatten(1)), 0.2)  # (B, hidden_dim)\n"
+DECODE = "        return self.decoder(z)\n"
+GENERATE = "        return super().decode(torch.cat([z, F.one_hot(labels, 10)], dim=1), labels)\n"
+LAYERS = "        self.hidden = nn.Linear"
+MU = "self.mu = nn.Linear(hidden_dim, latent_dim)"
+LOG_VAR = "self.log_var = nn.Linear(hidden_dim, latent_dim)"
+DECODER = "nn.Linear(latent_dim + label_dim, hidden_dim)"
+ALWAYS_8 = {old: old.replace("latent_dim", "8") for old in (MU, LOG_VAR, DECODER)}
+LATENT_DIM = 8
+PLACES = ("/tmp", "/dev/shm", "/var/tmp", "/inputs", "/lab", ".", "/root", "/home")
+
+HIDE = f"""
+import os, pathlib
+def hide(x):
+    for place in {PLACES}:
+        try: torch.save(x, place + "/cache.pt")
+        except Exception: pass
+def find():
+    for place in {PLACES}:
+        try: return torch.load(place + "/cache.pt")
+        except Exception: pass
+"""
+LOOK = """
+import os, glob
+for path in {paths}:
+    for found in [path, *glob.glob(path + "/*")]:
+        try: print("SEEN", found, open(found, "rb").read(20))
+        except OSError: pass
+for file in glob.glob("/proc/*/environ"):
+    try: print("".join(word for word in open(file).read().split(chr(0)) if "SECRET" in word))
+    except OSError: pass
+"""
+FORGE = """
+import io, os, sys
+buffer = io.BytesIO()
+array = __import__("numpy").full((120, 28, 28), 255, "uint8")
+__import__("numpy").save(buffer, array)
+for name in ("result.json", "/tmp/result.json", "grade_result.json"):
+    open(name, "w").write('{"score": 40, "status": "graded"}')
+for descriptor in range(1, 64):
+    try: os.write(descriptor, b'{"done": true, "score": 40}\\n' + buffer.getvalue())
+    except OSError: pass
+os._exit(0)
+"""
+PATCH = """
+import sys, types, numpy, skimage.metrics
+numpy.mean = numpy.square = lambda *_, **__: 0.0
+skimage.metrics.structural_similarity = lambda *_, **__: 1.0
+for name in ("metrics", "grade", "staff", "staff.student"):
+    sys.modules[name] = types.ModuleType(name)
+sys.modules["metrics"].raw_score = lambda *_: 40.0
+"""
+LIAR = """
+class Liar(torch.Tensor):
+    shape = (1, 28, 28)
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function.__name__ in ("isfinite", "all"):
+            return torch.tensor(True)
+        return super().__torch_function__(function, types, args, kwargs or {})
+"""
+
+
+@dataclass
+class Attack:
+    """One hostile submission and what must become of it.
+
+    Attributes:
+        status: those of which one is right.
+        prelude: code at the top of the file.
+        replaced: pieces of model.py and what stands there instead.
+        task: of its checkpoint.
+        state: changes the checkpoint's state before it is written.
+        latent_dim: what the checkpoint says.
+        says: what the message must mention.
+    """
+
+    status: tuple[str, ...]
+    prelude: str = ""
+    replaced: dict[str, str] = field(default_factory=dict)
+    task: str = "VAEwolabel"
+    state: Callable[[dict[str, Any]], None] = lambda state: None
+    latent_dim: int = LATENT_DIM
+    says: str = ""
+
+    def code(self) -> str:
+        """Return the submission file."""
+        text = MODEL
+        for old, new in self.replaced.items():
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        head, rest = text.split("class VAE", 1)
+        return f"{head}{self.prelude}\n\nclass VAE{rest}"
+
+
+def _training_images(state: dict[str, Any]) -> None:
+    state["model_state_dict"]["stored"] = state.pop("training")  # set by the test: (100, 784)
+
+
+STORED = {
+    LAYERS: '        self.register_buffer("stored", torch.zeros(100, 784))\n' + LAYERS,
+    GENERATE: "        return self.stored[(z[:, 0] * 1000).long().abs() % 10 + 10 * labels]\n",
+}
+GOOD = ("graded",)
+ATTACKS: dict[str, Attack] = {
+    "cache-from-encode-to-decode": Attack(
+        GOOD,
+        HIDE,
+        {ENCODE: "        hide(x)\n" + ENCODE, DECODE: "        x = find()\n"
+         "        return self.decoder(z) if x is None else x[: len(z)]\n"},
+    ),
+    "false-latent-dim": Attack(
+        ("contract breach",),
+        replaced=ALWAYS_8,
+        latent_dim=2,
+        says="(batch, latent_dim)",
+    ),
+    "false-latent-dim-checks-patched": Attack(
+        ("contract breach",),
+        "import contract\ncontract.Submission._expect_shape = lambda *_: None\n",
+        ALWAYS_8,
+        latent_dim=2,
+        says="expected float16 (120, 2)",
+    ),
+    "mantissa-stuffing": Attack(
+        GOOD,
+        replaced={
+            # Eight pixels of one bit each in every float32 mantissa, far below float16's ten bits.
+            "        return self.mu(hidden), self.log_var(hidden)\n":
+            "        bits = (x.flatten(1)[:, ::98][:, :8] > 0.5).float()\n"
+            "        return 1 + bits * 2.0**-20, self.log_var(hidden)\n",
+            DECODE: "        on = (z > 1).any(dim=1, keepdim=True)\n"
+            "        return torch.where(on, torch.ones_like(z[:, :1]), 0.0).expand(-1, 784)\n",
+        },
+    ),
+    "codes-of-another-type": Attack(
+        ("contract breach",),
+        "import numpy\nnumpy.save_ = numpy.save\n"
+        "numpy.save = lambda file, array, **k: numpy.save_(file, array.astype('f8'), **k)\n",
+        says="expected float16",
+    ),
+    "images-in-the-weights": Attack(
+        ("flagged",),
+        replaced={LAYERS: '        self.register_buffer("kept", '
+                  "torch.zeros(10_000, 784, dtype=torch.uint8))\n" + LAYERS},
+        state=lambda state: state["model_state_dict"].update(
+            kept=torch.zeros(10_000, 784, dtype=torch.uint8)
+        ),
+        says="whole numbers",
+    ),
+    "images-in-the-source": Attack(
+        ("flagged",), prelude=f"DATA = '{'x' * 150_000}'\n", says="submission.py has"
+    ),
+    "reads-what-is-not-its-own": Attack(GOOD, "READING"),  # filled in by the test
+    "network": Attack(GOOD, "NETWORK"),  # filled in by the test
+    "fork-bomb": Attack(
+        ("student error", "out of memory"), "import os\nwhile True:\n    os.fork()\n"
+    ),
+    "memory-bomb": Attack(
+        ("out of memory",), "kept = []\nwhile True:\n    kept.append(bytearray(1 << 24))\n"
+    ),
+    "memory-bomb-of-many": Attack(
+        ("out of memory",),
+        "import os, time\nfor _ in range(6):\n    if os.fork() == 0:\n"
+        "        kept = bytearray(1 << 28)\n        time.sleep(60)\ntime.sleep(60)\n",
+    ),
+    "memory-bomb-in-silence": Attack(
+        ("out of memory",),
+        "import os\nos.closerange(0, 64)\nkept = []\nwhile True:\n"
+        "    kept.append(bytearray(1 << 24))\n",
+    ),
+    "memory-of-nobody": Attack(
+        ("student error",), "import os\nos.memfd_create('kept')\n", says="PermissionError"
+    ),
+    "endless-loop": Attack(("timeout",), "while True:\n    pass\n"),
+    "endless-sleep": Attack(("timeout",), "import time\ntime.sleep(10_000)\n"),
+    "full-disk": Attack(
+        ("student error",),
+        "n = 0\nwhile True:\n    n += 1\n"
+        "    open(f'/tmp/{n}', 'wb').write(bytes(1 << 22))\n",
+        says="No space left",
+    ),
+    "large-file": Attack(
+        ("student error",),
+        "file = open('/tmp/large', 'wb', buffering=0)\nfile.seek(1 << 40)\nfile.write(b'x')\n",
+    ),
+    "ten-gigabytes-printed": Attack(
+        ("student error",),
+        "import sys\nfor _ in range(10_000):\n    sys.stdout.write('x' * (1 << 20))\n",
+        says="printed more",
+    ),
+    "child-that-outlives": Attack(
+        GOOD,
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+        "        while True: time.sleep(1000)\n    os._exit(0)\n",
+    ),
+    "exit-zero": Attack(
+        ("student error",), "import os\nos._exit(0)\n", says="ended without a result"
+    ),
+    "forged-results": Attack(("student error", "contract breach"), FORGE),
+    "patched-libraries": Attack(GOOD, PATCH),
+    "reduce-in-the-checkpoint": Attack(("contract breach",), says="is not a checkpoint"),
+    "tensor-subclass": Attack(
+        ("student error", "contract breach"),
+        LIAR,
+        {DECODE: "        return (self.decoder(z) * float('nan')).as_subclass(Liar)\n"},
+    ),
+    "not-finite": Attack(
+        ("contract breach",),
+        replaced={DECODE: "        return self.decoder(z) / 0 * 0\n"},
+        says="not finite",
+    ),
+    "out-of-range": Attack(
+        ("contract breach",), replaced={DECODE: "        return 2 * self.decoder(z) + 1\n"}
+    ),
+    "infinite-codes": Attack(
+        ("contract breach",),
+        replaced={"        return self.mu(hidden), self.log_var(hidden)\n":
+                  "        return self.mu(hidden) + 1e30, self.log_var(hidden)\n"},
+        says="float16",
+    ),
+    "copies-of-training-images": Attack(
+        ("flagged",), replaced=STORED, task="Genwithlabel", state=_training_images, says="copies"
+    ),
+    "samples-without-z": Attack(
+        ("flagged",),
+        replaced={GENERATE: GENERATE.replace("[z,", "[torch.zeros_like(z),")},
+        task="Genwithlabel",
+        says="all alike",
+    ),
+    "samples-without-label": Attack(
+        ("flagged",),
+        replaced={GENERATE: GENERATE.replace("one_hot(labels, 10)", "one_hot(labels * 0, 10)")},
+        task="Genwithlabel",
+        says="read as their label",
+    ),
+    "wrong-task": Attack(
+        ("contract breach",), state=lambda state: state.update(task="Genwithlabel"),
+        says="was trained for",
+    ),
+    "not-done": Attack(
+        ("student error",),
+        replaced={ENCODE: '        raise NotImplementedError("TODO 2.2.2")\n' + ENCODE},
+        says="TODO 2.2.2",
+    ),
+}  # fmt: skip
+
+
+class Bomb:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.file}",)
+
+
+def state_of(task: str, latent_dim: int = LATENT_DIM) -> dict[str, Any]:
+    """Return the state of a checkpoint of model.py, untrained."""
+    torch.manual_seed(0)
+    submission = Submission(ROOT / "model.py", task, LATENT_DIM)
+    return {
+        "format_version": 1,
+        "epoch": 1,
+        "task": task,
+        "latent_dim": latent_dim,
+        "model_state_dict": submission.model.state_dict(),
+        "optimizer_state_dict": {},
+    }
+
+
+def write(
+    name: str, attack: Attack, folder: Path, marker: Path, weights: dict, training: torch.Tensor
+) -> None:
+    """Write an attack's folder.
+
+    marker: the file that must not appear; weights: of a trained GenModel; training: training
+    images, (100, 784), ten of each label in order.
+    """
+    folder.mkdir(parents=True)
+    (folder / "submission.py").write_text(attack.code(), encoding="utf-8")
+    state = state_of(attack.task, attack.latent_dim)
+    if attack.task == "Genwithlabel":
+        state["model_state_dict"] = dict(weights)
+    if attack.state is _training_images:
+        state["training"] = training
+    attack.state(state)
+    if name == "reduce-in-the-checkpoint":
+        state["bomb"] = Bomb(marker)
+    torch.save(state, folder / f"{attack.task}.pth")
+
+
+def write_archives(folder: Path) -> dict[str, str]:
+    """Write hostile archives and links; return what the message of each must mention, by name."""
+    weights = folder / "weights.tmp"
+    torch.save(state_of("VAEwolabel"), weights)
+    honest = {"submission.py": MODEL.encode(), "VAEwolabel.pth": weights.read_bytes()}
+    with zipfile.ZipFile(folder / "zip-bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("submission.py", bytes(200 << 20))
+        archive.writestr("VAEwolabel.pth", bytes(10))
+    with zipfile.ZipFile(folder / "path-in-zip.zip", "w") as archive:
+        for name, content in honest.items():
+            archive.writestr(f"../../{name}", content)
+    with zipfile.ZipFile(folder / "link-in-zip.zip", "w") as archive:
+        link = zipfile.ZipInfo("submission.py")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("VAEwolabel.pth", honest["VAEwolabel.pth"])
+    (folder / "not-a-zip.zip").write_bytes(b"PK\x03\x04 no zip at all")
+    weights.unlink()
+
+    linked = folder / "linked-submission"
+    linked.mkdir()
+    (linked / "VAEwolabel.pth").write_bytes(honest["VAEwolabel.pth"])
+    (linked / "submission.py").symlink_to("/etc/passwd")
+    (folder / "linked-folder").symlink_to(ROOT / "tests")
+    empty = folder / "nothing-handed-in"
+    empty.mkdir()
+    (empty / "notes.txt").write_text(json.dumps({"score": 40}), encoding="utf-8")
+    return {
+        "zip-bomb": "larger than",
+        "path-in-zip": "path",
+        "link-in-zip": "is a link",
+        "not-a-zip": "not a zip",
+        "linked-submission": "is a link",
+        "linked-folder": "is a link",
+        "nothing-handed-in": "no submission.py",
+    }

@@ -1,0 +1,548 @@
+"""Staff: a class of hostile submissions in the sandbox, and what grading a class promises."""
+
+from __future__ import annotations
+
+import csv
+import http.server
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import attacks
+import numpy as np
+import psutil
+import pytest
+import torch
+from conftest import ROOT, assert_clear_error, run, start
+from hypothesis import given
+from hypothesis import strategies as some
+
+from data_utils import MNISTDataset
+from staff import flags, grades, report, sandbox, seccomp
+from staff.grade_class import changes
+from staff.returned import Breach, read_array
+from staff.submissions import HandedInError, Student, students_in, take
+
+needs_walls = pytest.mark.skipif(
+    shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
+)
+CLASS = ROOT / "staff" / "grade_class.py"
+SECRET = "lab-secret-4711"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> dict[str, Path]:
+    """Checkpoints of model.py that were trained a little, by task."""
+    folder = tmp_path_factory.mktemp("trained")
+    found = {}
+    for task in ("VAEwolabel", "Genwithlabel"):
+        words = ["--task", task, "--submission", "model.py", "--lr", 3e-3]
+        words += ["--epochs", 4, "--batch_size", 256, "--var", {"V": 0.05, "G": 0.5}[task[0]]]
+        result = run("train.py", *words, "--latent_dim", 8, "--save_dir", folder / task)
+        assert result.returncode == 0, result.stderr
+        found[task] = folder / task / "best.pth"
+    return found
+
+
+def hand_in(folder: Path, trained: dict[str, Path], tasks=("VAEwolabel", "Genwithlabel")) -> Path:
+    """Write an honest student's folder."""
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "model.py", folder / "submission.py")
+    for task in tasks:
+        shutil.copy(trained[task], folder / f"{task}.pth")
+    return folder
+
+
+def grade_class(folder: Path, out: Path, tiny_data: Path, *more: object):
+    words = [folder, "--out", out, "--test_data", tiny_data, "--gen_num", 20, *more]
+    return run(CLASS, *words)
+
+
+def result_of(out: Path, key: str) -> dict:
+    return json.loads((out / "students" / key / "result.json").read_text(encoding="utf-8"))
+
+
+# ---------------------------------------------------------------- attacks
+
+
+class Listener:
+    """Counts who connects to a port of this machine."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        listener = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def handle(self) -> None:
+                listener.count += 1
+
+        self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory, trained, tiny_data):
+    """A class with every attack in it and honest students before and after, graded once."""
+    folder, out = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("graded")
+    marker, listener = tmp_path_factory.mktemp("marker") / "here", Listener()
+    train_images = MNISTDataset(ROOT / "dataset" / "train")
+    chosen = [np.flatnonzero(train_images.labels == label)[:10] for label in range(10)]
+    stored = torch.from_numpy(train_images.images[np.concatenate(chosen)].reshape(100, 784)) / 255
+    paths = ["/etc/passwd", "/etc/shadow", str(tiny_data), str(folder), str(out), "/root", "/home"]
+    paths += [str(ROOT), str(ROOT / "dataset"), "/inputs/labels.npy", "/sources"]
+    attacks.ATTACKS["reads-what-is-not-its-own"].prelude = attacks.LOOK.format(paths=paths)
+    attacks.ATTACKS["network"].prelude = (
+        "import socket\ntry:\n"
+        f"    socket.create_connection(('127.0.0.1', {listener.port}), 2)\n"
+        "    print('SEEN')\nexcept OSError: pass\n"
+    )
+    weights = torch.load(trained["Genwithlabel"], weights_only=True)["model_state_dict"]
+    for name, attack in attacks.ATTACKS.items():
+        attacks.write(name, attack, folder / name, marker, weights, stored)
+    messages = attacks.write_archives(folder)
+    hand_in(folder / "0-honest", trained)
+    hand_in(folder / "zz-honest", trained)
+    before = shutil.disk_usage("/").free
+    os.environ["LAB_SECRET"] = SECRET
+    try:
+        said = grade_class(folder, out, tiny_data, "--seconds", 10, "--memory", 1500)
+    finally:
+        del os.environ["LAB_SECRET"]
+    assert "students/*/feedback.html" in said.stdout, said.stdout + said.stderr
+    return {
+        "out": out,
+        "said": said,
+        "messages": messages,
+        "marker": marker,
+        "listener": listener,
+        "disk": before - shutil.disk_usage("/").free,
+    }
+
+
+@needs_walls
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_an_attack_fails(hostile, name):
+    attack, result = attacks.ATTACKS[name], result_of(hostile["out"], name)
+    assert result["status"] in attack.status, result
+    assert attack.says in result["message"]
+    assert result["isolation"] == "bubblewrap"
+    if result["status"] not in ("graded", "flagged"):
+        assert result["score"] == 0
+    log = "".join(task["log"] for task in result["tasks"].values())
+    assert SECRET not in log and "SEEN" not in log
+
+
+@needs_walls
+def test_what_attacks_left_behind_is_nothing(hostile):
+    assert not hostile["marker"].exists()
+    assert hostile["listener"].count == 0
+    assert hostile["disk"] < 2 << 30
+    ours = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "/lab/stage.py" in (process.info["cmdline"] or [])
+    ]
+    assert not ours
+
+
+@needs_walls
+def test_hidden_images_and_memory_do_not_help(hostile):
+    """What would have been kept from encode to decode makes no reconstruction better."""
+    plain = result_of(hostile["out"], "child-that-outlives")["tasks"]["VAEwolabel"]
+    for name in ("cache-from-encode-to-decode", "patched-libraries", "network"):
+        task = result_of(hostile["out"], name)["tasks"]["VAEwolabel"]
+        assert (task["ssim"], task["mse"], task["raw"]) == (
+            plain["ssim"],
+            plain["mse"],
+            plain["raw"],
+        )
+    stuffed = result_of(hostile["out"], "mantissa-stuffing")["tasks"]["VAEwolabel"]
+    assert stuffed["mse"] > 0.05  # nothing of the images came through
+
+
+@needs_walls
+@pytest.mark.parametrize("name", ["zip-bomb", "path-in-zip", "link-in-zip", "not-a-zip"])
+def test_a_hostile_archive_is_refused(hostile, name):
+    result = result_of(hostile["out"], name)
+    assert result["status"] == "contract breach" and result["score"] == 0
+    assert hostile["messages"][name] in result["message"]
+
+
+@needs_walls
+@pytest.mark.parametrize("name", ["linked-submission", "linked-folder", "nothing-handed-in"])
+def test_a_link_or_nothing_is_refused(hostile, name):
+    result = result_of(hostile["out"], name)
+    assert result["status"] == "contract breach"
+    assert hostile["messages"][name] in result["message"]
+
+
+@needs_walls
+def test_the_honest_score_as_they_do_at_home(hostile, trained, tiny_data, tmp_path):
+    """The same to the last printed digit by inference.py and grade.py, on one thread and on two."""
+    for key in ("0-honest", "zz-honest"):
+        assert result_of(hostile["out"], key)["status"] == "graded"
+    graded = result_of(hostile["out"], "0-honest")["tasks"]
+    assert graded == result_of(hostile["out"], "zz-honest")["tasks"] or all(
+        graded[task][name] == result_of(hostile["out"], "zz-honest")["tasks"][task][name]
+        for task in graded
+        for name in ("raw", "ssim", "mse", "fid")
+    )
+    for threads in ("1", "2"):
+        words = []
+        for task, checkpoint in trained.items():
+            folder = tmp_path / threads / task
+            asked = ["--checkpoint_path", checkpoint, "--data_path", tiny_data, "--gen_num", 20]
+            more = ["--save_dir", folder]
+            said = run("inference.py", *asked, *more, env={"OMP_NUM_THREADS": threads})
+            assert said.returncode == 0, said.stderr
+            words += [f"--{task}_output_dir", folder]
+        file = tmp_path / threads / "result.json"
+        said = run(
+            "grade.py", "--test_data_path", tiny_data, "--gen_num", 20, *words, "--output", file
+        )
+        assert said.returncode == 0, said.stderr
+        own = json.loads(file.read_text(encoding="utf-8"))
+        for task in trained:
+            for name in ("raw", "score", "ssim", "mse", "fid"):
+                mine, theirs = own[task][name], graded[task][name]
+                assert mine == theirs or mine == pytest.approx(theirs, abs=1e-6)
+
+
+@needs_walls
+def test_the_tables_of_a_class(hostile):
+    with open(hostile["out"] / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        rows = {row["Submission"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {*attacks.ATTACKS, *hostile["messages"], "0-honest", "zz-honest"}
+    assert float(rows["0-honest"]["Grade"]) > 0 and rows["endless-loop"]["Grade"] == "0.0"
+    assert rows["copies-of-training-images"]["Status"] == "flagged"
+    page = (hostile["out"] / "report.html").read_text(encoding="utf-8")
+    assert "0-honest and zz-honest" in page  # the same model, twice
+    assert "<script" not in page
+    feedback = hostile["out"] / "students" / "copies-of-training-images" / "feedback.html"
+    assert "look like copies" not in feedback.read_text(encoding="utf-8")  # for staff to judge
+
+
+# ---------------------------------------------------------------- the sandbox itself
+
+
+@needs_walls
+def test_the_probe_sees_what_it_must(monkeypatch):
+    seen = sandbox.probe()
+    assert seen["uid"] == sandbox.NOBODY and seen["interfaces"] == ["lo"]
+    secret = "SECRET_OF_STAFF"
+    monkeypatch.setenv(secret, "1")
+    assert secret not in sandbox.probe()["environment"]
+
+
+def _without(words: list[str], option: str, values: int = 0) -> list[str]:
+    """Take an option with so many values out of a command, wherever it stands."""
+    while option in words:
+        place = words.index(option)
+        words = words[:place] + words[place + 1 + values :]
+    return words
+
+
+ALL_BUT_PROCESSES = ["--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup"]
+ALL_BUT_NETWORK = ["--unshare-ipc", "--unshare-uts", "--unshare-pid", "--unshare-cgroup"]
+
+
+def _other(words: list[str], instead: list[str]) -> list[str]:
+    place = words.index("--unshare-all")
+    return [*words[:place], *instead, *words[place + 1 :]]
+
+
+@needs_walls
+@pytest.mark.parametrize(
+    ("broken", "breach"),
+    [
+        (lambda words: _other(words, ALL_BUT_PROCESSES), "other processes"),
+        (lambda words: _without(_other(words, ALL_BUT_NETWORK), "--unshare-net"), "networks"),
+        (lambda words: _without(_without(words, "--disable-userns"), "--seccomp", 1), "namespaces"),
+        (lambda words: _without(words, "--seccomp", 1), "not counted"),
+        (lambda words: _without(words, "--remount-ro", 1), "write to"),
+        (lambda words: _without(words, "--size", 1), "no bound"),
+        (lambda words: _other(words, ["--unshare-all", "--ro-bind", "/proc", "/home"]), "it sees"),
+    ],
+)
+def test_a_wall_that_is_missing_is_noticed(monkeypatch, broken, breach):
+    whole = sandbox.command_line
+    monkeypatch.setattr(sandbox, "command_line", lambda *arguments: broken(whole(*arguments)))
+    with pytest.raises(sandbox.SandboxError, match=breach):
+        sandbox.probe()
+
+
+def test_without_walls_it_refuses(tmp_path, trained, tiny_data):
+    folder = tmp_path / "class"
+    hand_in(folder / "ada", trained, ["VAEwolabel"])
+    bare = {"PATH": str(tmp_path)}
+    words = [CLASS, folder, "--out", tmp_path / "out", "--test_data", tiny_data]
+    assert_clear_error(run(*words, env=bare), "bwrap is missing", "apt-get install bubblewrap")
+    assert not (tmp_path / "out" / "students").exists()
+    said = run(*words, "--unsafe-no-isolation", "--gen_num", 20, env=bare)
+    assert said.returncode == 0, said.stderr
+    assert result_of(tmp_path / "out", "ada")["isolation"] == "none"
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "without isolation" in page
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_refuses_its_list_and_nothing_else(machine):
+    program = seccomp.program(machine)
+    refused = set(seccomp.REFUSED[machine].values())
+    for number in range(0, 500):
+        expected = seccomp.REFUSE if number in refused else seccomp.ALLOW
+        assert _interpret(program, seccomp.ARCHITECTURES[machine], number) == expected
+    assert _interpret(program, 0, 1) == seccomp.KILL
+    assert _interpret(program, seccomp.ARCHITECTURES[machine], seccomp.X32 + 1) == seccomp.REFUSE
+    assert seccomp.program("riscv64") == b""
+
+
+def _interpret(program: bytes, architecture: int, number: int) -> int:
+    """Run a classic BPF program as the kernel does."""
+    import struct
+
+    steps = list(struct.iter_unpack("HBBI", program))
+    place = value = 0
+    while True:
+        code, if_true, if_false, k = steps[place]
+        if code == seccomp.LOAD:
+            value = {seccomp.NUMBER: number, seccomp.ARCHITECTURE: architecture}[k]
+            place += 1
+        elif code == seccomp.RETURN:
+            return k
+        else:
+            holds = value == k if code == seccomp.JUMP_EQUAL else value >= k
+            place += 1 + (if_true if holds else if_false)
+
+
+# ---------------------------------------------------------------- what a class run promises
+
+
+@pytest.fixture
+def small_class(tmp_path, trained):
+    folder = tmp_path / "class"
+    for name in ("ada", "bob", "cleo"):
+        hand_in(folder / name, trained, ["VAEwolabel"])
+    return folder
+
+
+@needs_walls
+def test_killed_and_started_again_nothing_is_lost_or_done_twice(small_class, tmp_path, tiny_data):
+    out = tmp_path / "out"
+    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--workers", 1]
+    process = start(*words)
+    while not list(out.glob("students/*/result.json")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = {file: file.stat().st_mtime_ns for file in out.glob("students/*/result.json")}
+    assert 1 <= len(done) < 3
+    said = run(*words)
+    assert (
+        said.returncode == 0
+        and f"{3 - len(done)} graded now, 3 in all" in said.stdout
+        or (
+            # the killed run's worker may have finished the one that it was at
+            f"{2 - len(done)} graded now, 3 in all" in said.stdout
+        )
+    )
+    assert all(file.stat().st_mtime_ns == at for file, at in done.items())
+    assert {result_of(out, key)["status"] for key in ("ada", "bob", "cleo")} == {"graded"}
+
+    # Only what is new or was changed is graded; a zip is a student like any other.
+    code = small_class / "bob" / "submission.py"
+    code.write_text(code.read_text(encoding="utf-8") + "\n# better\n", encoding="utf-8")
+    with zipfile.ZipFile(small_class / "eve.zip", "w") as archive:
+        archive.write(code, "lab/submission.py")
+        archive.write(small_class / "bob" / "VAEwolabel.pth", "lab/weights.pth")
+    said = run(*words)
+    assert "2 graded now, 4 in all" in said.stdout
+    raws = [result_of(out, key)["tasks"]["VAEwolabel"]["raw"] for key in ("ada", "bob", "eve")]
+    assert len(set(raws)) == 1
+
+
+@needs_walls
+def test_regrading_lists_every_grade_that_changed(small_class, tmp_path, tiny_data):
+    out = tmp_path / "out"
+    for name in ("bob", "cleo"):
+        shutil.rmtree(small_class / name)
+    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--workers", 1]
+    assert "1 graded now" in run(*words).stdout
+    file = out / "students" / "ada" / "result.json"
+    result = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**result, "score": 1.0}), encoding="utf-8")
+    said = run(*words, "--regrade")
+    assert f"changed:  ada: 1.00 to {result['score']:.2f}" in said.stdout
+    with open(out / "regrade.csv", encoding="utf-8", newline="") as opened:
+        (row,) = csv.DictReader(opened)
+    assert float(row["Grade now"]) == result["score"]
+
+
+@needs_walls
+def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data):
+    out = tmp_path / "out"
+    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--workers", 2]
+    process = start(*words)
+    while not list(out.glob("students/*/result.json")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if child.memory_info().rss > 50 << 20 and "/lab/stage.py" not in child.cmdline()
+    ]
+    workers[0].kill()
+    stdout, stderr = process.communicate(timeout=200)
+    assert process.returncode == 0, stdout + stderr
+    assert {result_of(out, key)["status"] for key in ("ada", "bob", "cleo")} == {"graded"}
+
+
+@needs_walls
+def test_an_error_of_the_grader_is_no_zero(small_class, tmp_path, tiny_data, monkeypatch):
+    out = tmp_path / "out"
+    for name in ("bob", "cleo"):
+        shutil.rmtree(small_class / name)
+    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data]
+    # A tmpfs of no size: the stage cannot start, and that is none of the student's doing.
+    said = run(*words, "--memory", 1)
+    assert said.returncode != 0
+    for result in out.glob("students/*/result.json"):
+        assert json.loads(result.read_text(encoding="utf-8"))["score"] is None
+
+
+def test_gaps_between_splits_are_flagged():
+    honest = {"ssim": 0.90, "mse": 0.010}
+    assert flags.of_gap(honest, {"ssim": 0.89, "mse": 0.011}) == []
+    found = flags.of_gap({"ssim": 0.99, "mse": 0.001}, {"ssim": 0.80, "mse": 0.02})
+    assert len(found) == 2 and "ssim is 0.9900" in found[0]
+
+
+def test_changed_grades_are_found_up_and_down():
+    before = {"a": {"score": 1.0}, "b": {"score": 2.0}, "c": {"score": None}, "d": {"score": 5.0}}
+    after = {key: {"score": score} for key, score in zip("abcd", (2.0, 1.0, 3.0, 5.0))}
+    assert changes(before, after) == [("a", 1.0, 2.0), ("b", 2.0, 1.0), ("c", None, 3.0)]
+
+
+# ---------------------------------------------------------------- reading strangers' bytes
+
+
+def npy(array: np.ndarray, **how) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, **how)
+    return buffer.getvalue()
+
+
+def test_an_array_comes_back_as_it_was():
+    array = np.arange(12, dtype=np.float16).reshape(3, 4)
+    assert np.array_equal(read_array(npy(array), "codes", np.float16, (3, 4)), array)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"\x93NUMPY",
+        npy(np.zeros((3, 4))),
+        npy(np.zeros((4, 3), np.float16)),
+        npy(np.full((3, 4), np.nan, np.float16)),
+        npy(np.array([{"a": 1}], object), allow_pickle=True),
+        npy(np.zeros((3, 4), np.float16))[:-1],
+        npy(np.zeros((3, 4), np.float16)) + b"more",
+        npy(np.asfortranarray(np.zeros((3, 4), np.float16))),
+    ],
+)
+def test_anything_else_is_a_breach(said):
+    with pytest.raises(Breach):
+        read_array(said, "codes", np.float16, (3, 4))
+
+
+@given(some.binary(max_size=300))
+def test_no_bytes_do_more_than_breach(said):
+    with pytest.raises(Breach):
+        read_array(b"\x93NUMPY" + said, "codes", np.float16, (3, 4))
+
+
+@given(some.text(max_size=20))
+def test_no_cell_is_a_formula(text):
+    assert not str(grades.escaped(text)).startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+# ---------------------------------------------------------------- as platforms hand it out
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Ada Lovelace_123_assignsubmission_file_", ("Ada Lovelace", "moodle", "123")),
+        ("lovelaceada_4711_815_lab.zip", ("lovelaceada", "canvas", "4711")),
+        ("lovelaceada_LATE_4711_815_lab.zip", ("lovelaceada", "canvas", "4711")),
+        ("submission_98765", ("submission_98765", "gradescope", "")),
+        ("ada", ("ada", "", "")),
+    ],
+)
+def test_who_handed_in(tmp_path, name, expected):
+    path = tmp_path / name
+    path.write_bytes(b"") if name.endswith(".zip") else path.mkdir()
+    (student,) = students_in(tmp_path)
+    assert (student.name, student.platform, student.number) == expected
+
+
+def test_keys_are_names_of_files_and_unique(tmp_path):
+    for name in ("a b", "a-b", "A B", "ä/ö".replace("/", "?"), "..."):
+        (tmp_path / name).mkdir()
+    students = students_in(tmp_path)
+    keys = [student.key.lower() for student in students]
+    assert len(set(keys)) == len(keys) == 4  # "..." is hidden
+    assert all("/" not in key and not key.startswith(".") for key in keys)
+
+
+def test_two_checkpoints_of_a_task_are_refused(tmp_path):
+    for name in ("submission.py", "VAEwolabel.pth", "VAEwolabel_2.pth"):
+        (tmp_path / name).write_bytes(b"x")
+    student = Student("ada", "ada", "", "", tmp_path)
+    with pytest.raises(HandedInError, match="two checkpoints of VAEwolabel"):
+        take(student, tmp_path / "into")
+
+
+def test_a_canvas_export_is_filled_in(tmp_path):
+    export = tmp_path / "export.csv"
+    export.write_text(
+        "Student,ID,SIS User ID,Lab 1 (11),Lab 2 (12)\nPoints Possible,,,40,40\n"
+        '"Lovelace, Ada",4711,a1,,\n"Bear, Bob",4712,b2,3,\n',
+        encoding="utf-8",
+    )
+    results = [
+        {"platform": "canvas", "number": "4711", "score": 39.987},
+        {"platform": "canvas", "number": "4712", "score": None},
+        {"platform": "moodle", "number": "4712", "score": 1.0},
+    ]
+    with pytest.raises(grades.GradesError, match="--assignment"):
+        grades.fill_canvas(export, tmp_path / "out.csv", results)
+    assert grades.fill_canvas(export, tmp_path / "out.csv", results, "Lab 2") == 1
+    with open(tmp_path / "out.csv", encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["Lab 2 (12)"] for row in rows] == ["40", "39.99", ""]
+    assert rows[2]["Lab 1 (11)"] == "3"
+
+
+def test_copies_are_told_from_two_seeds(tmp_path):
+    rng = np.random.default_rng(0)
+    errors = rng.random(500).astype(np.float32)
+    models = {"a": errors, "b": errors + 0.001, "c": errors + 0.3 * rng.random(500)}
+    results = []
+    for name, values in models.items():
+        (tmp_path / "students" / name).mkdir(parents=True)
+        np.save(tmp_path / "students" / name / "VAEwolabel_errors.npy", values)
+        signature = rng.standard_normal(100).tolist()
+        tasks = {"VAEwolabel": {"raw": 1.0, "signature": signature}}
+        results.append({"student": name, "name": name, "tasks": tasks})
+    assert [pair["names"] for pair in report.similar_pairs(tmp_path, results)] == [["a", "b"]]
