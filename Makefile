@@ -45,7 +45,7 @@ clean:
 	@touch $@
 
 # staff: begin
-.venv/test: .venv/core requirements-sweep.txt requirements-test.txt
+.venv/test: .venv/core requirements-staff.txt requirements-sweep.txt requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@
 # staff: end

@@ -33,6 +33,7 @@ TRAINED = {
     "gallery-vae-2": "--submission zoo/mlp_vae.py --latent_dim 2 --batch_size 100 --lr 3e-3",
     "gallery-cvae-2": "--task Genwithlabel --submission zoo/mlp_cvae.py --latent_dim 2 "
     "--batch_size 100 --lr 3e-3",
+    "gallery-demo": "--submission model.py --var 0.05",
     **{f"gallery-beta-{beta}": f"{BETA_OPTIONS} --variant beta={beta}" for beta in BETAS},
 }
 COLUMNS = 16
@@ -89,6 +90,7 @@ def kept(run: str, picture: str) -> Callable[[BinaryIO], None]:
 
 
 MODELS = {
+    "demo, MLP": "gallery-demo",
     "AE, MLP": "zoo-mlp_ae",
     "VAE, MLP": "zoo-mlp_vae",
     "CVAE, MLP": "zoo-mlp_cvae",
@@ -102,8 +104,8 @@ PICTURES: list[tuple[str, str, str, Callable[[BinaryIO], None]]] = [
     (
         "reconstructions.png",
         "Inputs and their reconstructions",
-        "Test images, and what each model of the zoo makes of them. The MLPs have 10 latent "
-        "dimensions, the others 20.",
+        "Test images, and what each model makes of them: `model.py`, then those of the zoo. The "
+        "MLPs of the zoo have 10 latent dimensions, the others 20.",
         lambda file: compare_reconstructions(file, MODELS, "Inputs, and what each model returns"),
     ),
     (

@@ -2,7 +2,7 @@
 
     python benchmarks/reproduce.py            50 epochs a row, as the reports: hours on 2 cores
     python benchmarks/reproduce.py --quick    5 epochs a row: half an hour
-    python benchmarks/reproduce.py --report   run nothing; write docs/results.md from what is there
+    python benchmarks/reproduce.py --report   run nothing; write docs/results.md from stored figures
 
 Stopped in whatever way, it goes on where it was. The reports' figures are those of spec 6.
 """
@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
+import json
 import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.commands import ROOT, machine  # noqa: E402
+
 RESULTS = ROOT / "docs" / "results.md"
+FIGURES = ROOT / "benchmarks" / "reproduce.json"
+COLLAPSED = 0.5  # ssim below which a model draws next to nothing of its input
 SCORES = {"ssim": 4, "mse": 5, "fid": 3, "raw": 2}
 SEEDS = (42, 43, 44)  # of rows at which a report's training exploded or collapsed
 
@@ -177,15 +180,22 @@ TABLES = (
 
 @dataclass
 class Ours:
-    """What our trials of one row came to."""
+    """What our trials of one row came to.
 
-    scores: dict[str, float] = field(default_factory=dict)  # means over the seeds
+    Attributes:
+        scores, seconds: means over the seeds.
+        tried, trained: seeds, and those of them that came to their end and did not collapse.
+        skipped: steps that were not finite, all seeds together.
+    """
+
+    scores: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
-    trained: int = 0
     tried: int = 0
+    trained: int = 0
+    skipped: int = 0
 
 
-def run(table: Table, epochs: int, folder: Path, report: bool) -> dict[str, Ours]:
+def run(table: Table, epochs: int, folder: Path) -> dict[str, Ours]:
     """Sweep over a table; return what came of each row."""
     found: dict[str, Ours] = {}
     troubled = [value for value, theirs in table.rows.items() if isinstance(theirs, str)]
@@ -195,8 +205,9 @@ def run(table: Table, epochs: int, folder: Path, report: bool) -> dict[str, Ours
         asked = f"--task {table.task} --submission zoo/{table.submission}.py --epochs {epochs}"
         words = [*asked.split(), *table.more.split(), f"--{table.option}", *values]
         words += ["--seed", *map(str, seeds), "--save_dir", str(folder), "--no-keep_weights"]
-        words += ["--report"] if report else []
-        subprocess.run([sys.executable, "sweep.py", *words], cwd=ROOT, check=False)
+        said = subprocess.run([sys.executable, "sweep.py", *words], cwd=ROOT, check=False)
+        if said.returncode not in (0, 1):  # 1 is a trial that failed, which the table tells
+            sys.exit(said.returncode)
         with open(folder / "results.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         for value in values:
@@ -214,7 +225,9 @@ def _same(a: str, b: str) -> bool:
 
 def _summary(rows: list[dict[str, str]]) -> Ours:
     done = [row for row in rows if row["status"] == "finished"]
-    ours = Ours(tried=len(rows), trained=len(done))
+    ours = Ours(tried=len(rows))
+    ours.trained = sum(float(row["ssim"]) >= COLLAPSED for row in done)
+    ours.skipped = sum(int(float(row["skipped_steps"] or 0)) for row in done)
     for name in SCORES:
         values = [float(row[name]) for row in done if row[name]]
         if values:
@@ -231,6 +244,7 @@ def render(table: Table, found: dict[str, Ours]) -> str:
         table.option,
         *(f"{n}: report / ours / difference" for n in names),
         "trained",
+        "steps skipped",
         "seconds",
     ]
     lines = [f"## {table.title}", "", f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
@@ -240,7 +254,7 @@ def render(table: Table, found: dict[str, Ours]) -> str:
         for name in names:
             cells.append(_cell(theirs, ours, name, SCORES[name]))
         said = f", report: {theirs}" if isinstance(theirs, str) else ""
-        cells += [f"{ours.trained} of {ours.tried}{said}", f"{ours.seconds:.0f}"]
+        cells += [f"{ours.trained} of {ours.tried}{said}", f"{ours.skipped}", f"{ours.seconds:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -254,27 +268,43 @@ def _cell(theirs: dict[str, float] | str, ours: Ours, name: str, digits: int) ->
     return f"{left} / {middle} / {right}"
 
 
-def main() -> None:
-    """Run every table and write docs/results.md."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="5 epochs a row in place of 50")
-    parser.add_argument("--report", action="store_true", help="run nothing")
-    args = parser.parse_args()
-    epochs = 5 if args.quick else 50
-    folder = ROOT / "runs" / f"reproduce-{epochs}"
+def document(figures: dict) -> str:
+    """Return docs/results.md."""
+    facts, epochs = figures["machine"], figures["epochs"]
     parts = [
         "# The reports' tables, run again",
         "",
         f"{epochs} epochs a row, where the reports trained for 50 and more; ours on "
-        "`dataset/valid`, at the posterior mean; rows at which a report's training failed have "
-        f"{len(SEEDS)} seeds, the others one. {os.cpu_count()} CPU cores, one thread a trial, "
-        f"torch {version('torch')}, {time.strftime('%Y-%m-%d')}. Written by "
-        f"`python benchmarks/reproduce.py{' --quick' if args.quick else ''}`.",
+        "`dataset/valid`, at the posterior mean. Rows at which a report's training exploded or "
+        f"collapsed have the seeds {', '.join(map(str, SEEDS))}, the others one; a row has trained "
+        f"when its ssim is {COLLAPSED} or more. {facts['cores']} CPU cores, one thread a trial, "
+        f"torch {facts['torch']}, {facts['date']}. Written by "
+        f"`python benchmarks/reproduce.py{' --quick' if epochs < 50 else ''}`.",
         "",
     ]
     for table in TABLES:
-        parts.append(render(table, run(table, epochs, folder, args.report)))
-    RESULTS.write_text("\n".join(parts), encoding="utf-8")
+        rows = figures["tables"][table.title]
+        parts.append(render(table, {value: Ours(**row) for value, row in rows.items()}))
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Run every table, store the figures, write docs/results.md."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="5 epochs a row in place of 50")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    args = parser.parse_args()
+    if not args.report:
+        epochs = 5 if args.quick else 50
+        folder = ROOT / "runs" / f"reproduce-{epochs}"
+        tables = {
+            table.title: {value: asdict(ours) for value, ours in run(table, epochs, folder).items()}
+            for table in TABLES
+        }
+        figures = {"epochs": epochs, "machine": machine(), "tables": tables}
+        FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+    RESULTS.write_text(document(figures), encoding="utf-8")
     print(f"written: {RESULTS}")
 
 

@@ -34,6 +34,8 @@ LEFT_OUT = (
     "dataset/test",
     "docs/gallery",  # of the zoo's pictures
     "docs/gallery.md",
+    "docs/results.md",
+    "docs/security.md",
     "judge/build.py",  # reads the test split
     "pyproject.toml",  # configures ruff and pytest, which only the tests need
     "requirements-staff.txt",

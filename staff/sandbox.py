@@ -35,6 +35,7 @@ NOBODY = 65534
 INPUTS = "/inputs"
 BUBBLEWRAP, NONE = "bubblewrap", "none"  # levels of isolation
 MIB = 1024**2
+MAX_LINE = 1 << 16  # of a line of words
 POLL_SECONDS = 0.05
 CHUNK = 1 << 16
 # Names that it may find in the environment of any process there, its own and the first one.
@@ -330,7 +331,7 @@ def _understood(
     if isinstance(last.get("message"), str):
         kinds = ("contract breach", "out of memory")
         kind = last.get("error") if last.get("error") in kinds else "student error"
-        return Outcome(kind, last["message"][:1000], facts)
+        return Outcome(kind, as_text(last["message"])[:1000], facts)
     if status in (128 + 24, 128 + 9) and watch.cpu_seconds > 0.8 * limits.cpu_seconds:
         words = f"computed longer than {limits.cpu_seconds} seconds."
         return Outcome("timeout", words, facts)
@@ -345,8 +346,8 @@ def _split(said: bytes) -> tuple[list[dict[str, Any]], bytes]:
     while len(lines) < 4 and b"\n" in said:
         line, rest = said.split(b"\n", 1)
         try:
-            words = json.loads(line)
-        except ValueError:
+            words = json.loads(line[:MAX_LINE])
+        except (ValueError, RecursionError):  # nested without end, say
             break
         if not isinstance(words, dict):
             break
@@ -355,6 +356,11 @@ def _split(said: bytes) -> tuple[list[dict[str, Any]], bytes]:
         if "done" in words or "error" in words:
             return lines, rest
     return lines, b""
+
+
+def as_text(words: str) -> str:
+    """Return words that any file can hold: JSON and names of files may have halves of letters."""
+    return words.encode("utf-8", "replace").decode("utf-8")
 
 
 class _Watch:

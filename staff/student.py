@@ -11,11 +11,14 @@ import functools
 import hashlib
 import io
 import json
+import platform
 import shutil
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from data_utils import MNISTDataset
 from grade import GradeError, grade
 from staff import flags, pages, sandbox
 from staff.returned import Breach, is_count, read_array
+from staff.sandbox import as_text
 from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, GRAVEST_FIRST
 from staff.submissions import TASKS, HandedInError, Student, take
 
@@ -123,8 +127,8 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
             work = Path(temporary)
             result["tasks"] = _tasks(handed_in.code, handed_in.checkpoints, job, work, folder)
     except HandedInError as error:
-        result |= {"tasks": {}, "status": "contract breach", "message": str(error)}
-        result["basis"] = f"refused: {error}"
+        result |= {"tasks": {}, "status": "contract breach", "message": as_text(str(error))}
+        result["basis"] = f"refused: {result['message']}"
         if known.get("basis") == result["basis"]:
             return {**known, "new": False}
     except Exception as error:  # of ours: whatever it is, it is no score
@@ -188,19 +192,25 @@ def _total(result: dict[str, Any]) -> float | None:
 
 
 def _provenance(job: Job) -> dict[str, Any]:
-    import platform
-    from importlib.metadata import version
-
     names = ("torch", "numpy", "scikit-image")
     return {
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in names},
         },
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "grader_sha256": job.grader,
         "graded_at": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
+
+
+def _processor() -> str:
+    """Return the processor's own name where the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()
 
 
 # ---------------------------------------------------------------- its tasks

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,7 +21,9 @@ from typing import BinaryIO
 CODE = "submission.py"
 MAX_CODE_BYTES = 1 << 20
 MAX_CHECKPOINT_BYTES = 512 << 20
-MAX_ARCHIVE_BYTES = 2 << 30
+MAX_ARCHIVE_BYTES = 1 << 30
+MAX_CONTENTS_BYTES = 2 << 20  # of an archive's table of contents
+MAX_END_BYTES = (1 << 16) + 22  # of what follows that table: a record and a comment
 MAX_FILES = 5000  # in one student's folder or archive
 MAX_CHECKPOINTS = 4
 MAX_DEPTH = 6
@@ -91,7 +94,7 @@ def students_in(folder: Path) -> list[Student]:
         if not (is_zip or path.is_dir() or path.is_symlink()):
             continue  # a list of grades, submission_metadata.yml, ...
         stem = path.stem if is_zip else path.name
-        name, platform, number = _who(stem)
+        name, platform, number = _who(stem.encode("utf-8", "replace").decode("utf-8"))
         key = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "student"
         while key.lower() in students:
             key += "_"
@@ -131,6 +134,7 @@ class _opened:
             self.path = self.path / zips[0].place  # a folder around the one zip
         if self.path.stat().st_size > MAX_ARCHIVE_BYTES:
             raise HandedInError(f"the zip is larger than {MAX_ARCHIVE_BYTES:,} bytes.")
+        _expect_short_contents(self.path)
         try:
             self.archive = zipfile.ZipFile(self.path)
             return list(_members_of(self.archive))
@@ -144,6 +148,23 @@ class _opened:
     def __exit__(self, *_: object) -> None:
         if self.archive:
             self.archive.close()
+
+
+def _expect_short_contents(path: Path) -> None:
+    """Raise HandedInError where reading an archive's table of contents would take much memory.
+
+    The table's size stands in the last record, after "PK\\5\\6" (APPNOTE.TXT, 4.3.16). The larger
+    kind of archive, Zip64, is refused: its table may be of any size, and no submission needs it.
+    """
+    with open(path, "rb") as file:
+        file.seek(max(path.stat().st_size - MAX_END_BYTES, 0))
+        end = file.read()
+    place = end.rfind(b"PK\5\6")
+    if place < 0 or len(end) < place + 22:
+        raise HandedInError(f"{path.name} is not a zip that can be read; zip it again.")
+    (size,) = struct.unpack_from("<I", end, place + 12)
+    if size > MAX_CONTENTS_BYTES or b"PK\6\7" in end[max(place - 20, 0) : place]:
+        raise HandedInError(f"{path.name} lists far too many files; hand in the three.")
 
 
 def _files_in(folder: Path) -> Iterator[_Found]:

@@ -65,6 +65,13 @@ for descriptor in range(1, 64):
     except OSError: pass
 os._exit(0)
 """
+FORGED_WORDS = """
+import os
+for descriptor in range(3, 64):
+    try: os.write(descriptor, {words!r}.encode() + b"\\n")
+    except OSError: pass
+os._exit(0)
+"""
 PATCH = """
 import sys, types, numpy, skimage.metrics
 numpy.mean = numpy.square = lambda *_, **__: 0.0
@@ -221,6 +228,10 @@ ATTACKS: dict[str, Attack] = {
         ("student error",), "import os\nos._exit(0)\n", says="ended without a result"
     ),
     "forged-results": Attack(("student error", "contract breach"), FORGE),
+    "words-that-are-no-text": Attack(
+        ("student error",), FORGED_WORDS.format(words='{"error": 1, "message": "\\ud800=1+1"}')
+    ),
+    "words-without-end": Attack(("student error",), FORGED_WORDS.format(words="[" * 30_000)),
     "patched-libraries": Attack(GOOD, PATCH),
     "reduce-in-the-checkpoint": Attack(("contract breach",), says="is not a checkpoint"),
     "tensor-subclass": Attack(
@@ -330,6 +341,9 @@ def write_archives(folder: Path) -> dict[str, str]:
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/passwd")
         archive.writestr("VAEwolabel.pth", honest["VAEwolabel.pth"])
+    with zipfile.ZipFile(folder / "zip-of-many.zip", "w") as archive:
+        for number in range(50_000):
+            archive.writestr(f"{number}.txt", "")
     (folder / "not-a-zip.zip").write_bytes(b"PK\x03\x04 no zip at all")
     weights.unlink()
 
@@ -346,6 +360,7 @@ def write_archives(folder: Path) -> dict[str, str]:
         "path-in-zip": "path",
         "link-in-zip": "is a link",
         "not-a-zip": "not a zip",
+        "zip-of-many": "far too many files",
         "linked-submission": "is a link",
         "linked-folder": "is a link",
         "nothing-handed-in": "no submission.py",

@@ -20,6 +20,12 @@ COMMANDS = {"train", "inference", "grade", "check"}
 SWEEP = {"sweep"}  # stands on the commands: a trial is what they do
 CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}
 OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed"}
+STAFF = {path.stem for path in (ROOT / "staff").glob("*.py")}
+LOADERS = {  # what loads a submission
+    "stage": {"contract", "inference", "torch", "probe"},  # inside the sandbox
+    "handout_proof": {"check", "contract"},  # our own reference
+}
+FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
 FOR_SWEEPS = {"filelock", "optuna", "dask", "distributed"}
 
 
@@ -58,6 +64,14 @@ def test_sweeps_stand_on_the_commands_and_nothing_stands_on_them_but_sweep(name)
     found = imported(ROOT / "sweeps" / f"{name}.py") - set(sys.stdlib_module_names)
     assert found & (FLAT | WINGS) <= GROUND | UPSTAIRS | COMMANDS | {"sweeps"}
     assert found - (FLAT | WINGS) <= CORE | FOR_SWEEPS | {"__future__"}
+
+
+@pytest.mark.parametrize("name", sorted(STAFF))
+def test_staff_never_load_a_submission_but_in_the_sandbox(name):
+    found = imported(ROOT / "staff" / f"{name}.py") - set(sys.stdlib_module_names)
+    more = LOADERS.get(name, set())
+    assert found & (FLAT | WINGS) <= GROUND | {"grade", "diagnostics", "staff"} | more
+    assert found - (FLAT | WINGS) <= (CORE - {"torch"}) | FOR_STAFF | {"__future__"} | more
 
 
 def test_every_file_has_its_place():

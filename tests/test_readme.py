@@ -11,16 +11,18 @@ import shlex
 import pytest
 from conftest import ROOT
 
-from benchmarks import reference, sweep_speed
+from benchmarks import class_drill, reference, reproduce, sweep_speed
 from benchmarks.markdown import block_in
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
 CLUSTER = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 ZOO = (ROOT / "zoo" / "README.md").read_text(encoding="utf-8")
+STAFF = (ROOT / "staff" / "README.md").read_text(encoding="utf-8")
+ALL = README + CHINESE + CLUSTER + ZOO + STAFF
 SNIPPETS = [
     line.split(" #")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README + CHINESE + CLUSTER + ZOO, re.DOTALL)
+    for block in re.findall(r"```bash\n(.*?)```", ALL, re.DOTALL)
     for line in block.splitlines()
     if line.strip()
 ]
@@ -44,13 +46,16 @@ def test_snippet(snippet):
 
         command = {"scheduler": dask_scheduler, "worker": dask_worker}[words[0]].main
         command.make_context(words[0], words[1:])  # parses, and runs nothing
+    elif program == "apt-get":
+        assert words == ["install", "bubblewrap"]
     elif words[0].startswith("benchmarks/"):
         assert (ROOT / words[0]).is_file()
     elif words[0] == "-m":
         assert words[1] in ("venv", "pip")
     else:
         assert program == "python" and words[0].endswith(".py")
-        options = importlib.import_module(words[0][:-3]).make_parser().parse_args(words[1:])
+        module = importlib.import_module(words[0][:-3].replace("/", "."))
+        options = module.make_parser().parse_args(words[1:])
         submissions = getattr(options, "submission", None) or []
         for submission in submissions if isinstance(submissions, list) else [submissions]:
             assert (ROOT / submission).is_file()
@@ -69,6 +74,25 @@ def test_figures_of_sweeps_are_the_stored_ones():
     assert all(row["finished"] == row["trials"] for row in figures["models"].values())
     assert figures["models"]["mlp"]["trials"] == 16 and figures["models"]["mlp"]["epochs"] == 5
     assert figures["models"]["mlp"]["over_commands"] >= 1.3
+
+
+def test_the_reports_tables_are_the_stored_ones_and_nothing_explodes():
+    figures = json.loads(reproduce.FIGURES.read_text(encoding="utf-8"))
+    assert reproduce.RESULTS.read_text(encoding="utf-8") == reproduce.document(figures)
+    for table in reproduce.TABLES:
+        for value, theirs in table.rows.items():
+            ours = figures["tables"][table.title][value]
+            assert ours["tried"] > 0 and ours["skipped"] == 0, (table.title, value)
+            if theirs != reproduce.NOTHING:  # at beta = 1 nothing is left of the input, by design
+                assert ours["trained"] == ours["tried"], (table.title, value)
+            if isinstance(theirs, str):  # where the report's training failed
+                assert ours["tried"] == len(reproduce.SEEDS)
+
+
+def test_figures_of_the_class_are_the_stored_ones():
+    figures = json.loads(class_drill.FIGURES.read_text(encoding="utf-8"))
+    assert block_in(ROOT / "staff" / "README.md", "drill") == class_drill.render(figures)
+    assert not figures["killed"]["wrong"] and not figures["cluster"]["wrong"]
 
 
 def test_slurm_script_asks_for_workers_of_one_thread():

@@ -174,7 +174,18 @@ def held(folder: Path) -> bool:
     return False
 
 
-def test_a_killed_sweep_goes_on_and_repeats_nothing(sweep_folder, tiny_data, tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent otherwise on Windows")
+def test_stopped_and_then_killed_it_goes_on_and_repeats_nothing(sweep_folder, tiny_data, tmp_path):
+    process = start(*words(tiny_data, tmp_path), start_new_session=True)
+    wait_until(lambda: in_the_middle(tmp_path))
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the job
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr and "the same command goes on" in stdout
+    states = [row["status"] for row in rows_in(tmp_path)]
+    assert set(states) <= {"finished", "interrupted", "waiting"} and "interrupted" in states
+    assert list(tmp_path.glob("trials/*/interrupted.pth"))  # the very step
+
     process = start(*words(tiny_data, tmp_path))
     name = wait_until(lambda: in_the_middle(tmp_path))
     process.kill()
@@ -192,22 +203,6 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing(sweep_folder, tiny_data, tmp
     assert all(after[name] == before[name] for name in done)
     added = (tmp_path / "trials" / name / "output.log").read_text()[len(log) :]
     assert "going on after epoch" in added
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent otherwise on Windows")
-def test_ctrl_c_saves_the_very_step(sweep_folder, tiny_data, tmp_path):
-    process = start(*words(tiny_data, tmp_path), start_new_session=True)
-    wait_until(lambda: in_the_middle(tmp_path))
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the job
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130, stderr
-    assert "Traceback" not in stderr and "the same command goes on" in stdout
-    states = [row["status"] for row in rows_in(tmp_path)]
-    assert set(states) <= {"finished", "interrupted", "waiting"} and "interrupted" in states
-    assert list(tmp_path.glob("trials/*/interrupted.pth"))
-    result = run(*words(tiny_data, tmp_path))
-    assert result.returncode == 0, result.stderr
-    assert figures_in(tmp_path) == figures_in(sweep_folder)
 
 
 # ---------------------------------------------------------------- on a cluster
@@ -245,8 +240,10 @@ def cluster(tmp_path):
     logs.close()
 
 
-def test_a_worker_killed_in_the_middle_loses_nothing(cluster, sweep_folder, tiny_data, tmp_path):
-    address, workers, _ = cluster
+def test_a_lost_worker_and_a_lost_scheduler_lose_nothing(
+    cluster, sweep_folder, tiny_data, tmp_path
+):
+    address, workers, scheduler = cluster
     folder = tmp_path / "sweep"
     process = start(*words(tiny_data, folder, "--scheduler", address))
     name = wait_until(lambda: in_the_middle(folder))
@@ -254,19 +251,10 @@ def test_a_worker_killed_in_the_middle_loses_nothing(cluster, sweep_folder, tiny
     before = log.read_text()
     pid = int(records_in(folder)[name]["process"].split(":")[1])
     (killed,) = (worker for worker in workers if worker.pid == pid)
-    killed.kill()
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stdout + stderr
-    assert figures_in(folder) == figures_in(sweep_folder)
+    killed.kill()  # the other one takes the trial over, and does not begin it anew
+    wait_until(lambda: "going on after epoch" in log.read_text()[len(before) :])
     assert sum(worker.poll() is None for worker in workers) == 1
-    assert "going on after epoch" in log.read_text()[len(before) :]  # not begun anew
 
-
-def test_a_lost_scheduler_is_said_and_nothing_is_lost(cluster, sweep_folder, tiny_data, tmp_path):
-    address, _, scheduler = cluster
-    folder = tmp_path / "sweep"
-    process = start(*words(tiny_data, folder, "--scheduler", address))
-    wait_until(lambda: in_the_middle(folder))
     scheduler.kill()
     stdout, stderr = process.communicate(timeout=120)
     result = subprocess.CompletedProcess("sweep.py", process.returncode, stdout, stderr)

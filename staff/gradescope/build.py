@@ -7,6 +7,7 @@ says so, unless the zip was built with --unsafe-no-isolation.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import zipfile
 from pathlib import Path
@@ -59,8 +60,8 @@ def build(out: Path, test_data: Path, train_data: Path, options: str = "") -> Pa
     return out
 
 
-def main() -> None:
-    """Parse, build, say where it is."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of build.py."""
     parser = command.make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--out", type=Path, default=Path("dist/autograder.zip"), help="the file to write")
@@ -71,6 +72,12 @@ def main() -> None:
         action="store_true",
         help="grade where bubblewrap cannot run; a submission can then read the whole split",
     )
+    return parser
+
+
+def main() -> None:
+    """Parse, build, say where it is."""
+    parser = make_parser()
     args = parser.parse_args()
     with command.clear_errors(parser.prog, DataError, OSError):
         options = "--unsafe-no-isolation" if args.unsafe_no_isolation else ""
