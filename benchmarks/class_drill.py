@@ -38,7 +38,7 @@ from data_utils import MNISTDataset  # noqa: E402
 
 FIGURES = ROOT / "benchmarks" / "class_drill.json"
 CLASS = ["staff/grade_class.py"]
-NORMAL, STUDENTS, SECONDS = 30, 60, 20
+NORMAL, STUDENTS, SECONDS = 30, 60, 10
 PORT = 18787
 HOSTILE = [name for name in attacks.ATTACKS if name not in ("network", "reads-what-is-not-its-own")]
 BLANK = {

@@ -10,6 +10,7 @@ import argparse
 import csv
 import hashlib
 import io
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -23,16 +24,29 @@ import cluster  # noqa: E402
 import command  # noqa: E402
 from checkpoint import write_whole  # noqa: E402
 from data_utils import DataError, MNISTDataset  # noqa: E402
+from diagnostics import JUDGE_FILE  # noqa: E402
 from staff import grades, report, sandbox  # noqa: E402
+from staff.job import Job, write_inputs  # noqa: E402
 from staff.statuses import GRADER_ERROR  # noqa: E402
-from staff.student import Job, grade_student, read_result, write_inputs  # noqa: E402
-from staff.submissions import HandedInError, Student, students_in  # noqa: E402
+from staff.student import grade_student, read_result  # noqa: E402
+from staff.submissions import HandedInError, Student, loose_files, students_in  # noqa: E402
 
 LAB = Path(__file__).resolve().parent.parent
 # What makes a score; a change in any of these grades everybody again.
-GRADER_FILES = ("checkpoint", "contract", "data_utils", "grade", "inference", "metrics")
-GRADER_STAFF = ("flags", "returned", "sandbox", "stage", "student", "submissions")
+GRADER_FILES = (
+    "checkpoint",
+    "contract",
+    "data_utils",
+    "diagnostics",
+    "grade",
+    "inference",
+    "metrics",
+)
+GRADER_STAFF = ("flags", "job", "returned", "sandbox", "seccomp", "stage", "statuses", "walls")
+GRADER_STAFF += ("student", "submissions", "task")
 MIB = 1024**2
+BEFORE = ".grades_before_regrade.json"
+CLOCK = 3  # times as long by the clock, for others compute too
 EXAMPLES = """examples:
   python staff/grade_class.py handed_in --out graded
   python staff/grade_class.py handed_in --out graded --private_data dataset/private
@@ -56,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--canvas", type=Path, help="Canvas's gradebook export, to be filled in")
     add("--assignment", default="", help="beginning of the column's name in the Canvas export")
     limits = sandbox.Limits()
-    add("--seconds", type=float, default=limits.seconds, help="for a stage, by the clock")
+    add("--seconds", type=int, default=limits.cpu_seconds, help="of a core, for a stage")
     add("--memory", type=int, default=limits.memory_bytes // MIB, help="MiB for a stage")
     add("--scheduler", help="address of a Dask scheduler; this machine's cores if not given")
     add("--workers", type=int, help="students at once here; one a core if not given")
@@ -71,8 +85,8 @@ def make_parser() -> argparse.ArgumentParser:
 def make_job(options: dict[str, Any]) -> Job:
     """Return what everybody is graded with. Raises SandboxError where nothing holds code back."""
     limits = sandbox.Limits(
-        seconds=options["seconds"],
-        cpu_seconds=max(1, round(options["seconds"])),
+        cpu_seconds=options["seconds"],
+        seconds=CLOCK * options["seconds"],
         memory_bytes=options["memory"] * MIB,
     )
     isolation = sandbox.NONE if options["unsafe_no_isolation"] else sandbox.BUBBLEWRAP
@@ -82,8 +96,10 @@ def make_job(options: dict[str, Any]) -> Job:
         name: None if options[name] is None else options[name].resolve()
         for name in ("out", "test_data", "train_data", "private_data")
     }
+    splits = {"test": paths["test_data"], "private": paths["private_data"]}
     return Job(
         **paths,
+        data_sha256={name: MNISTDataset(path).sha256 for name, path in splits.items() if path},
         limits=limits,
         isolation=isolation,
         gen_num=options["gen_num"],
@@ -103,6 +119,7 @@ def grader_sha256(data: list[Path | None]) -> str:
         digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
     for path in data:
         digest.update(b"-" if path is None else MNISTDataset(path).sha256.encode())
+    digest.update(JUDGE_FILE.read_bytes())
     for name in ("torch", "numpy"):
         digest.update(version(name).encode())
     return digest.hexdigest()
@@ -115,7 +132,7 @@ def grade_all(
     a Ctrl-C stopped it before all were graded."""
     results: dict[str, dict[str, Any]] = {}
     with _workers(options, len(students)) as client, command.stop_requests() as stop:
-        cluster.expect_all_to_say_yes(client, sees, job.out, job.isolation)
+        cluster.expect_all_to_say_yes(client, sees, job.inputs("test"))
         calls = ((student, job, options["regrade"]) for student in students)
 
         def tell() -> None:
@@ -132,11 +149,9 @@ def grade_all(
         return results, stop.is_set()
 
 
-def sees(folder: Path, isolation: str) -> bool:
-    """Whether a worker sees the inputs, and holds code back if it must."""
-    if isolation == sandbox.BUBBLEWRAP:
-        sandbox.probe()
-    return (folder / ".inputs" / "test" / "images.npy").is_file()
+def sees(inputs: Path) -> bool:
+    """Whether a worker sees what the stages are given."""
+    return (inputs / "images.npy").is_file()
 
 
 def _workers(options: dict[str, Any], students: int) -> Any:
@@ -162,15 +177,29 @@ def _result_of(student: Student, job: Job, future: Any) -> dict[str, Any]:
 
 def _line(result: dict[str, Any]) -> str:
     score = "" if result["score"] is None else f" {result['score']:.2f}"
-    message = f": {result['message']}" if result["message"] else ""
+    message = f": {' '.join(result['message'].split())}" if result["message"] else ""
     return f"{result['student']}: {result['status']}{score}{message}"[:300]
 
 
-def changes(before: dict[str, dict], after: dict[str, dict]) -> list[tuple[str, Any, Any]]:
+def grades_before(students: list[Student], job: Job, regrade: bool) -> dict[str, float | None]:
+    """Return the grades before a regrade, which is kept until it has come to its end."""
+    if not regrade:
+        return {}
+    file = job.out / BEFORE
+    if not file.exists():
+        known = {student.key: read_result(job.folder(student)).get("score") for student in students}
+        with write_whole(file) as written:
+            written.write(json.dumps(known).encode())
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def changes(
+    before: dict[str, float | None], after: dict[str, dict]
+) -> list[tuple[str, float | None, float | None]]:
     """Return (student, old grade, new grade) where they differ, None for no grade."""
     found = []
     for key, result in after.items():
-        old, new = before.get(key, {}).get("score"), result["score"]
+        old, new = before.get(key), result["score"]
         same = old == new if None in (old, new) else abs(new - old) <= 1e-9
         if not same:
             found.append((key, old, new))
@@ -194,12 +223,16 @@ def main() -> None:
     errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError)
     with command.clear_errors(parser.prog, *errors, cluster.ClusterError, OSError):
         students = students_in(options["folder"])
-        job = make_job(options)
-        before = {student.key: read_result(job.folder(student)) for student in students}
+        if loose := loose_files(options["folder"]):
+            print(f"not in a folder or zip, so nobody's: {', '.join(loose)}")
+        job, out = make_job(options), options["out"]
+        before = grades_before(students, job, options["regrade"])
         write_inputs(job)
         results, stopped = grade_all(students, job, options)
+        for student in students:  # those that a Ctrl-C left for later, as they were
+            if student.key not in results and (known := read_result(job.folder(student))):
+                results[student.key] = {**known, "new": False}
         ordered = [results[student.key] for student in students if student.key in results]
-        out = options["out"]
         grades.write_grades(out / "grades.csv", ordered)
         print(f"{sum(result['new'] for result in ordered)} graded now, {len(ordered)} in all")
         print(f"grades:   {out / 'grades.csv'}")
@@ -208,6 +241,8 @@ def main() -> None:
         if options["regrade"]:
             changed = changes(before, results)
             write_changes(out / "regrade.csv", changed)
+            if not stopped:
+                (out / BEFORE).unlink()
             for key, old, new in changed:
                 print(f"changed:  {key}: {_points(old)} to {_points(new)}")
             print(f"{len(changed)} grades changed: {out / 'regrade.csv'}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from checkpoint import write_whole
 from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, MOST
+from staff.submissions import TASKS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 FOR_STUDENTS = {FLAGGED: GRADED, GRADER_ERROR: "not graded yet"}
@@ -49,7 +50,7 @@ def write_feedback(result: dict[str, Any], folder: Path) -> Path:
         task: [
             {"data": data, "alt": f"{task}: {words}"}
             for name, words in PICTURES.items()
-            if (data := picture(folder / f"{task}_{name}.png"))
+            if task in TASKS and (data := picture(folder / f"{task}_{name}.png"))
         ]
         for task in result["tasks"]
     }

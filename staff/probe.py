@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ def look(order: dict[str, Any]) -> dict[str, Any]:
         "filtered": fields.get("Seccomp") == "2",
         "processes": sum(name.isdigit() for name in os.listdir("/proc")),
         "host": socket.gethostname(),
-        "interfaces": [name for _, name in socket.if_nameindex()],
+        "interfaces": sorted(_interfaces()),
+        "sockets": _works(socket.socketpair),
         "environment": sorted(set(os.environ) | _environments()),
         "seen": [path for path in order["secrets"] if os.path.lexists(path)],
         "writable": [path for path in ("/", "/usr", "/dev", order["lab"]) if _can_write(path)],
         "new_user_namespace": libc.unshare(CLONE_NEWUSER) == 0,
-        "hidden_memory": _hidden_memory(),
+        "hidden_memory": _works(lambda: os.memfd_create("probe"))
+        or _works(lambda: mmap.mmap(-1, mmap.PAGESIZE)),  # shared, as Python has it
         "small_tmp": _is_full_soon("/tmp", order["tmp_bytes"]),
         "small_shm": _is_full_soon("/dev/shm", order["tmp_bytes"]),
     }
@@ -57,10 +60,14 @@ def _can_write(path: str) -> bool:
     return True
 
 
-def _hidden_memory() -> bool:
-    """Whether memory can be had that belongs to no process."""
+def _interfaces() -> set[str]:
+    lines = Path("/proc/net/dev").read_text(encoding="utf-8").splitlines()[2:]  # two of titles
+    return {line.split(":")[0].strip() for line in lines}
+
+
+def _works(attempt: Callable[[], Any]) -> bool:
     try:
-        os.close(os.memfd_create("probe"))
+        attempt()
     except OSError:
         return False
     return True

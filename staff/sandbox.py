@@ -1,9 +1,7 @@
 """Runs one stage of a submission, which is code by strangers, where it can do no harm.
 
-The walls are bubblewrap's (Linux namespaces): no network, no other process, no file but Python,
-this lab's own modules and the stage's inputs, all read-only, and a small /tmp that dies with it.
-Run as root, the stage is first given up to an unprivileged user. Time, processes and sizes of files
-are bounded by the kernel; memory is watched over all processes of the stage.
+The walls are bubblewrap's (`walls.py`). Files and processes are bounded by the kernel; memory and
+CPU time are watched over all processes of the stage, and so is what it returns and prints.
 
 Without working walls nothing runs (`probe`), unless the caller says so in as many words.
 """
@@ -25,65 +23,24 @@ from pathlib import Path
 from typing import Any
 
 from staff import seccomp
+from staff.walls import (
+    INPUTS,
+    LAB,
+    MIB,
+    NOBODY,
+    STAFF,
+    Limits,
+    SandboxError,
+    command_line,
+    expect_new_enough,
+)
 
-STAFF = Path(__file__).resolve().parent
-LAB = STAFF.parent
-# What a stage is made of: no trainer, no grader, no data.
-MODULES = ("checkpoint", "command", "contract", "data_utils", "inference", "plots")
-OWN = ("stage", "probe")
-NOBODY = 65534
-INPUTS = "/inputs"
 BUBBLEWRAP, NONE = "bubblewrap", "none"  # levels of isolation
-MIB = 1024**2
 MAX_LINE = 1 << 16  # of a line of words
 POLL_SECONDS = 0.05
 CHUNK = 1 << 16
 # Names that it may find in the environment of any process there, its own and the first one.
 ENVIRONMENT = {"HOME", "LC_CTYPE", "OMP_NUM_THREADS", "PATH", "PWD", "PYTHONDONTWRITEBYTECODE"}
-INSTALL = "install Debian's bubblewrap (apt-get install bubblewrap)"
-
-
-class SandboxError(RuntimeError):
-    """The sandbox itself does not work; says what to do. Never the submission's fault."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one stage may take.
-
-    Attributes:
-        seconds: by the clock.
-        cpu_seconds: of a core, each process.
-        memory_bytes: resident, all processes of the stage together.
-        tmp_bytes: of /tmp and of /dev/shm, each.
-        file_bytes: of a file.
-        processes: at once.
-        tasks: processes and threads together, which the kernel keeps.
-        result_bytes: of what it returns.
-        output_bytes: of what it prints before it is stopped; only the beginning is kept.
-        threads: that torch computes with.
-    """
-
-    seconds: float = 120
-    cpu_seconds: int = 120
-    memory_bytes: int = 4096 * MIB
-    tmp_bytes: int = 64 * MIB
-    file_bytes: int = 64 * MIB
-    processes: int = 16
-    tasks: int = 96
-    result_bytes: int = 64 * MIB
-    output_bytes: int = 16 * MIB
-    threads: int = 1
-
-    def for_kernel(self) -> dict[str, int]:
-        """Return the limits that the kernel keeps, by the names of setrlimit(2)."""
-        return {
-            "CPU": self.cpu_seconds,
-            "FSIZE": self.file_bytes,
-            "NPROC": self.tasks,
-            "NOFILE": 256,
-            "CORE": 0,
-        }
 
 
 @dataclass
@@ -106,89 +63,6 @@ class Outcome:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_bytes: int = 0
-
-
-# ---------------------------------------------------------------- the walls
-
-
-def command_line(inputs: Mapping[str, Path], order: dict[str, Any], limits: Limits) -> list[str]:
-    """Return the bubblewrap command that runs a stage with its inputs, by name, in INPUTS."""
-    sources = {**_python_files(), **_lab_files()}
-    sources |= {f"{INPUTS}/{name}": path.resolve() for name, path in inputs.items()}
-    walls = [
-        *("bwrap", "--unshare-all", "--unshare-user", "--disable-userns"),
-        *("--uid", str(NOBODY), "--gid", str(NOBODY), "--hostname", "sandbox"),
-        *("--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"),
-        *("--setenv", "PATH", "/usr/bin", "--setenv", "HOME", "/tmp"),
-        *("--setenv", "OMP_NUM_THREADS", str(limits.threads)),
-        *("--setenv", "PYTHONDONTWRITEBYTECODE", "1"),
-        *_system_folders(),
-    ]
-    as_root = os.geteuid() == 0
-    for number, (place, path) in enumerate(sources.items()):
-        walls += ["--ro-bind", f"/sources/{number}" if as_root else str(path), place]
-    size = str(limits.tmp_bytes)
-    walls += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm"]
-    walls += ["--remount-ro", "/dev", "--size", size, "--tmpfs", "/tmp", "--chdir", "/tmp"]
-    walls += ["--remount-ro", "/"]
-    if "filter" in order:
-        walls += ["--seccomp", str(order["filter"])]
-    walls += ["--", sys.executable, "-I", "/lab/stage.py", json.dumps(order)]
-    return [*_as_nobody(list(sources.values())), *walls] if as_root else walls
-
-
-def _as_nobody(sources: list[Path]) -> list[str]:
-    """Return what root runs first: show an unprivileged user the sources, then become that user.
-
-    They may lie below folders that only root can enter, as Python does where pyenv put it.
-    """
-    shown = [
-        word
-        for number, path in enumerate(sources)
-        for word in ("--ro-bind", str(path), f"/sources/{number}")
-    ]
-    return [
-        *("bwrap", "--die-with-parent", "--unshare-net"),
-        *_system_folders(programs=True),
-        *("--bind", "/proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),
-        *("--perms", "0755", "--dir", "/sources", *shown),
-        *("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"),
-        *("--", "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-        *("--inh-caps=-all", "--bounding-set=-all", "--"),
-    ]
-
-
-def _system_folders(programs: bool = False) -> list[str]:
-    """Return the mounts of the shared libraries, and with `programs` of the commands."""
-    words = ["--perms", "0755", "--dir", "/usr"]
-    wanted = ["lib", "lib64", "lib32", "libx32", *(["bin", "sbin"] if programs else [])]
-    for name in wanted:
-        inside, outside = Path("/usr") / name, Path("/") / name
-        if inside.is_dir():
-            words += ["--ro-bind", str(inside), str(inside)]
-        if outside.is_symlink():
-            words += ["--symlink", os.readlink(outside), str(outside)]
-        elif outside.is_dir():
-            words += ["--ro-bind", str(outside), str(outside)]
-    return words
-
-
-def _python_files() -> dict[str, Path]:
-    """Return where Python must be seen: its own installation and the virtual environment."""
-    base, environment = Path(sys.base_prefix), Path(sys.prefix)
-    if base == Path("/usr"):  # the system's; its libraries are in /usr/lib
-        real = Path(sys.executable).resolve()
-        found = {str(real): real}
-    else:
-        found = {str(base): base.resolve()}
-    if environment != base:
-        found[str(environment)] = environment.resolve()
-    return found
-
-
-def _lab_files() -> dict[str, Path]:
-    ours = {f"/lab/{name}.py": LAB / f"{name}.py" for name in MODULES}
-    return ours | {f"/lab/{name}.py": STAFF / f"{name}.py" for name in OWN}
 
 
 # ---------------------------------------------------------------- one stage
@@ -300,6 +174,8 @@ def _follow(process: subprocess.Popen, pipe: Any, limits: Limits) -> Outcome:
             elif watch.memory > limits.memory_bytes:
                 size = f"{limits.memory_bytes // MIB:,} MiB"
                 stopped = "out of memory", f"used more than {size} of memory."
+            elif watch.cpu_seconds > limits.cpu_seconds:
+                stopped = "timeout", f"computed longer than {limits.cpu_seconds} seconds."
             elif seconds > limits.seconds:
                 stopped = "timeout", f"took longer than {limits.seconds:g} seconds."
     outcome = _understood(bytes(said), process.poll(), stopped, watch, limits)
@@ -321,10 +197,11 @@ def _understood(
     """Make an outcome of what a stage said through its pipe, and how it ended."""
     lines, array = _split(said)
     facts = lines[1] if len(lines) > 1 else {}
+    if not lines:  # it never came as far as anything of the student's
+        words = stopped[1] if stopped else f"exit status {status}"
+        return Outcome("grader error", f"the stage did not start ({words}).")
     if stopped:
         return Outcome(*stopped, facts)
-    if not lines:  # it never came as far as the student's code
-        return Outcome("grader error", f"the stage did not start (exit status {status}).")
     last = lines[-1]
     if last.get("done") is True:
         return Outcome("done", "", facts, array)
@@ -359,8 +236,8 @@ def _split(said: bytes) -> tuple[list[dict[str, Any]], bytes]:
 
 
 def as_text(words: str) -> str:
-    """Return words that any file can hold: JSON and names of files may have halves of letters."""
-    return words.encode("utf-8", "replace").decode("utf-8")
+    """Return words that any file and terminal can hold: no control characters, no half letters."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in words)
 
 
 class _Watch:
@@ -401,18 +278,16 @@ def probe(limits: Limits | None = None) -> dict[str, Any]:
     limits = limits or Limits()
     if sys.platform != "linux":
         raise SandboxError(f"the sandbox needs Linux, and this is {sys.platform}; grade there.")
-    for program in ("bwrap", *(["setpriv"] if os.geteuid() == 0 else [])):
-        if shutil.which(program) is None:
-            raise SandboxError(f"{program} is missing, so nothing holds code back; {INSTALL}.")
+    expect_new_enough()
     with tempfile.NamedTemporaryFile() as file:
         secrets = [file.name, "/etc/passwd", str(LAB / "dataset"), str(LAB / "grade.py")]
-        secrets += [str(Path.home() / ".ssh"), "/var", "/home", "/run", "/sources"]
+        secrets += [str(Path.home() / ".ssh"), "/etc/shadow", "/sys", "/sources"]
         said = run_stage("probe", {}, limits, secrets=secrets, tmp_bytes=limits.tmp_bytes)
-    seen = said.facts or {}
+    seen = said.facts
     if not seen:
         raise SandboxError(
             f"bubblewrap does not run here ({said.log.strip()[-300:] or said.message}); "
-            "the system must let unprivileged users make namespaces."
+            "unprivileged users must be able to make namespaces, and Python to start in them."
         )
     breaches = [words for words, holds in _expected(seen).items() if not holds]
     if breaches:
@@ -433,7 +308,8 @@ def _expected(seen: dict[str, Any]) -> dict[str, bool]:
         f"it sees {seen['seen']}": not seen["seen"],
         f"it can write to {seen['writable']}": not seen["writable"],
         "it can make namespaces": not seen["new_user_namespace"],
-        "it has memory that is not counted": not (seen["hidden_memory"] and seccomp.program()),
+        "its system calls are not filtered": seen["filtered"] and not seen["sockets"],
+        "it has memory that is not counted": not seen["hidden_memory"],
         "its /tmp has no bound": seen["small_tmp"],
         "its /dev/shm has no bound": seen["small_shm"],
         f"it has the environment {seen['environment']}": set(seen["environment"]) <= ENVIRONMENT,

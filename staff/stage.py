@@ -5,12 +5,13 @@
 Everything a stage may know lies in one folder: `submission.py`, `checkpoint.pth`, and its inputs as
 .npy files. What it has to say goes through one pipe, in this order, and is believed in nothing:
 
-    1. a line of JSON before any line of the student's code has run: what the checkpoint holds
-    2. a line of JSON at the end: that all went well, or what went wrong
-    3. the array, as a .npy file
+    1. a line of JSON once the inputs are read: what fails before it is not the student's fault
+    2. a line of JSON before any line of the student's code has run: what the checkpoint holds
+    3. a line of JSON at the end: that all went well, or what went wrong
+    4. the array, as a .npy file
 
 The process belongs to the student as soon as their file is loaded, so nothing that is here can be
-a defence: those are the walls around it (`sandbox.py`) and the checks of its parent (`student.py`).
+a defence: those are the walls around it (`sandbox.py`) and the checks of its parent (`task.py`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,6 @@ def facts_of(state: dict[str, Any], file: Path) -> dict[str, Any]:
         "task": state.get("task"),
         "latent_dim": state.get("latent_dim"),
         "checkpoint_bytes": file.stat().st_size,
-        "values": sum(value.numel() for value in weights),
         "whole_number_bytes": sum(value.numel() * value.element_size() for value in whole),
         "signature": signature_of(weights),
     }
@@ -65,7 +65,16 @@ def signature_of(weights: list) -> list[float]:
     return [round(value, 6) for value in values[chosen].nan_to_num().tolist()]
 
 
-def run(order: dict[str, Any], folder: Path, tell: Any) -> bytes:
+def read_inputs(folder: Path) -> dict[str, Any]:
+    """Return the stage's arrays by name; labels are zeros where it may not see them."""
+    import numpy as np
+
+    inputs = {file.stem: np.load(file, allow_pickle=False) for file in folder.glob("*.npy")}
+    count = max((len(array) for array in inputs.values()), default=0)
+    return {"labels": np.zeros(count, np.int64), **inputs}
+
+
+def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Any) -> bytes:
     """Do the stage and return its array as the bytes of a .npy file.
 
     Raises ContractError and the like where the submission is at fault, and whatever it raises.
@@ -101,21 +110,17 @@ def run(order: dict[str, Any], folder: Path, tell: Any) -> bytes:
         ) from None
     submission.model.eval()
 
-    def given(name: str) -> Any:
-        return np.load(folder / f"{name}.npy", allow_pickle=False)
-
     if order["stage"] == "generate":
         array = generate_samples(submission, order["gen_num"], order["seed"])
     elif not submission.has_encoder:
         return b""  # it only generates
     elif order["stage"] == "encode":
-        images = given("images")
-        array = encode_images(submission, images, _labels(folder, len(images)))
+        array = encode_images(submission, inputs["images"], inputs["labels"])
     else:
-        codes = given("codes")
-        array = decode_codes(submission, codes, _labels(folder, len(codes)))
+        array = decode_codes(submission, inputs["codes"], inputs["labels"])
     buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
+    # A transposed tensor is as good a code as any, and comes back in the order it is read in.
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
     return buffer.getvalue()
 
 
@@ -125,14 +130,6 @@ def kind_of(error: BaseException | None) -> str:
         return "contract breach"
     no_memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
     return "out of memory" if no_memory else "student error"
-
-
-def _labels(folder: Path, count: int) -> Any:
-    """Return the labels, or zeros for a task that may not see them."""
-    import numpy as np
-
-    file = folder / "labels.npy"
-    return np.load(file, allow_pickle=False) if file.exists() else np.zeros(count, np.int64)
 
 
 def main() -> None:
@@ -149,20 +146,24 @@ def main() -> None:
     if order["stage"] == "probe":
         import probe
 
-        tell({"ready": True})
+        tell({"started": True})
         tell(probe.look(order))
         return
     gc.disable()  # importing torch makes no garbage, and is a tenth quicker so
-    import torch  # noqa: F401  what fails up to here is not the student's
+    import torch  # noqa: F401
 
     gc.enable()
     from checkpoint import CheckpointError
     from contract import ContractError
     from inference import InferenceError
 
-    tell({"ready": True})
+    folder = Path(order["folder"])
+    inputs = read_inputs(folder)
+    for name in ("submission.py", "checkpoint.pth"):
+        (folder / name).open("rb").close()
+    tell({"started": True})
     try:
-        array = run(order, Path(order["folder"]), tell)
+        array = run(order, folder, inputs, tell)
     except BaseException as error:
         traceback.print_exc()
         ours = isinstance(error, (CheckpointError, ContractError, InferenceError))

@@ -11,16 +11,14 @@ import re
 import stat
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 CODE = "submission.py"
 MAX_CODE_BYTES = 1 << 20
-MAX_CHECKPOINT_BYTES = 512 << 20
+MAX_CHECKPOINT_BYTES = 256 << 20
 MAX_ARCHIVE_BYTES = 1 << 30
 MAX_CONTENTS_BYTES = 2 << 20  # of an archive's table of contents
 MAX_END_BYTES = (1 << 16) + 22  # of what follows that table: a record and a comment
@@ -66,7 +64,7 @@ class Student:
 class HandedIn:
     """The files taken from a student, copied into a folder of ours.
 
-    checkpoints: by task where the name tells it, and by "?1", "?2" ... where it does not.
+    checkpoints: by task where the name tells it, and by their own place where it does not.
     """
 
     code: Path
@@ -102,6 +100,11 @@ def students_in(folder: Path) -> list[Student]:
     if not students:
         raise HandedInError(f"{folder} holds no folder and no zip; expected one a student.")
     return list(students.values())
+
+
+def loose_files(folder: Path) -> list[str]:
+    """Return submissions and checkpoints that lie beside the folders and zips, with no student."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix in (".py", ".pth"))
 
 
 def _who(stem: str) -> tuple[str, str, str]:
@@ -140,7 +143,7 @@ class _opened:
             return list(_members_of(self.archive))
         except HandedInError:
             raise
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except Exception as error:  # a damaged table of contents fails in many ways
             raise HandedInError(
                 f"{self.path.name} is not a zip that can be read ({error})."
             ) from None
@@ -192,6 +195,8 @@ def _members_of(archive: zipfile.ZipFile) -> Iterator[_Found]:
         raise HandedInError(f"the zip has more than {MAX_FILES} files; hand in the three.")
     for member in members:
         place = PurePosixPath(member.filename.replace("\\", "/"))
+        if not place.parts:
+            continue  # the folder itself
         if place.is_absolute() or ".." in place.parts or ":" in place.parts[0]:
             raise HandedInError(f"the zip has a file with the path {member.filename!r}; zip again.")
         mode = member.external_attr >> 16
@@ -229,7 +234,7 @@ def _take(found: list[_Found], into: Path) -> HandedIn:
     checkpoints: dict[str, Path] = {}
     for one in sorted(weights, key=lambda one: str(one.place)):
         task = next((task for task in TASKS if one.place.name.startswith(task)), "")
-        task = task or f"?{len(checkpoints)}"
+        task = task or str(one.place)
         if task in checkpoints:
             raise HandedInError(f"there are two checkpoints of {task}; hand in one.")
         file = into / f"checkpoint_{len(checkpoints)}.pth"
@@ -242,18 +247,22 @@ def _copied(found: _Found, to: Path, most: int) -> Path:
     too_large = HandedInError(f"{found.place} is larger than {most:,} bytes.")
     if found.size > most:
         raise too_large
-    try:
-        with found.open() as source, open(to, "wb") as file:
-            copied = 0
-            while chunk := source.read(CHUNK):
-                copied += len(chunk)
-                if copied > most:
-                    raise too_large
-                file.write(chunk)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        with suppress(OSError):
-            to.unlink()
-        raise HandedInError(
-            f"{found.place} in the zip is damaged or encrypted ({error})."
-        ) from None
+    copied = 0
+    with open(to, "wb") as file:
+        for chunk in _chunks(found):
+            copied += len(chunk)
+            if copied > most:
+                raise too_large
+            file.write(chunk)
+    to.chmod(0o644)  # whatever staff's umask is: an unprivileged user reads it
     return to
+
+
+def _chunks(found: _Found) -> Iterator[bytes]:
+    """Yield what a file holds, piece by piece. Raises HandedInError where it cannot be read."""
+    try:
+        with found.open() as source:
+            while chunk := source.read(CHUNK):
+                yield chunk
+    except Exception as error:  # each of zip's compressions has errors of its own
+        raise HandedInError(f"{found.place} is damaged or encrypted ({error}).") from None

@@ -202,6 +202,16 @@ ATTACKS: dict[str, Attack] = {
     "memory-of-nobody": Attack(
         ("student error",), "import os\nos.memfd_create('kept')\n", says="PermissionError"
     ),
+    "memory-that-is-shared": Attack(
+        ("student error",), "import mmap\nmmap.mmap(-1, 1 << 24)\n", says="PermissionError"
+    ),
+    "memory-in-sockets": Attack(
+        ("student error",), "import socket\nsocket.socketpair()\n", says="PermissionError"
+    ),
+    "task-that-is-no-word": Attack(
+        ("contract breach",), state=lambda state: state.update(task=["\x1b[2J"]),
+        says="was trained for",
+    ),
     "endless-loop": Attack(("timeout",), "while True:\n    pass\n"),
     "endless-sleep": Attack(("timeout",), "import time\ntime.sleep(10_000)\n"),
     "full-disk": Attack(

@@ -11,7 +11,7 @@ import shlex
 import pytest
 from conftest import ROOT
 
-from benchmarks import class_drill, reference, reproduce, sweep_speed
+from benchmarks import class_drill, reference, reproduce, sweep_speed, zoo
 from benchmarks.markdown import block_in
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -74,6 +74,16 @@ def test_figures_of_sweeps_are_the_stored_ones():
     assert all(row["finished"] == row["trials"] for row in figures["models"].values())
     assert figures["models"]["mlp"]["trials"] == 16 and figures["models"]["mlp"]["epochs"] == 5
     assert figures["models"]["mlp"]["over_commands"] >= 1.3
+
+
+def test_figures_of_the_zoo_are_the_stored_ones():
+    figures = json.loads(zoo.FIGURES.read_text(encoding="utf-8"))
+    assert block_in(ROOT / "zoo" / "README.md", "zoo") == zoo.render(figures)
+    assert block_in(ROOT / "zoo" / "README.md", "records") == zoo.render_records(figures)
+    rows = zoo.rows_of(figures)
+    assert set(rows) == set(zoo.MODELS)
+    for name, row in rows.items():
+        assert zoo.expected(row) in (ROOT / "zoo" / f"{name}.py").read_text(encoding="utf-8")
 
 
 def test_the_reports_tables_are_the_stored_ones_and_nothing_explodes():

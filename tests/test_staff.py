@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import http.server
 import json
 import os
@@ -24,9 +25,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from data_utils import MNISTDataset
-from staff import flags, grades, report, sandbox, seccomp
+from staff import flags, grade_class, grades, report, sandbox, seccomp, walls
 from staff.grade_class import changes
+from staff.job import write_inputs
 from staff.returned import Breach, read_array
+from staff.student import grade_student, read_result
 from staff.submissions import HandedInError, Student, students_in, take
 
 needs_walls = pytest.mark.skipif(
@@ -61,7 +64,7 @@ def hand_in(folder: Path, trained: dict[str, Path], tasks=("VAEwolabel", "Genwit
     return folder
 
 
-def grade_class(folder: Path, out: Path, tiny_data: Path, *more: object):
+def run_class(folder: Path, out: Path, tiny_data: Path, *more: object):
     words = [folder, "--out", out, "--test_data", tiny_data, "--gen_num", 20, *more]
     return run(CLASS, *words)
 
@@ -114,7 +117,7 @@ def hostile(tmp_path_factory, trained, tiny_data):
     before = shutil.disk_usage("/").free
     os.environ["LAB_SECRET"] = SECRET
     try:
-        said = grade_class(folder, out, tiny_data, "--seconds", 10, "--memory", 1500)
+        said = run_class(folder, out, tiny_data, "--seconds", 6, "--memory", 1500)
     finally:
         del os.environ["LAB_SECRET"]
     assert "students/*/feedback.html" in said.stdout, said.stdout + said.stderr
@@ -268,10 +271,12 @@ def _other(words: list[str], instead: list[str]) -> list[str]:
         (lambda words: _other(words, ALL_BUT_PROCESSES), "other processes"),
         (lambda words: _without(_other(words, ALL_BUT_NETWORK), "--unshare-net"), "networks"),
         (lambda words: _without(_without(words, "--disable-userns"), "--seccomp", 1), "namespaces"),
-        (lambda words: _without(words, "--seccomp", 1), "not counted"),
+        (lambda words: _without(words, "--seccomp", 1), "not filtered"),
+        (lambda words: _without(words, "--hostname", 1), "the machine's name"),
+        (lambda words: ["65533" if word == "65534" else word for word in words], "as user"),
         (lambda words: _without(words, "--remount-ro", 1), "write to"),
         (lambda words: _without(words, "--size", 1), "no bound"),
-        (lambda words: _other(words, ["--unshare-all", "--ro-bind", "/proc", "/home"]), "it sees"),
+        (lambda words: _other(words, ["--unshare-all", "--ro-bind", "/proc", "/sys"]), "it sees"),
     ],
 )
 def test_a_wall_that_is_missing_is_noticed(monkeypatch, broken, breach):
@@ -298,16 +303,19 @@ def test_without_walls_it_refuses(tmp_path, trained, tiny_data):
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_refuses_its_list_and_nothing_else(machine):
     program = seccomp.program(machine)
-    refused = set(seccomp.REFUSED[machine].values())
+    refused, architecture = set(seccomp.refused_on(machine)), seccomp.ARCHITECTURES[machine]
+    assert len(refused) == len(seccomp.REFUSED)
     for number in range(0, 500):
         expected = seccomp.REFUSE if number in refused else seccomp.ALLOW
-        assert _interpret(program, seccomp.ARCHITECTURES[machine], number) == expected
+        assert _interpret(program, architecture, number) == expected
+    for kind, expected in ((1, seccomp.REFUSE), (2, seccomp.ALLOW), (3, seccomp.REFUSE)):
+        assert _interpret(program, architecture, seccomp.MMAP[machine], 0x20 | kind) == expected
     assert _interpret(program, 0, 1) == seccomp.KILL
-    assert _interpret(program, seccomp.ARCHITECTURES[machine], seccomp.X32 + 1) == seccomp.REFUSE
+    assert _interpret(program, architecture, seccomp.X32 + 1) == seccomp.REFUSE
     assert seccomp.program("riscv64") == b""
 
 
-def _interpret(program: bytes, architecture: int, number: int) -> int:
+def _interpret(program: bytes, architecture: int, number: int, flags: int = 2) -> int:
     """Run a classic BPF program as the kernel does."""
     import struct
 
@@ -316,12 +324,20 @@ def _interpret(program: bytes, architecture: int, number: int) -> int:
     while True:
         code, if_true, if_false, k = steps[place]
         if code == seccomp.LOAD:
-            value = {seccomp.NUMBER: number, seccomp.ARCHITECTURE: architecture}[k]
+            value = {
+                seccomp.NUMBER: number,
+                seccomp.ARCHITECTURE: architecture,
+                seccomp.FLAGS: flags,
+            }[k]
             place += 1
         elif code == seccomp.RETURN:
             return k
         else:
-            holds = value == k if code == seccomp.JUMP_EQUAL else value >= k
+            holds = {
+                seccomp.JUMP_EQUAL: value == k,
+                seccomp.JUMP_AT_LEAST: value >= k,
+                seccomp.JUMP_SET: bool(value & k),
+            }[code]
             place += 1 + (if_true if holds else if_false)
 
 
@@ -408,17 +424,63 @@ def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data)
     assert {result_of(out, key)["status"] for key in ("ada", "bob", "cleo")} == {"graded"}
 
 
+@pytest.fixture
+def one_student(tmp_path, trained, tiny_data):
+    """A student, and a job to grade them by, in this process."""
+    hand_in(tmp_path / "class" / "ada", trained, ["VAEwolabel"])
+    words = [tmp_path / "class", "--out", tmp_path / "out", "--test_data", tiny_data]
+    options = vars(grade_class.make_parser().parse_args([*map(str, words), "--gen_num", "20"]))
+    job = grade_class.make_job(options)
+    write_inputs(job)
+    (student,) = students_in(tmp_path / "class")
+    return student, job
+
+
 @needs_walls
-def test_an_error_of_the_grader_is_no_zero(small_class, tmp_path, tiny_data, monkeypatch):
-    out = tmp_path / "out"
-    for name in ("bob", "cleo"):
-        shutil.rmtree(small_class / name)
-    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data]
-    # A tmpfs of no size: the stage cannot start, and that is none of the student's doing.
-    said = run(*words, "--memory", 1)
-    assert said.returncode != 0
-    for result in out.glob("students/*/result.json"):
-        assert json.loads(result.read_text(encoding="utf-8"))["score"] is None
+def test_an_error_of_the_grader_is_no_zero_and_is_tried_again(one_student, monkeypatch):
+    student, job = one_student
+    with monkeypatch.context() as broken:
+        broken.setattr(walls, "MODULES", (*walls.MODULES, "not_there"))
+        result = grade_student(student, job)
+    assert result["status"] == "grader error" and result["score"] is None
+    assert read_result(job.folder(student))["score"] is None
+    result = grade_student(student, job)
+    assert result["status"] == "graded" and result["score"] > 0 and result["new"]
+    assert not grade_student(student, job)["new"]
+
+
+@needs_walls
+def test_a_stage_that_is_slow_to_start_is_no_timeout(one_student):
+    student, job = one_student
+    limits = dataclasses.replace(job.limits, seconds=0.3)  # torch takes longer to import
+    result = grade_student(student, dataclasses.replace(job, limits=limits))
+    assert result["status"] == "grader error" and result["score"] is None
+
+
+@needs_walls
+def test_checkpoints_of_no_task_or_of_one_twice_are_said(one_student):
+    student, job = one_student
+    shutil.copy(student.path / "VAEwolabel.pth", student.path / "best.pth")
+    (student.path / "weights.pth").write_bytes(b"none")
+    result = grade_student(student, job)
+    assert result["status"] == "contract breach"
+    assert result["tasks"]["VAEwolabel"]["status"] == "graded" and result["score"] > 0
+    assert "second checkpoint of VAEwolabel" in result["message"]
+    assert "weights.pth: it is no checkpoint of a task" in result["message"]
+    assert (job.folder(student) / "feedback.html").is_file()
+
+
+@needs_walls
+def test_a_transposed_code_is_a_code(one_student):
+    student, job = one_student
+    before = grade_student(student, job)
+    code = (student.path / "submission.py").read_text(encoding="utf-8")
+    mu = "        return self.mu(hidden), self.log_var(hidden)\n"
+    assert mu in code
+    turned = mu.replace("self.mu(hidden)", "self.mu(hidden).T.contiguous().T")
+    (student.path / "submission.py").write_text(code.replace(mu, turned), encoding="utf-8")
+    after = grade_student(student, job)
+    assert after["new"] and after["score"] == before["score"]
 
 
 def test_gaps_between_splits_are_flagged():
@@ -429,7 +491,7 @@ def test_gaps_between_splits_are_flagged():
 
 
 def test_changed_grades_are_found_up_and_down():
-    before = {"a": {"score": 1.0}, "b": {"score": 2.0}, "c": {"score": None}, "d": {"score": 5.0}}
+    before = {"a": 1.0, "b": 2.0, "c": None, "d": 5.0}
     after = {key: {"score": score} for key, score in zip("abcd", (2.0, 1.0, 3.0, 5.0))}
     assert changes(before, after) == [("a", 1.0, 2.0), ("b", 2.0, 1.0), ("c", None, 3.0)]
 
@@ -469,10 +531,12 @@ def test_anything_else_is_a_breach(said):
         read_array(said, "codes", np.float16, (3, 4))
 
 
-@given(some.binary(max_size=300))
-def test_no_bytes_do_more_than_breach(said):
+@given(some.text("{}()[]'descrfotanhp:,<f20123456789 \n\x00é", max_size=120), some.binary())
+def test_no_header_does_more_than_breach(header, rest):
+    words = header.encode("latin-1")
+    said = b"\x93NUMPY\x01\x00" + len(words).to_bytes(2, "little") + words + rest
     with pytest.raises(Breach):
-        read_array(b"\x93NUMPY" + said, "codes", np.float16, (3, 4))
+        read_array(said, "codes", np.float16, (3, 4))
 
 
 @given(some.text(max_size=20))

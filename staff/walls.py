@@ -1,0 +1,175 @@
+"""The walls around a stage: the bubblewrap command that runs it, and what it may take.
+
+Linux namespaces of its own: no network, no other process, no file but Python, this lab's own
+modules and the stage's inputs, all read-only, and a small /tmp that dies with it. Run as root, the
+stage is first given up to an unprivileged user.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STAFF = Path(__file__).resolve().parent
+LAB = STAFF.parent
+# What a stage is made of: no trainer, no grader, no data.
+MODULES = ("checkpoint", "command", "contract", "data_utils", "inference", "plots")
+OWN = ("stage", "probe")
+NOBODY = 65534
+INPUTS = "/inputs"
+MIB = 1024**2
+ADDRESSES = 64 * 1024 * MIB  # of a process: more than torch reserves, so that page tables end too
+OLDEST = (0, 8)  # bubblewrap that knows --disable-userns
+INSTALL = "install Debian's bubblewrap (apt-get install bubblewrap)"
+
+
+class SandboxError(RuntimeError):
+    """The sandbox itself does not work; says what to do. Never the submission's fault."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one stage may take.
+
+    Attributes:
+        cpu_seconds: of a core, all processes of the stage together.
+        seconds: by the clock; more, for what others compute meanwhile is not its fault.
+        memory_bytes: resident, all processes of the stage together.
+        tmp_bytes: of /tmp and of /dev/shm, each.
+        file_bytes: of a file.
+        processes: at once.
+        tasks: processes and threads together, which the kernel keeps.
+        result_bytes: of what it returns.
+        output_bytes: of what it prints before it is stopped; only the beginning is kept.
+        threads: that torch computes with.
+    """
+
+    cpu_seconds: int = 120
+    seconds: float = 360
+    memory_bytes: int = 4096 * MIB
+    tmp_bytes: int = 64 * MIB
+    file_bytes: int = 64 * MIB
+    processes: int = 16
+    tasks: int = 96
+    result_bytes: int = 64 * MIB
+    output_bytes: int = 16 * MIB
+    threads: int = 1
+
+    def for_kernel(self) -> dict[str, int]:
+        """Return the limits that the kernel keeps, by the names of setrlimit(2)."""
+        return {
+            "CPU": self.cpu_seconds + 1,
+            "AS": ADDRESSES,
+            "FSIZE": self.file_bytes,
+            "NPROC": self.tasks,
+            "NOFILE": 256,
+            "CORE": 0,
+        }
+
+
+def command_line(inputs: Mapping[str, Path], order: dict[str, Any], limits: Limits) -> list[str]:
+    """Return the bubblewrap command that runs a stage with its inputs, by name, in INPUTS."""
+    sources = {**_python_files(), **_lab_files()}
+    sources |= {f"{INPUTS}/{name}": path.resolve() for name, path in inputs.items()}
+    walls = [
+        *(program("bwrap"), "--unshare-all", "--unshare-user", "--disable-userns"),
+        *("--uid", str(NOBODY), "--gid", str(NOBODY), "--hostname", "sandbox"),
+        *("--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"),
+        *("--setenv", "PATH", "/usr/bin", "--setenv", "HOME", "/tmp"),
+        *("--setenv", "OMP_NUM_THREADS", str(limits.threads)),
+        *("--setenv", "PYTHONDONTWRITEBYTECODE", "1"),
+        *_system_folders(),
+    ]
+    size = str(limits.tmp_bytes)
+    walls += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm"]
+    walls += ["--remount-ro", "/dev", "--size", size, "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    as_root = os.geteuid() == 0
+    for number, (place, path) in enumerate(sources.items()):  # after /tmp: they may lie in there
+        walls += ["--ro-bind", f"/sources/{number}" if as_root else str(path), place]
+    walls += ["--remount-ro", "/"]
+    if "filter" in order:
+        walls += ["--seccomp", str(order["filter"])]
+    walls += ["--", sys.executable, "-I", "/lab/stage.py", json.dumps(order)]
+    return [*_as_nobody(list(sources.values())), *walls] if as_root else walls
+
+
+def _as_nobody(sources: list[Path]) -> list[str]:
+    """Return what root runs first: show an unprivileged user the sources, then become that user.
+
+    They may lie below folders that only root can enter, as Python does where pyenv put it.
+    """
+    shown = [
+        word
+        for number, path in enumerate(sources)
+        for word in ("--ro-bind", str(path), f"/sources/{number}")
+    ]
+    return [
+        *(program("bwrap"), "--die-with-parent", "--unshare-net"),
+        *_system_folders(programs=True),
+        *("--ro-bind", program("bwrap"), program("bwrap")),
+        *("--bind", "/proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),
+        *("--perms", "0755", "--dir", "/sources", *shown),
+        *("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"),
+        *("--", program("setpriv"), f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+        *("--inh-caps=-all", "--bounding-set=-all", "--"),
+    ]
+
+
+def _system_folders(programs: bool = False) -> list[str]:
+    """Return the mounts of the shared libraries, and with `programs` of the commands."""
+    words = ["--perms", "0755", "--dir", "/usr"]
+    wanted = ["lib", "lib64", "lib32", "libx32", *(["bin", "sbin"] if programs else [])]
+    for name in wanted:
+        inside, outside = Path("/usr") / name, Path("/") / name
+        if inside.is_dir():
+            words += ["--ro-bind", str(inside), str(inside)]
+        if outside.is_symlink():
+            words += ["--symlink", os.readlink(outside), str(outside)]
+        elif outside.is_dir():
+            words += ["--ro-bind", str(outside), str(outside)]
+    return words
+
+
+def _python_files() -> dict[str, Path]:
+    """Return where Python must be seen: its own installation and the virtual environment."""
+    base, environment = Path(sys.base_prefix), Path(sys.prefix)
+    if base == Path("/usr"):  # the system's; its libraries are in /usr/lib
+        found = {str(path): path.resolve() for path in Path("/usr/bin").glob("python3*")}
+    else:
+        found = {str(base): base.resolve()}
+    if environment != base:
+        found[str(environment)] = environment.resolve()
+    return found
+
+
+def program(name: str) -> str:
+    """Return where a program of the sandbox is. Raises SandboxError."""
+    found = shutil.which(name)
+    if found is None:
+        raise SandboxError(f"{name} is missing, so nothing holds code back; {INSTALL}.")
+    return found
+
+
+def _lab_files() -> dict[str, Path]:
+    ours = {f"/lab/{name}.py": LAB / f"{name}.py" for name in MODULES}
+    return ours | {f"/lab/{name}.py": STAFF / f"{name}.py" for name in OWN}
+
+
+def expect_new_enough() -> None:
+    """Raise SandboxError where a program of the sandbox is missing or too old."""
+    said = subprocess.run([program("bwrap"), "--version"], capture_output=True, text=True).stdout
+    version = tuple(int(part) for part in re.findall(r"\d+", said)[:2])
+    if version < OLDEST:
+        raise SandboxError(
+            f"bubblewrap is {said.strip() or 'of no known version'}; expected 0.8 or newer."
+        )
+    if os.geteuid() == 0:
+        program("setpriv")
