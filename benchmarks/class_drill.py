@@ -38,7 +38,8 @@ from data_utils import MNISTDataset  # noqa: E402
 
 FIGURES = ROOT / "benchmarks" / "class_drill.json"
 CLASS = ["staff/grade_class.py"]
-NORMAL, STUDENTS, SECONDS = 30, 60, 10
+NORMAL, STUDENTS = 30, 60
+SECONDS, MEMORY = 10, 1500  # of a core and MiB, for a stage
 PORT = 18787
 HOSTILE = [name for name in attacks.ATTACKS if name not in ("network", "reads-what-is-not-its-own")]
 BLANK = {
@@ -128,7 +129,7 @@ def wrong_in(results: dict[str, dict], right: dict[str, tuple[str, ...]]) -> dic
 
 def killed_and_resumed(folder: Path, out: Path, right: dict) -> dict:
     """Grade the class, kill the grader half-way, start it again."""
-    words = [*CLASS, folder, "--out", out, "--seconds", SECONDS]
+    words = [*CLASS, folder, "--out", out, "--seconds", SECONDS, "--memory", MEMORY]
     process = start(*words)
     before = wait_for(out, len(right) // 2, process)
     process.send_signal(signal.SIGKILL)
@@ -154,7 +155,8 @@ def on_a_cluster(folder: Path, out: Path, right: dict, alone: dict[str, dict]) -
     scheduler = start(*dask, "scheduler", "--host", "127.0.0.1", "--port", PORT, "--no-dashboard")
     workers = [start(*worker), start(*worker)]
     try:
-        words = [*CLASS, folder, "--out", out, "--seconds", SECONDS, "--scheduler", address]
+        words = [*CLASS, folder, "--out", out, "--seconds", SECONDS, "--memory", MEMORY]
+        words += ["--scheduler", address]
         process = start(*words)
         wait_for(out, 10, process)
         workers[0].send_signal(signal.SIGKILL)

@@ -37,7 +37,7 @@ from staff.walls import (
 
 BUBBLEWRAP, NONE = "bubblewrap", "none"  # levels of isolation
 MAX_LINE = 1 << 16  # of a line of words
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
 CHUNK = 1 << 16
 # Names that it may find in the environment of any process there, its own and the first one.
 ENVIRONMENT = {"HOME", "LC_CTYPE", "OMP_NUM_THREADS", "PATH", "PWD", "PYTHONDONTWRITEBYTECODE"}
@@ -163,8 +163,10 @@ def _follow(process: subprocess.Popen, pipe: Any, limits: Limits) -> Outcome:
                     kept = chunk[: max(CHUNK - len(printed), 0)]
                     printed += kept
                     dropped += len(chunk) - len(kept)
-            watch.look()
             seconds = time.monotonic() - started
+            if seconds > watch.due:
+                watch.look()
+                watch.due = seconds + POLL_SECONDS
             if len(said) > limits.result_bytes:
                 stopped = "contract breach", f"returned more than {limits.result_bytes:,} bytes."
             elif dropped > limits.output_bytes:
@@ -248,6 +250,7 @@ class _Watch:
 
         self.gone = psutil.Error
         self.root = psutil.Process(pid)
+        self.due = 0.0  # when to look next, in seconds of the stage
         self.memory = self.peak = self.processes = 0
         self.cpu: dict[int, float] = {}
 

@@ -44,11 +44,11 @@ class GenModel(nn.Module):
         down, up = [], []
         for i in range(self.depth):
             down += [nn.Conv2d(CHANNELS[i], CHANNELS[i + 1], 3, stride=2, padding=1)]
-            down += [nn.BatchNorm2d(CHANNELS[i + 1]), nn.LeakyReLU(0.2)]
+            down += [nn.LeakyReLU(0.2)]
         for i in reversed(range(self.depth)):
             # An even side is twice the one below it, an odd one is one less.
             even = 1 - SIDES[i] % 2
-            up += [nn.BatchNorm2d(CHANNELS[i + 1]), nn.LeakyReLU(0.2)]
+            up += [nn.LeakyReLU(0.2)]
             up += [nn.ConvTranspose2d(CHANNELS[i + 1], CHANNELS[i], 3, 2, 1, output_padding=even)]
         if self.attention:
             down += [Attention(channels)]
