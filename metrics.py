@@ -13,10 +13,17 @@ WINDOW = 7  # pixels along each side of SSIM's uniform window, as in scikit-imag
 CAPS = {"VAEwolabel": 10.0, "Genwithlabel": 30.0}
 
 
-def mse_per_image(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Mean squared pixel difference of each pair, pixels divided by 255: float64 (N,)."""
-    difference = images.astype(np.int32) - others.astype(np.int32)  # (N, 28, 28)
-    return np.square(difference).mean(axis=(1, 2)) / 255**2
+def mse_per_image(images: np.ndarray, others: np.ndarray, chunk: int = 256) -> np.ndarray:
+    """Mean squared pixel difference of each pair, pixels divided by 255: float64 (N,).
+
+    `chunk` images are taken at a time, so that the differences stay in the cache.
+    """
+    sums = np.zeros(len(images))
+    for i in range(0, len(images), chunk):
+        pair = images[i : i + chunk], others[i : i + chunk]
+        difference = np.subtract(*pair, dtype=np.int32).reshape(len(pair[0]), -1)  # (chunk, 784)
+        sums[i : i + chunk] = np.square(difference).sum(axis=1)  # whole numbers, nothing rounded
+    return sums / images[:1].size / 255**2
 
 
 def ssim_per_image(images: np.ndarray, others: np.ndarray, chunk: int = 256) -> np.ndarray:
@@ -36,20 +43,17 @@ def ssim_per_image(images: np.ndarray, others: np.ndarray, chunk: int = 256) -> 
 def _ssim_chunk(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = a.astype(np.int32), b.astype(np.int32)
     n = WINDOW**2
-    # Sums of bytes over a window are whole numbers, so nothing is rounded before this line.
-    sum_a, sum_b = _window_sums(a).astype(np.float64), _window_sums(b).astype(np.float64)
-    mean_a, mean_b = sum_a / n, sum_b / n
-    squares = (_window_sums(a * a) + _window_sums(b * b)) / n
-    products = _window_sums(a * b) / n
-
-    mean_product = mean_a * mean_b
-    mean_squares = mean_a * mean_a + mean_b * mean_b
+    sum_a, sum_b = _window_sums(a), _window_sums(b)
+    sum_squares, sum_products = _window_sums(a * a + b * b), _window_sums(a * b)
+    # Means and variances times n^2 are whole numbers, so nothing is rounded before the divisions.
+    mean_product = sum_a * sum_b
+    mean_squares = sum_a * sum_a + sum_b * sum_b
+    covariance = n * sum_products - mean_product
+    variances = n * sum_squares - mean_squares
     sample = n / (n - 1)
-    variances = sample * (squares - mean_squares)
-    covariance = sample * (products - mean_product)
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    similarity = (2 * mean_product + c1) * (2 * covariance + c2)
-    similarity /= (mean_squares + c1) * (variances + c2)
+    c1, c2 = (0.01 * 255 * n) ** 2, (0.03 * 255 * n) ** 2
+    similarity = (2 * mean_product + c1) * (2 * sample * covariance + c2)
+    similarity /= (mean_squares + c1) * (sample * variances + c2)
     return similarity.mean(axis=(1, 2))
 
 
@@ -91,8 +95,11 @@ def _frechet_distance(generated: np.ndarray, true: np.ndarray) -> float:
 
 
 def _pixel_moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    pixels = images.reshape(len(images), -1) / 255  # (n, 784)
-    return pixels.mean(axis=0), pixels.var(axis=0)
+    n, pixels = len(images), images.reshape(len(images), -1)  # (n, 784)
+    # Sums of bytes and of their squares are whole numbers, so nothing is rounded before the end.
+    total = pixels.sum(axis=0, dtype=np.int64)  # (784,)
+    squares = np.square(pixels, dtype=np.uint16).sum(axis=0, dtype=np.int64)  # (784,)
+    return total / n / 255, (n * squares - total * total) / n**2 / 255**2
 
 
 def fid_pooled(samples: np.ndarray, images: np.ndarray) -> float:

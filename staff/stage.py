@@ -23,6 +23,7 @@ import os
 import resource
 import sys
 import traceback
+import types
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,19 @@ def signature_of(weights: list) -> list[float]:
     values = torch.cat(values)
     chosen = torch.linspace(0, len(values) - 1, min(SIGNATURE, len(values))).long()
     return [round(value, 6) for value in values[chosen].nan_to_num().tolist()]
+
+
+def import_torch() -> None:
+    """Import torch in two thirds of the time it takes: a stage is little else.
+
+    Left out is the module that tells the shapes of results without computing them, on the device
+    "meta", which a trained model has no use for. Importing makes no garbage, so nobody collects it.
+    """
+    gc.disable()
+    sys.modules["torch._meta_registrations"] = types.ModuleType("torch._meta_registrations")
+    import torch  # noqa: F401
+
+    gc.enable()
 
 
 def read_inputs(folder: Path) -> dict[str, Any]:
@@ -149,10 +163,7 @@ def main() -> None:
         tell({"started": True})
         tell(probe.look(order))
         return
-    gc.disable()  # importing torch makes no garbage, and is a tenth quicker so
-    import torch  # noqa: F401
-
-    gc.enable()
+    import_torch()
     from checkpoint import CheckpointError
     from contract import ContractError
     from inference import InferenceError
