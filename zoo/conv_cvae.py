@@ -6,7 +6,7 @@ ICLR 2020, who fit a density after training).
 Sohn, Lee and Yan, Learning Structured Output Representation using Deep Conditional Generative
 Models, NeurIPS 2015. Variants: as of conv_vae.py.
 
-Expected: ssim 0.9109, mse 0.00824, fid 2.305, raw 30.514 (test split; 84 s)
+Expected: ssim 0.9117, mse 0.00834, fid 2.200, raw 30.636 (test split; 100 s)
 Command:  python train.py --task Genwithlabel --submission zoo/conv_cvae.py --var 0.05
 """
 
@@ -43,13 +43,14 @@ class GenModel(nn.Module):
         channels, side = CHANNELS[self.depth], SIDES[self.depth]
         down, up = [], []
         for i in range(self.depth):
-            down += [nn.Conv2d(CHANNELS[i], CHANNELS[i + 1], 3, stride=2, padding=1)]
-            down += [nn.LeakyReLU(0.2)]
+            layer = nn.Conv2d(CHANNELS[i], CHANNELS[i + 1], 3, stride=2, padding=1)
+            down += [keep_the_signal(layer), nn.LeakyReLU(0.2)]
         for i in reversed(range(self.depth)):
             # An even side is twice the one below it, an odd one is one less.
             even = 1 - SIDES[i] % 2
-            up += [nn.LeakyReLU(0.2)]
-            up += [nn.ConvTranspose2d(CHANNELS[i + 1], CHANNELS[i], 3, 2, 1, output_padding=even)]
+            layer = nn.ConvTranspose2d(CHANNELS[i + 1], CHANNELS[i], 3, 2, 1, output_padding=even)
+            # The last one makes the image, and does well to begin near grey.
+            up += [nn.LeakyReLU(0.2), keep_the_signal(layer) if i else layer]
         if self.attention:
             down += [Attention(channels)]
             up = [Attention(channels), *up]
@@ -112,6 +113,21 @@ class GenModel(nn.Module):
 def beside_label(values: Tensor, labels: Tensor) -> Tensor:
     """Put ten one-hot numbers beside the values: (B, n) to (B, n + 10)."""
     return torch.cat([values, F.one_hot(labels, 10).to(values.dtype)], dim=1)
+
+
+def keep_the_signal(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+    """Draw first weights with which a signal is as large after the layer as before it.
+
+    He et al., Delving Deep into Rectifiers, ICCV 2015. torch's own shrink it: after four layers
+    the image hardly moves the output, and training stands still for epochs.
+    """
+    upward = isinstance(layer, nn.ConvTranspose2d)
+    mode = "fan_out" if upward else "fan_in"  # torch swaps the two where it is transposed
+    nn.init.kaiming_normal_(layer.weight, a=0.2, mode=mode)
+    nn.init.zeros_(layer.bias)
+    if upward:  # with stride 2 a pixel meets a quarter of the kernel
+        layer.weight.data *= 2
+    return layer
 
 
 def vae_loss(recon_x: Tensor, x: Tensor, mu: Tensor, log_var: Tensor, var: float = 0.5) -> Tensor:
