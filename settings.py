@@ -38,6 +38,9 @@ class Settings:
         "bf16 where the processor computes it natively, else fp32",
         choices=("auto", "fp32", "bf16"),
     )
+    compile: str = knob(
+        "no", "torch.compile the model: minutes first, then faster on a GPU", choices=("no", "yes")
+    )
     device: str = knob(
         "auto", "cuda, else mps, else cpu, unless named", choices=("auto", "cuda", "mps", "cpu")
     )
