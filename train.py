@@ -111,7 +111,7 @@ def train(
     submission.check(device)
 
     code = submission.path.read_bytes()
-    facts = {name: _plain(options[name]) for name in (*RUN_OPTIONS, "submission")}
+    facts = {name: command.plain(options[name]) for name in (*RUN_OPTIONS, "submission")}
     facts |= {"settings": asdict(settings), "submission_sha256": hashlib.sha256(code).hexdigest()}
     folder = RunFolder(
         options["save_dir"], facts, valid_set, options["save_loss_plot"], options["video"]
@@ -168,7 +168,7 @@ def resume(options: dict[str, Any], given: set[str]) -> dict:
     for name, value in saved.items():
         if name not in given:
             options[name] = type(options[name])(value)
-        elif name not in FREE_ON_RESUME and _plain(options[name]) != value:
+        elif name not in FREE_ON_RESUME and command.plain(options[name]) != value:
             raise SettingsError(
                 f"{path} was trained with --{name} {value}, not {options[name]}; "
                 f"leave --{name} out, or begin a new run in another --save_dir."
@@ -209,11 +209,6 @@ def _goes_on_in(options: dict[str, Any], state: dict | None) -> bool:
     path = options["checkpoint"]
     here = path is None or path.parent.resolve() == options["save_dir"].resolve()
     return state is not None and here
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON and a checkpoint can hold; paths with / on every system."""
-    return value.as_posix() if isinstance(value, Path) else value
 
 
 def _show_loss_plot(history: list[dict]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import command
 from sweeps.trial import FAILED, FINISHED, Trial
 
 MakeTrial = Callable[[dict[str, Any]], Trial]
@@ -146,8 +147,8 @@ def _distribution(optuna: Any, given: list) -> Any:
     """Return where to search: a range for numbers, a choice for the rest."""
     low, high = min(given), max(given)
     if isinstance(low, str | Path):
-        words = [value.as_posix() if isinstance(value, Path) else value for value in given]
-        return optuna.distributions.CategoricalDistribution(sorted(set(words)))
+        words = {command.plain(value) for value in given}
+        return optuna.distributions.CategoricalDistribution(sorted(words))
     # Variances and learning rates act by factors, and so do batch sizes of a wide range.
     if isinstance(low, int):
         return optuna.distributions.IntDistribution(low, high, log=low > 0 and high >= 10 * low)

@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+import command
 from checkpoint import INTERRUPTED as INTERRUPTED_FILE
 from checkpoint import CheckpointError, to_infer_from, write_whole
 from data_utils import DataError
@@ -71,10 +72,7 @@ class Trial:
 
     def plain_options(self) -> dict[str, Any]:
         """Return the options as JSON holds them."""
-        return {
-            name: value.as_posix() if isinstance(value, Path) else value
-            for name, value in self.options.items()
-        }
+        return {name: command.plain(value) for name, value in self.options.items()}
 
     def full_options(self) -> dict[str, Any]:
         """Return what `train.train` wants, with paths that hold in any working folder."""
