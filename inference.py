@@ -106,7 +106,7 @@ def infer(options: dict[str, Any]) -> Path:
     Raises InferenceError, CheckpointError, ContractError, DataError, OSError.
     """
     from contract import Submission, submission_file
-    from device import pick_device
+    from device import keep_freed_memory, pick_device
 
     for name in ("batch_size", "gen_num"):
         if options[name] < 1:
@@ -115,6 +115,7 @@ def infer(options: dict[str, Any]) -> Path:
         raise InferenceError(f"--inf_num is {options['inf_num']}; expected 0 (all) or more.")
     if not 0 <= options["seed"] < 2**32:
         raise InferenceError(f"--seed is {options['seed']}; expected 0 to {2**32 - 1}.")
+    keep_freed_memory()
     path = options["checkpoint_path"] or newest_run(options["task"])
     state = load(path)
     task, latent_dim = (_agreed(name, options, state, path) for name in ("task", "latent_dim"))

@@ -97,7 +97,7 @@ def train(
 
     from contract import Submission
     from data_utils import MNISTDataset, set_seed
-    from device import keep_freed_memory, pick_device
+    from device import import_compiler_later, keep_freed_memory, pick_device
     from run_folder import RunFolder
     from trainer import Trainer, TrainingError
 
@@ -105,6 +105,8 @@ def train(
     valid_set = MNISTDataset(options["valid_data"])
     device = pick_device(settings.device)
     keep_freed_memory()
+    if settings.compile == "no":
+        import_compiler_later()
     set_seed(settings.seed)
     which = (options[name] for name in ("submission", "task", "latent_dim", "variant"))
     submission = Submission(*which)

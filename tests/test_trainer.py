@@ -6,6 +6,8 @@ import copy
 import math
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -453,3 +455,31 @@ def test_prior_of_the_reference_standardises_codes(tiny_set):
             assert chosen.mean(0).abs().max() < 1e-2
             assert (torch.cov(chosen.T) - torch.eye(4)).abs().max() < 0.05
         assert torch.allclose(trainer.reconstruct(x, labels), before, atol=1e-3)
+
+
+COMPILER_LATER = """
+import sys
+import torch
+from device import import_compiler_later
+
+import_compiler_later()
+weight = torch.ones(3, requires_grad=True)
+optimizer = torch.optim.Adam([weight], lr=0.1)
+optimizer.zero_grad()
+weight.sum().backward()
+optimizer.step()
+optimizer.load_state_dict(optimizer.state_dict())
+assert weight[0].item() < 1
+assert "torch._dynamo.convert_frame" not in sys.modules  # nobody asked for the compiler
+compiled = torch.compile(lambda x: x.sin() + 1, backend="eager")
+assert compiled(torch.zeros(2)).tolist() == [1, 1]
+assert "torch._dynamo.convert_frame" in sys.modules
+from torch._dynamo.utils import counters
+assert counters["frames"]["ok"] == 1
+"""
+
+
+def test_the_compiler_is_imported_when_it_is_wanted():
+    command = [sys.executable, "-c", COMPILER_LATER]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
