@@ -61,7 +61,7 @@ def test_snippet(snippet):
             assert (ROOT / submission).is_file()
 
 
-@pytest.mark.parametrize("name", ["demo", "commands", "reference", "overhead"])
+@pytest.mark.parametrize("name", ["demo", "commands", "reference"])
 def test_figures_are_the_stored_ones(name):
     """No number is typed: each block is what benchmarks/reference.py makes of its JSON."""
     assert block_in(ROOT / "README.md", name) == reference.blocks()[name]
@@ -94,7 +94,7 @@ def test_the_reports_tables_are_the_stored_ones_and_nothing_explodes():
             ours = figures["tables"][table.title][value]
             assert ours["tried"] > 0 and ours["skipped"] == 0, (table.title, value)
             if isinstance(theirs, str):  # where the report's training failed
-                assert ours["tried"] == len(reproduce.SEEDS)
+                assert ours["trained"] == ours["tried"] == len(reproduce.SEEDS), value
 
 
 def test_figures_of_the_class_are_the_stored_ones():
@@ -129,8 +129,6 @@ def test_promised_figures_are_reached():
         assert row["raw"] >= 32.0 and row["fid"] <= 1.8 and row["total_s"] <= 240
     assert figures["demo"]["seconds"] < 180
     assert all(row["score"] == row["cap"] for row in figures["demo"]["scores"].values())
-    overhead = json.loads(reference.OVERHEAD.read_text(encoding="utf-8"))
-    assert all(row["ratio"] <= 1.10 for row in overhead["models"].values())
 
 
 def test_files_named_are_there():
