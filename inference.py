@@ -46,7 +46,7 @@ class InferenceError(ValueError):
 
 
 def encode_images(
-    submission: Submission, images: np.ndarray, labels: np.ndarray, batch_size: int = 4096
+    submission: Submission, images: np.ndarray, labels: np.ndarray, batch_size: int = 1000
 ) -> np.ndarray:
     """Return the codes, float16 (N, latent_dim), of images uint8 (N, 28, 28)."""
     codes = [
@@ -63,7 +63,7 @@ def encode_images(
 
 
 def decode_codes(
-    submission: Submission, codes: np.ndarray, labels: np.ndarray, batch_size: int = 4096
+    submission: Submission, codes: np.ndarray, labels: np.ndarray, batch_size: int = 1000
 ) -> np.ndarray:
     """Return the reconstructions, uint8 (N, 28, 28), of codes float16 (N, latent_dim)."""
     recon = [
@@ -74,7 +74,7 @@ def decode_codes(
 
 
 def generate_samples(
-    submission: Submission, gen_num: int, seed: int, batch_size: int = 4096
+    submission: Submission, gen_num: int, seed: int, batch_size: int = 1000
 ) -> np.ndarray:
     """Return `gen_num` samples of each label, uint8 (10, gen_num, 28, 28)."""
     import torch
@@ -369,7 +369,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--data_path", type=Path, default=Path("dataset/valid"), help="dataset to reconstruct")
     add("--inf_num", type=int, default=0, help="reconstruct only the first so many; 0 is all")
     add("--gen_num", type=int, default=100, help="samples a label")
-    add("--batch_size", type=int, default=4096, help="images at once; lower it if memory is short")
+    add("--batch_size", type=int, default=1000, help="images at once; lower it if memory is short")
     add("--seed", type=int, default=42, help="seed of the samples")
     add("--stage", choices=("all", *STAGES), default="all", help="one stage only, no pictures")
     add("--png", action="store_true", help="write one PNG file an image as well")
