@@ -34,10 +34,13 @@ LEFT_OUT = (
     "dataset/test",
     "docs/gallery",  # of the zoo's pictures
     "docs/gallery.md",
+    "docs/growth.png",
     "docs/results.md",
     "docs/security.md",
+    "docs/speed.png",
     "judge/build.py",  # reads the test split
     "pyproject.toml",  # configures ruff and pytest, which only the tests need
+    "requirements-bench.txt",
     "requirements-staff.txt",
     "requirements-test.txt",
     "staff",

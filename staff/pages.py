@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,27 @@ PICTURES = {"recon": "inputs above their reconstructions", "samples": "samples o
 
 def render(template: str, **values: Any) -> str:
     """Fill in a template; everything that comes from students is escaped."""
+    from markupsafe import Markup
+
+    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704  ours
+    return (
+        _environment()
+        .get_template(template)
+        .render(style=style, css=css, most=MOST, picture=picture, **values)
+    )
+
+
+@functools.cache
+def _environment() -> Any:
+    """Return what keeps the templates, which are compiled once in each process."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
-    )
-    from markupsafe import Markup
-
-    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704  ours
-    return environment.get_template(template).render(
-        style=style, css=css, most=MOST, picture=picture, **values
     )
 
 
