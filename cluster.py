@@ -52,10 +52,13 @@ def local_workers(workers: int, environments: Iterable[dict[str, str]] = ({},)) 
     environments: environment variables of the first worker, the second, ..., and round again.
     """
     require_dask()
+    import dask
     from distributed import Client, LocalCluster
 
     with (
         _without_logs(),
+        # Its profiler takes the interpreter away from the work a hundred times a second.
+        dask.config.set({"distributed.worker.profile.enabled": False}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
