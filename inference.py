@@ -382,8 +382,9 @@ def main() -> None:
     parser = make_parser()
     options = vars(parser.parse_args())
 
-    from contract import ContractError
-    from settings import SettingsError
+    with command.quick_imports():
+        from contract import ContractError
+        from settings import SettingsError
 
     errors = (InferenceError, CheckpointError, ContractError, DataError, SettingsError)
     with command.clear_errors(parser.prog, *errors):

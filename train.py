@@ -230,10 +230,11 @@ def main() -> None:
     given = command.given_options(parser)
     options["save_dir"] = options["save_dir"] or Path("runs") / options["task"]
 
-    from checkpoint import CheckpointError, to_infer_from
-    from contract import ContractError
-    from data_utils import DataError
-    from trainer import TrainingError
+    with command.quick_imports():
+        from checkpoint import CheckpointError, to_infer_from
+        from contract import ContractError
+        from data_utils import DataError
+        from trainer import TrainingError
 
     errors = (SettingsError, CheckpointError, ContractError, DataError, TrainingError)
     with command.clear_errors(parser.prog, *errors):

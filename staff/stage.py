@@ -16,7 +16,6 @@ a defence: those are the walls around it (`sandbox.py`) and the checks of its pa
 
 from __future__ import annotations
 
-import gc
 import importlib
 import io
 import json
@@ -72,14 +71,14 @@ def import_torch() -> None:
     """Import torch in four fifths of the time it takes: a stage is little else.
 
     Left out is the module that tells the shapes of results without computing them, on the device
-    "meta", which a trained model has no use for. Importing makes no garbage, so nobody collects it.
+    "meta", which a trained model has no use for.
     """
-    gc.disable()
-    sys.modules[META] = _Later(META)
-    import torch
-    import torch._prims.rng_prims  # noqa: F401  torch.Generator needs it, and META brings it
+    from command import quick_imports
 
-    gc.enable()
+    sys.modules[META] = _Later(META)
+    with quick_imports():
+        import torch
+        import torch._prims.rng_prims  # noqa: F401  torch.Generator needs it, and META brings it
 
 
 class _Later(types.ModuleType):
