@@ -123,7 +123,9 @@ class Trainer:
         self.bf16 = self._choose_precision()
         if self.bf16 and self.device.type == "cpu":
             add_biases_apart(self.model)
-        if settings.compile == "yes":
+        if settings.compile == "yes" and hasattr(self.model, "training_step"):
+            self.say("a model with its own training_step compiles what it wants to by itself")
+        elif settings.compile == "yes":
             self.compiled = self._compiled()
         self.last_good = self._snapshot()
 

@@ -1,15 +1,14 @@
-"""What the Trainer costs over a bare loop on the same model, batches and precision.
+"""The Trainer against the shortest loop that trains the same model, and against the machine.
 
-Each round times one training epoch of both, in turn; the ratio of a round is free of the
-machine's drift. Validation, checkpoints and pictures are outside both sides.
+A round times one of both in turn; the ratio of a round is free of the machine's drift.
+Validation, checkpoints and pictures are outside both sides. speed.py starts this in a process of
+its own: python benchmarks/bare_loop.py model.py --epochs 4 --rounds 5
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -18,88 +17,111 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from contract import Submission  # noqa: E402
 from data_utils import Batches, MNISTDataset, set_seed  # noqa: E402
-from device import native_bf16  # noqa: E402
+from device import add_biases_apart, keep_freed_memory, native_bf16, pick_device  # noqa: E402
 from settings import Settings  # noqa: E402
 from trainer import Trainer  # noqa: E402
 
-MODELS = {
-    "mlp": (ROOT / "model.py", Settings(epochs=8, batch_size=1024)),  # an epoch is half a second
-    "conv": (ROOT / "submission.py", Settings(epochs=1, batch_size=256, lr=3e-3, var=0.02)),
-}
+MATRIX = 2048  # rows and columns of the products that show the machine's peak
+PRODUCTS = 5  # in a row, so that a GPU has something to do
+
+
+def wait(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def bare_epoch(path: Path, settings: Settings, train_set: MNISTDataset) -> float:
     """Seconds an epoch of the shortest loop that trains the model."""
     set_seed(settings.seed)
+    device = pick_device(settings.device)
     submission = Submission(path, "VAEwolabel", 20)
-    model, vae_loss = submission.model.train(), submission.vae_loss
+    model, vae_loss = submission.model.to(device).train(), submission.vae_loss
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
-    batches = Batches(train_set, settings.batch_size, "cpu", settings.seed)
-    bf16 = native_bf16(torch.device("cpu"))
+    batches = Batches(train_set, settings.batch_size, device, settings.seed)
+    bf16 = native_bf16(device)
+    if bf16 and device.type == "cpu":
+        add_biases_apart(model)  # as in the Trainer: what is compared is the loop
+    wait(device)
     started = time.perf_counter()
     for x, labels in (batch for epoch in range(settings.epochs) for batch in batches.epoch(epoch)):
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             recon_x, mu, log_var = model(x, torch.zeros_like(labels))
         loss = vae_loss(recon_x.float(), x, mu.float(), log_var.float(), settings.var)
         loss.backward()
         optimizer.step()
+    wait(device)
     return (time.perf_counter() - started) / settings.epochs
 
 
 def trainer_epoch(path: Path, settings: Settings, train_set: MNISTDataset) -> float:
     """Seconds an epoch of the same in the Trainer, with its progress bar."""
     set_seed(settings.seed)
-    submission = Submission(path, "VAEwolabel", 20)
-    trainer = Trainer(submission, settings, train_set, train_set)
+    trainer = Trainer(Submission(path, "VAEwolabel", 20), settings, train_set, train_set)
     trainer.fit()
     return trainer.seconds / settings.epochs
 
 
-def measure(name: str, rounds: int) -> dict:
-    """Time both sides in turn, after one round that does not count."""
-    path, settings = MODELS[name]
-    settings = Settings(**{**vars(settings), "device": "cpu", "eval_num": 100})
-    train_set = MNISTDataset(ROOT / "dataset" / "train")
-    pairs = []
-    for number in range(rounds + 1):
-        sides = [trainer_epoch, bare_epoch]
-        first_last = sides if number % 2 else sides[::-1]  # neither is always the warmer one
-        seconds = {side: side(path, settings, train_set) for side in first_last}
-        pairs.append([seconds[side] for side in sides])
-    del pairs[0]
-    ratios = [trainer / bare for trainer, bare in pairs]
-    return {
-        "trainer_s": statistics.median(trainer for trainer, _ in pairs),
-        "bare_s": statistics.median(bare for _, bare in pairs),
-        "ratio": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-        "n": rounds,
-    }
+def flops_of_an_epoch(path: Path, settings: Settings, train_set: MNISTDataset) -> int:
+    """Count the operations of one step, forward and back, and return those of an epoch."""
+    submission = Submission(path, "VAEwolabel", 20)
+    batches = Batches(train_set, settings.batch_size, "cpu", settings.seed)
+    x, labels = next(batches.epoch(0))
+    with FlopCounterMode(display=False) as counter:
+        recon_x, mu, log_var = submission.model(x, torch.zeros_like(labels))
+        submission.vae_loss(recon_x, x, mu, log_var, settings.var).backward()
+    return counter.get_total_flops() * len(train_set) // len(x)
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype, repeats: int = 20) -> float:
+    """Operations a second of the best of some products of two square matrices."""
+    a, b = (torch.randn(MATRIX, MATRIX).to(device, dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats):
+        wait(device)
+        started = time.perf_counter()
+        for _ in range(PRODUCTS):
+            a @ b
+        wait(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * PRODUCTS * MATRIX**3 / best
 
 
 def main() -> None:
-    """Measure, print a row a model, write the numbers if asked."""
+    """Time both sides in turn, after a round that does not count; print a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=MODELS, help="one model only")
-    parser.add_argument("--rounds", type=int, default=7, help="counted rounds (default 7)")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("submission", type=Path)
+    parser.add_argument("--epochs", type=int, default=1, help="of each side in a round")
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    results = {}
-    for name in [args.only] if args.only else MODELS:
-        row = results[name] = measure(name, args.rounds)
-        print(
-            f"{name:5} Trainer {row['trainer_s']:.2f} s, bare loop {row['bare_s']:.2f} s an epoch; "
-            f"ratio {row['ratio']:.3f} ({row['ratio_min']:.3f} to {row['ratio_max']:.3f}, "
-            f"n = {row['n']}), {torch.get_num_threads()} threads, torch {torch.__version__}"
+    keep_freed_memory()  # as train.py does
+    settings = Settings(epochs=args.epochs, eval_num=100)
+    train_set = MNISTDataset(ROOT / "dataset" / "train")
+    sides = [trainer_epoch, bare_epoch]
+    pairs = []
+    for number in range(args.rounds + 1):
+        first_last = sides if number % 2 else sides[::-1]  # neither is always the warmer one
+        seconds = {side: side(args.submission, settings, train_set) for side in first_last}
+        pairs.append([seconds[side] for side in sides])
+    device = pick_device(settings.device)
+    bf16 = native_bf16(device)
+    peak = peak_flops(device, torch.bfloat16 if bf16 else torch.float32)
+    print(
+        json.dumps(
+            {
+                "pairs": pairs[1:],
+                "device": str(device),
+                "precision": "bf16" if bf16 else "fp32",
+                "flops": flops_of_an_epoch(args.submission, settings, train_set),
+                "peak": peak,
+            }
         )
-    if args.json:
-        machine = {"cores": os.cpu_count(), "torch": torch.__version__}
-        args.json.write_text(json.dumps({"machine": machine, "models": results}, indent=2) + "\n")
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,18 @@ def timed(*words: object, env: dict[str, str] | None = None, quiet: bool = False
     return time.perf_counter() - started
 
 
+def said(*words: object) -> dict:
+    """Run a script of Python in the project's folder; return the line of JSON that it ends with.
+
+    Raises RuntimeError, with what it said, when it fails.
+    """
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def train_infer_grade(
     options: list, folder: Path, data: str | Path = "dataset/test", **how: object
 ) -> dict:

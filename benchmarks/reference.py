@@ -21,7 +21,6 @@ from benchmarks.commands import ROOT, machine, timed, train_infer_grade  # noqa:
 from benchmarks.markdown import put_blocks  # noqa: E402
 
 FIGURES = ROOT / "benchmarks" / "reference.json"
-OVERHEAD = ROOT / "benchmarks" / "trainer_overhead.json"
 README = ROOT / "README.md"
 
 FIRST_COMMANDS = (
@@ -103,37 +102,13 @@ def render_demo(demo: dict) -> str:
     )
 
 
-def render_overhead(overhead: dict) -> str:
-    """Return what the Trainer costs over a bare loop."""
-    rows = [
-        f"| {name} | {row['trainer_s']:.2f} s | {row['bare_s']:.2f} s | {row['ratio']:.3f} "
-        f"({row['ratio_min']:.3f} to {row['ratio_max']:.3f}) |"
-        for name, row in overhead["models"].items()
-    ]
-    machine = overhead["machine"]
-    return "\n".join(
-        [
-            "One training epoch with the Trainer against a bare loop on the same model, batches "
-            f"and precision, in turn, {next(iter(overhead['models'].values()))['n']} rounds "
-            f"on {machine['cores']} CPU cores with torch {machine['torch']} (`make bench`):",
-            "",
-            "| model | Trainer | bare loop | ratio, median (range) |",
-            "| --- | --- | --- | --- |",
-            *rows,
-            "",
-        ]
-    )
-
-
 def blocks() -> dict[str, str]:
     """Return each generated block of the README by name, from the stored figures."""
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    overhead = json.loads(OVERHEAD.read_text(encoding="utf-8"))
     return {
         "demo": render_demo(figures["demo"]),
         "commands": render_commands(figures["commands"]),
         "reference": render_runs(figures),
-        "overhead": render_overhead(overhead),
     }
 
 

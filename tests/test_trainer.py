@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -477,6 +478,21 @@ assert "torch._dynamo.convert_frame" in sys.modules
 from torch._dynamo.utils import counters
 assert counters["frames"]["ok"] == 1
 """
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler here")
+def test_a_compiled_model_trains_as_it_does_otherwise(tiny_set):
+    counts = torch._dynamo.utils.counters["frames"]
+    losses = {}
+    for compiled in ("no", "yes"):  # a model without noise, which a compiler draws in its own way
+        before = counts["ok"]
+        trainer = make_trainer(
+            tiny_set, ROOT / "zoo" / "mlp_ae.py", compile=compiled, epochs=1, precision="fp32"
+        )
+        assert trainer.fit()
+        losses[compiled] = trainer.history[-1]["train_loss"]
+        assert (counts["ok"] > before) == (compiled == "yes")
+    assert losses["yes"] == pytest.approx(losses["no"], rel=1e-4)
 
 
 def test_the_compiler_is_imported_when_it_is_wanted():

@@ -1,0 +1,107 @@
+"""How seconds and memory grow: with images, latent_dim, batch, submissions graded, trials.
+
+Each series doubles or more from point to point; the exponent is the slope of the last points on
+logarithmic axes: 0 is constant, 1 in proportion. The first points are mostly start-up.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.commands import ROOT, said, timed
+from data_utils import MNISTDataset
+
+IMAGES = (1_000, 10_000, 50_000, 500_000)
+LATENT_DIMS = (2, 20, 200)
+BATCHES = (64, 512, 4096)
+SUBMISSIONS = (1, 2, 5)
+TRIALS = (1, 4, 12)
+
+
+def measure(folder: Path) -> dict[str, dict]:
+    """Return each series: x, seconds, peak memory in MiB where it is one process, exponents."""
+    series = {
+        "images": [(n, _train(folder, data=_repeated(folder, n))) for n in _bar("images", IMAGES)],
+        "latent_dim": [
+            (d, _train(folder, "--latent_dim", d)) for d in _bar("latent_dim", LATENT_DIMS)
+        ],
+        "batch_size": [(b, _train(folder, "--batch_size", b)) for b in _bar("batch_size", BATCHES)],
+        "trials": [(n, _sweep(folder, n)) for n in _bar("trials", TRIALS)],
+    }
+    if shutil.which("bwrap"):
+        series["submissions"] = [
+            (n, _grade(folder, n)) for n in _bar("submissions graded", SUBMISSIONS)
+        ]
+    found = {}
+    for name, points in series.items():
+        found[name] = {
+            "x": [x for x, _ in points],
+            "seconds": [one["seconds"] for _, one in points],
+            "peak_mib": [one.get("peak_mib") for _, one in points],
+        }
+        found[name]["exponent"] = exponent(found[name]["x"], found[name]["seconds"])
+    return found
+
+
+def exponent(x: list[float], y: list[float]) -> float:
+    """Return the slope of the line through the last three points, on logarithmic axes."""
+    return float(np.polyfit(np.log(x[-3:]), np.log(y[-3:]), 1)[0])
+
+
+def _bar(name: str, values: tuple[int, ...]) -> tqdm:
+    return tqdm(values, desc=f"growth, {name}", unit="run")
+
+
+def _train(folder: Path, *more: object, data: Path | None = None) -> dict:
+    """Return the seconds of an epoch of the MLP, the first left out, and the peak of memory."""
+    words = ["benchmarks/ours.py", "train", "--submission", "model.py", "--epochs", 2]
+    words += ["--save_dir", folder / "growth", "--overwrite", *more]
+    words += ["--train_data", data] if data else []
+    facts = said(*words)
+    return {"seconds": facts["epochs"][-1], "peak_mib": facts["peak_mib"]}
+
+
+def _repeated(folder: Path, count: int) -> Path:
+    """Write the training images, repeated to so many."""
+    train = MNISTDataset(ROOT / "dataset" / "train")
+    data = folder / f"images-{count}"
+    data.mkdir()
+    index = np.arange(count) % len(train)
+    for name, array in (("images-idx3", train.images), ("labels-idx1", train.labels)):
+        values = array[index].astype(np.uint8)
+        header = bytes((0, 0, 8, values.ndim)) + np.array(values.shape, ">u4").tobytes()
+        (data / f"{name}-ubyte").write_bytes(header + values.tobytes())
+    return data
+
+
+def _sweep(folder: Path, trials: int) -> dict:
+    """Return the seconds of a sweep over so many trials of one short epoch."""
+    data = folder / "images-1000"
+    words = ["sweep.py", "--submission", "model.py", "--epochs", 1, "--train_data", data]
+    out = (
+        folder / f"sweep-{trials}"
+    )  # without a var or lr, one seed alone would be the default grid
+    words += ["--var", 0.5, "--lr", 5e-3, "--save_dir", out, "--no-keep_weights", "--seed"]
+    seconds = timed(sys.executable, *words, *range(trials), quiet=True)
+    assert len(list((out / "trials").iterdir())) == trials
+    return {"seconds": seconds}
+
+
+def _grade(folder: Path, count: int) -> dict:
+    """Return the seconds of grading so many submissions of the demo model."""
+    run = folder / "growth-VAEwolabel"
+    if not run.exists():
+        words = ["train.py", "--submission", "model.py", "--epochs", 1, "--var", 0.05]
+        timed(sys.executable, *words, "--save_dir", run, quiet=True)
+    students = folder / f"class-{count}"
+    for number in range(count):
+        (students / f"{number}").mkdir(parents=True)
+        shutil.copyfile(ROOT / "model.py", students / f"{number}" / "submission.py")
+        shutil.copyfile(run / "best.pth", students / f"{number}" / "VAEwolabel.pth")
+    words = ["staff/grade_class.py", students, "--out", folder / f"graded-{count}"]
+    return {"seconds": timed(sys.executable, *words, quiet=True)}

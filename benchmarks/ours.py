@@ -1,0 +1,57 @@
+"""This lab's side of a comparison, in a process of its own, timed from the inside.
+
+    python benchmarks/ours.py train --submission model.py --epochs 5 --save_dir runs/speed
+    python benchmarks/ours.py infer --checkpoint_path runs/speed/best.pth
+
+Takes the options of train.py or of inference.py. Ends with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.usual import say  # noqa: E402
+
+
+def train(words: list[str]) -> None:
+    """Train; say the seconds of each epoch, without and with all that belongs to it."""
+    import train
+    from trainer import Callback, Trainer
+
+    class Clock(Callback):
+        def on_start(self, trainer: Trainer) -> None:
+            self.before, self.trained = time.perf_counter(), 0.0
+
+        def on_epoch_end(self, trainer: Trainer) -> None:
+            # The run's folder was told first, so its checkpoint and its picture are in here.
+            now = time.perf_counter()
+            validated.append(now - self.before)
+            plain.append(trainer.seconds - self.trained)
+            self.before, self.trained = now, trainer.seconds
+
+    plain: list[float] = []
+    validated: list[float] = []
+    options = vars(train.make_parser().parse_args(words))
+    train.train(options, callbacks=[Clock()])
+    say(epochs=plain, validated=validated)
+
+
+def infer(words: list[str]) -> None:
+    """Do all that inference.py does; say the seconds after its imports."""
+    import torch  # noqa: F401, what takes long to import is no part of the seconds
+
+    import contract  # noqa: F401
+    import inference
+
+    options = vars(inference.make_parser().parse_args(words))
+    started = time.perf_counter()
+    inference.infer(options)
+    say(seconds=time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    {"train": train, "infer": infer}[sys.argv[1]](sys.argv[2:])
