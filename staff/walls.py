@@ -105,6 +105,8 @@ def _as_nobody(sources: list[Path]) -> list[str]:
     """Return what root runs first: show an unprivileged user the sources, then become that user.
 
     They may lie below folders that only root can enter, as Python does where pyenv put it.
+    It has a PID namespace of its own, in which all die with the first process: the signal at a
+    parent's death, which --die-with-parent asks for, does not reach another user's process.
     """
     shown = [
         word
@@ -112,7 +114,7 @@ def _as_nobody(sources: list[Path]) -> list[str]:
         for word in ("--ro-bind", str(path), f"/sources/{number}")
     ]
     return [
-        *(program("bwrap"), "--die-with-parent", "--unshare-net"),
+        *(program("bwrap"), "--die-with-parent", "--unshare-net", "--unshare-pid"),
         *_system_folders(programs=True),
         *("--ro-bind", program("bwrap"), program("bwrap")),
         *("--bind", "/proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),

@@ -159,6 +159,39 @@ def test_what_attacks_left_behind_is_nothing(hostile):
     assert not left
 
 
+ALONE = """
+import sys
+from pathlib import Path
+
+from staff import sandbox
+
+code, checkpoint = map(Path, sys.argv[1:])
+inputs = {"submission.py": code, "checkpoint.pth": checkpoint}
+sandbox.run_stage("generate", inputs, sandbox.Limits(), task="Genwithlabel", gen_num=1, seed=1)
+"""
+
+
+@needs_walls
+def test_a_stage_dies_with_a_grader_that_is_killed(trained, tmp_path):
+    code = tmp_path / "submission.py"
+    code.write_text("import time\nprint('here', flush=True)\ntime.sleep(10_000)\n")
+    (tmp_path / "alone.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{ALONE}")
+    grader = start(tmp_path / "alone.py", code, trained["Genwithlabel"])
+    process, stage, before = psutil.Process(grader.pid), [], -1.0
+    for _ in range(60):
+        stage = process.children(recursive=True)
+        seconds = sum(one.cpu_times().user for one in stage)
+        if seconds == before > 0.3:  # torch is imported, the student's code sleeps
+            break
+        before = seconds
+        time.sleep(1)
+    assert len(stage) >= 3
+    grader.kill()
+    grader.communicate()
+    _, left = psutil.wait_procs(stage, timeout=10)
+    assert not left
+
+
 @needs_walls
 def test_hidden_images_and_memory_do_not_help(hostile):
     """What would have been kept from encode to decode makes no reconstruction better."""
