@@ -151,7 +151,7 @@ class Speed:
         out = self.folder / "usual-outputs"
         shutil.rmtree(out, ignore_errors=True)
         words = [SUBMISSIONS["conv"], "--data", self.arrow("test"), "--out", out]
-        words += ["--checkpoint", self.trained("conv")[1], "--workers", self.workers or 0]
+        words += ["--checkpoint", self.trained("conv")[1]]  # more processes only make it slower
         return self._inference("benchmarks/usual.py", "infer", *words)
 
     def _inference(self, *words: object) -> dict:
