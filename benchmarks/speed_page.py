@@ -123,7 +123,8 @@ def render(figures: dict) -> str:
             "fp32 on theirs, which is how they ship, unless the row says otherwise. The usual "
             "pipeline (`benchmarks/usual.py`) decodes a PNG an image, with "
             f"{figures['workers']} processes for it in training, the better of 0 and 2, and none "
-            "in inference, which is quicker so; it validates each 10 steps, writes and reads a PNG an image. An epoch of ours with its validations has "
+            "in inference, which is quicker so; it validates each 10 steps, writes and reads a PNG "
+            "an image. An epoch of ours with its validations has "
             "one, and the epoch's checkpoint and picture.",
             "",
             f"Achieved, of the machine's peak for products of matrices: {', '.join(limits)}. "
