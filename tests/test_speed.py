@@ -77,6 +77,7 @@ def test_every_promised_figure_is_there():
             assert FIGURES["seconds"][name]["n"] == len(headline.SEEDS), name
     assert set(speed_page.RATIOS) | set(speed_page.COSTS) == set(FIGURES["ratios"])
     assert speed_page.missed(FIGURES) == MISSED
+    assert FIGURES["minutes"] <= 15
     assert block_in(ROOT / "README.md", "speed") == speed_page.render(FIGURES)
 
 
