@@ -35,6 +35,7 @@ EXAMPLES = """examples:
   python inference.py --png                                       one PNG file an image as well
 """
 STAGES = ("encode", "decode", "generate")
+BATCH_SIZE = 1000  # images at once: what is computed of them stays near the processor
 MANIFOLD_SIDE = 15.0  # of the square around the origin, as the seeds' pictures have it
 
 
@@ -46,7 +47,7 @@ class InferenceError(ValueError):
 
 
 def encode_images(
-    submission: Submission, images: np.ndarray, labels: np.ndarray, batch_size: int = 1000
+    submission: Submission, images: np.ndarray, labels: np.ndarray, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
     """Return the codes, float16 (N, latent_dim), of images uint8 (N, 28, 28)."""
     codes = [
@@ -63,7 +64,7 @@ def encode_images(
 
 
 def decode_codes(
-    submission: Submission, codes: np.ndarray, labels: np.ndarray, batch_size: int = 1000
+    submission: Submission, codes: np.ndarray, labels: np.ndarray, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
     """Return the reconstructions, uint8 (N, 28, 28), of codes float16 (N, latent_dim)."""
     recon = [
@@ -74,7 +75,7 @@ def decode_codes(
 
 
 def generate_samples(
-    submission: Submission, gen_num: int, seed: int, batch_size: int = 1000
+    submission: Submission, gen_num: int, seed: int, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
     """Return `gen_num` samples of each label, uint8 (10, gen_num, 28, 28)."""
     import torch
@@ -369,7 +370,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--data_path", type=Path, default=Path("dataset/valid"), help="dataset to reconstruct")
     add("--inf_num", type=int, default=0, help="reconstruct only the first so many; 0 is all")
     add("--gen_num", type=int, default=100, help="samples a label")
-    add("--batch_size", type=int, default=1000, help="images at once; lower it if memory is short")
+    add(
+        "--batch_size",
+        type=int,
+        default=BATCH_SIZE,
+        help="images at once; lower it if memory is short",
+    )
     add("--seed", type=int, default=42, help="seed of the samples")
     add("--stage", choices=("all", *STAGES), default="all", help="one stage only, no pictures")
     add("--png", action="store_true", help="write one PNG file an image as well")

@@ -30,9 +30,8 @@ EXAMPLES = """examples:
 # Options that belong to the run, beside the knobs of Settings: a resumed run keeps them.
 RUN_OPTIONS = ("task", "latent_dim", "variant", "train_data", "valid_data")
 # ... but these may change, for they do not change what was trained so far.
-FREE_ON_RESUME = (
-    *("epochs", "train_data", "valid_data", "device", "compile", "pred_step", "eval_num"),
-)
+FREE_ON_RESUME = ("epochs", "train_data", "valid_data", "device", "compile")
+FREE_ON_RESUME += ("pred_step", "eval_num")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -91,7 +91,7 @@ class Trainer:
         self.callbacks, self.say, self.progress = callbacks, say, progress
         self.device = pick_device(settings.device)
         self.model: nn.Module = submission.model.to(self.device)
-        self.compiled: dict[str, Callable] = {}
+        self.compiled: Callable | None = None  # what a step calls of the model, with --compile
         self.batches = Batches(train_set, settings.batch_size, self.device, settings.seed)
         self.valid_images = torch.from_numpy(valid_set.images[: settings.eval_num]).to(self.device)
         self.valid_labels = torch.from_numpy(valid_set.labels[: settings.eval_num]).to(self.device)
@@ -212,14 +212,14 @@ class Trainer:
     def losses(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the loss and its named parts, the loss computed in fp32."""
         # Validation runs the model as it is: its sizes and modes would each be compiled anew.
-        compiled = self.compiled if self.model.training else {}
+        compiled = self.compiled is not None and self.model.training
         if hasattr(self.model, "compute_loss"):
-            compute_loss = compiled.get("compute_loss", self.model.compute_loss)
+            compute_loss = self.compiled if compiled else self.model.compute_loss
             with self._autocast():
                 parts = compute_loss(x, labels, self.settings.var)
             return {**parts, "loss": parts["loss"].float()}
         with self._autocast():
-            recon_x, mu, log_var = compiled.get("forward", self.model)(x, labels)
+            recon_x, mu, log_var = (self.compiled if compiled else self.model)(x, labels)
         recon_x, mu, log_var = recon_x.float(), mu.float(), log_var.float()
         loss = self.submission.vae_loss(recon_x, x, mu, log_var, var=self.settings.var)
         with torch.no_grad():
@@ -445,13 +445,10 @@ class Trainer:
         fused = self.device.type in ("cpu", "cuda")
         return [torch.optim.Adam(self.model.parameters(), lr=self.settings.lr, fused=fused)]
 
-    def _compiled(self) -> dict[str, Callable]:
+    def _compiled(self) -> Callable:
         """Return what a step calls of the model, compiled; on a GPU as one graph."""
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
-        compiled = {"forward": torch.compile(self.model, mode=mode)}
-        if hasattr(self.model, "compute_loss"):
-            compiled["compute_loss"] = torch.compile(self.model.compute_loss, mode=mode)
-        return compiled
+        return torch.compile(getattr(self.model, "compute_loss", self.model), mode=mode)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)

@@ -8,17 +8,17 @@ its own: python benchmarks/bare_loop.py model.py --epochs 4 --rounds 5
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from benchmarks.commands import ROOT  # noqa: E402
+from benchmarks.usual import say  # noqa: E402
 from contract import Submission  # noqa: E402
 from data_utils import Batches, MNISTDataset, set_seed  # noqa: E402
 from device import add_biases_apart, keep_freed_memory, native_bf16, pick_device  # noqa: E402
@@ -111,16 +111,12 @@ def main() -> None:
     device = pick_device(settings.device)
     bf16 = native_bf16(device)
     peak = peak_flops(device, torch.bfloat16 if bf16 else torch.float32)
-    print(
-        json.dumps(
-            {
-                "pairs": pairs[1:],
-                "device": str(device),
-                "precision": "bf16" if bf16 else "fp32",
-                "flops": flops_of_an_epoch(args.submission, settings, train_set),
-                "peak": peak,
-            }
-        )
+    say(
+        pairs=pairs[1:],
+        device=str(device),
+        precision="bf16" if bf16 else "fp32",
+        flops=flops_of_an_epoch(args.submission, settings, train_set),
+        peak=peak,
     )
 
 

@@ -120,10 +120,8 @@ class Speed:
 
     def trained(self, model: str) -> tuple[Path, Path]:
         """Return a checkpoint of ours and one of the usual pipeline."""
-        ours, theirs = (
-            self.folder / f"ours-{model}" / "best.pth",
-            self.folder / f"usual-{model}.pth",
-        )
+        ours = self.folder / f"ours-{model}" / "best.pth"
+        theirs = self.folder / f"usual-{model}.pth"
         if not ours.exists():
             self.our_train(model)
         if not theirs.exists():
@@ -140,11 +138,9 @@ class Speed:
 
     def our_inference(self) -> dict:
         """Infer in this lab: seconds of the work, and of the whole process."""
-        return self._inference("benchmarks/ours.py", "infer", *self._our_words())
-
-    def _our_words(self) -> list[object]:
         words = ["--checkpoint_path", self.trained("conv")[0], "--data_path", "dataset/test"]
-        return [*words, "--save_dir", self.folder / "ours-outputs"]
+        words += ["--save_dir", self.folder / "ours-outputs"]
+        return self._inference("benchmarks/ours.py", "infer", *words)
 
     def usual_inference(self) -> dict:
         """Infer in the usual pipeline, into a new folder."""

@@ -102,7 +102,7 @@ def table(figures: dict) -> str:
 def render(figures: dict) -> str:
     """Return the README's block."""
     facts = figures["machine"]
-    bf16 = any(one["precision"] == "bf16" for one in figures["limit"].values())
+    precision = next(iter(figures["limit"].values()))["precision"]  # the machine's, so any row's
     limits = [
         f"{name} {one['achieved'] / 1e9:.0f} of {one['peak'] / 1e9:.0f} GFLOP/s in "
         f"{one['precision']} ({one['share']:.0%})"
@@ -119,7 +119,7 @@ def render(figures: dict) -> str:
             table(figures),
             f"{facts['cores']} CPU cores, torch {facts['torch']}, {facts['date']}; the sides in "
             f"turn, in one run of {figures['minutes']:.0f} minutes of `make bench`; medians of "
-            f"{'fp32' if not bf16 else 'bf16'} on our side, which is what it chooses here, and "
+            f"{precision} on our side, which is what it chooses here, and "
             "fp32 on theirs, which is how they ship, unless the row says otherwise. The usual "
             "pipeline (`benchmarks/usual.py`) decodes a PNG an image, with "
             f"{figures['workers']} processes for it in training, the better of 0 and 2, and none "
