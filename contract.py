@@ -158,6 +158,13 @@ class Submission:
         images = [self.decode(z, y) for z, y in zip(codes.split(chunk), labels.split(chunk))]
         return torch.cat(images)  # (B, 28, 28)
 
+    def try_out(self) -> None:
+        """Encode and decode a few images; raises what the model raises, or ContractError."""
+        with own_randomness(0):
+            if self.has_encoder:
+                self.encode(*self._check_batch())
+            self._check_decode()
+
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Evaluation mode, and the same randomness each time for what still draws some."""

@@ -1,4 +1,4 @@
-"""Which device to compute on, whether in bf16, and what makes a processor quick at it."""
+"""Which device to compute on, whether in bf16, and what spares a process time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from settings import SettingsError
 
@@ -85,26 +83,3 @@ def import_compiler_later() -> None:
     """
     if _CompilerLater.NAME not in sys.modules:
         torch._dynamo = sys.modules[_CompilerLater.NAME] = _CompilerLater(_CompilerLater.NAME)
-
-
-class BiasApart(nn.ConvTranspose2d):
-    """A transposed convolution that adds its bias afterwards; all else is nn.ConvTranspose2d's.
-
-    In bf16, and without output padding (as from 4 x 4 to 7 x 7), oneDNN takes six times as long
-    when it adds the bias itself.
-    """
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Return the maps (B, out_channels, H, W) of x (B, in_channels, h, w)."""
-        if self.bias is None or output_size is not None or self.padding_mode != "zeros":
-            return super().forward(x, output_size)
-        how = self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        maps = F.conv_transpose2d(x, self.weight, None, *how)  # (B, out_channels, H, W)
-        return maps + self.bias.to(maps.dtype).view(-1, 1, 1)
-
-
-def add_biases_apart(model: nn.Module) -> None:
-    """Make every nn.ConvTranspose2d of a model a BiasApart; its weights stay what they are."""
-    for layer in model.modules():
-        if type(layer) is nn.ConvTranspose2d:
-            layer.__class__ = BiasApart

@@ -107,6 +107,7 @@ def infer(options: dict[str, Any]) -> Path:
     Raises InferenceError, CheckpointError, ContractError, DataError, OSError.
     """
     from contract import Submission, submission_file
+    from convolutions import quicken
     from device import keep_freed_memory, pick_device
 
     for name in ("batch_size", "gen_num"):
@@ -131,6 +132,8 @@ def infer(options: dict[str, Any]) -> Path:
             "give the file they were trained from with --submission."
         ) from None
     submission.model.to(pick_device(options["device"])).eval()
+    if submission.device.type == "cpu":
+        quicken(submission.model, submission.try_out)
 
     dataset = MNISTDataset(options["data_path"])
     count = options["inf_num"] or len(dataset)

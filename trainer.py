@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 import metrics
 from command import stop_requests
+from convolutions import quicken
 from data_utils import (
     Batches,
     MNISTDataset,
@@ -30,7 +31,7 @@ from data_utils import (
     to_float,
     to_uint8,
 )
-from device import add_biases_apart, native_bf16, pick_device
+from device import native_bf16, pick_device
 from settings import Settings
 
 
@@ -120,10 +121,12 @@ class Trainer:
         self.best_epoch = 0
 
         set_seed(settings.seed)
+        self.bf16 = False
+        has_step = hasattr(self.model, "training_step")
+        if self.device.type == "cpu" and settings.compile == "no" and not has_step:
+            quicken(self.model, self._try_out)
         self.bf16 = self._choose_precision()
-        if self.bf16 and self.device.type == "cpu":
-            add_biases_apart(self.model)
-        if settings.compile == "yes" and hasattr(self.model, "training_step"):
+        if settings.compile == "yes" and has_step:
             self.say("a model with its own training_step compiles what it wants to by itself")
         elif settings.compile == "yes":
             self.compiled = self._compiled()
@@ -468,23 +471,33 @@ class Trainer:
             return False
         if hasattr(self.model, "training_step"):
             return wanted == "bf16"  # a trial step would train; adversarial losses want fp32
-        before = copy.deepcopy(self.model.state_dict())
         self.bf16 = True
+        try:
+            if math.isfinite(self._try_step()):
+                return True
+            reason = "its loss is not finite there"
+        except Exception as error:  # whatever a student's code raises; fp32 is tried next
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+        self.say(f"this submission does not run in bf16 ({reason}); it trains in fp32")
+        return False
+
+    def _try_out(self) -> None:
+        """Run the model in every way that training will; raises what the submission raises."""
+        self._try_step()
+        self.submission.try_out()
+
+    def _try_step(self) -> float:
+        """Return the loss of a step on a few images, which leaves no trace behind."""
+        before = copy.deepcopy(self.model.state_dict())
         try:
             with own_randomness(self.settings.seed):
                 x, labels = next(self.batches.epoch(0))
                 loss = self.losses(x[:8], self.submission.visible(labels[:8]))["loss"]
                 loss.backward()
-            if math.isfinite(loss.item()):
-                return True
-            reason = "its loss is not finite there"
-        except Exception as error:  # whatever a student's code raises; fp32 is tried next
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            return loss.item()
         finally:
             self.model.zero_grad(set_to_none=True)
             self.model.load_state_dict(before)
-        self.say(f"this submission does not run in bf16 ({reason}); it trains in fp32")
-        return False
 
     def _bar(self) -> tqdm:
         images = len(self.batches.images)

@@ -111,6 +111,7 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Any) 
 
     from checkpoint import CheckpointError, load
     from contract import Submission
+    from convolutions import quicken
     from inference import decode_codes, encode_images, generate_samples
 
     torch.set_num_threads(order["threads"])
@@ -136,6 +137,7 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Any) 
             f"from ({str(error).splitlines()[-1].strip()[:200]})."
         ) from None
     submission.model.eval()
+    quicken(submission.model, submission.try_out)
 
     if order["stage"] == "generate":
         array = generate_samples(submission, order["gen_num"], order["seed"])

@@ -12,7 +12,7 @@ from conftest import ROOT
 FLAT = {path.stem for path in ROOT.glob("*.py")}
 WINGS = {"zoo", "staff", "benchmarks", "tests", "sweeps", "judge"}
 GROUND = {"metrics", "data_utils", "checkpoint", "plots", "settings", "command", "device"}
-GROUND |= {"cluster"}
+GROUND |= {"cluster", "convolutions"}
 SWEEPS = {path.stem for path in (ROOT / "sweeps").glob("*.py")}
 UPSTAIRS = {"contract", "trainer", "run_folder", "diagnostics"}
 STUDENTS = {"submission", "model"}
@@ -22,7 +22,7 @@ CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}
 OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed"}
 STAFF = {path.stem for path in (ROOT / "staff").glob("*.py")}
 LOADERS = {  # what loads a submission
-    "stage": {"contract", "inference", "torch", "probe"},  # inside the sandbox
+    "stage": {"contract", "convolutions", "inference", "torch", "probe"},  # inside the sandbox
     "handout_proof": {"check", "contract"},  # our own reference
 }
 FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}

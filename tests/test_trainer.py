@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import shutil
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 import checkpoint
 from contract import Submission
 from data_utils import set_seed
-from device import BiasApart, add_biases_apart, native_bf16, pick_device
+from device import native_bf16, pick_device
 from settings import Settings, SettingsError
 from trainer import Callback, Trainer, TrainingError
 
@@ -271,22 +270,6 @@ def test_bf16_where_it_is_native(monkeypatch, capabilities, native):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert native_bf16(torch.device("cpu")) == native
     assert not native_bf16(torch.device("mps"))
-
-
-@pytest.mark.parametrize("output_padding", [0, 1])
-def test_a_bias_added_apart_changes_nothing(output_padding):
-    set_seed(0)
-    usual = torch.nn.ConvTranspose2d(6, 4, 3, 2, 1, output_padding)
-    apart = copy.deepcopy(usual)
-    add_biases_apart(apart)
-    assert type(apart) is BiasApart and type(usual) is torch.nn.ConvTranspose2d
-    x = torch.randn(5, 6, 4, 4)
-    for layer in (usual, apart):
-        layer(x).square().sum().backward()
-    torch.testing.assert_close(apart(x), usual(x))
-    torch.testing.assert_close(apart.bias.grad, usual.bias.grad)
-    torch.testing.assert_close(apart.weight.grad, usual.weight.grad)
-    assert apart(x, output_size=[7 + output_padding] * 2).shape == usual(x).shape
 
 
 def test_precisions_train_alike(tiny_set):

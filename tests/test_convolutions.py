@@ -1,0 +1,193 @@
+"""Quick convolutions are torch's own to all but the clock."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from contract import Submission
+from convolutions import (
+    FEW_CHANNELS,
+    QuickConv2d,
+    QuickConvTranspose2d,
+    QuickFlatten,
+    gradient_by_products,
+    quicken,
+)
+from data_utils import set_seed
+
+pytestmark = pytest.mark.skipif(
+    torch.cpu.get_capabilities().get("architecture") != "x86_64", reason="quick on x86-64 only"
+)
+
+
+def quick(layer: nn.Module, works: bool = True) -> nn.Module:
+    """Return a quick copy of a layer, whose trial goes well or not."""
+
+    def trial() -> None:
+        if not works:
+            raise RuntimeError("view size is not compatible")
+
+    layer = copy.deepcopy(layer)
+    quicken(layer, trial)
+    return layer
+
+
+def results(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """Return the maps and the gradients of the input and of the layer's parameters."""
+    x = x.clone().requires_grad_()
+    maps = layer(x)
+    set_seed(1)
+    maps.mul(torch.randn(maps.shape, dtype=torch.float64)).sum().backward()
+    return [maps.detach(), x.grad, *(p.grad for p in layer.parameters())]
+
+
+@given(
+    transposed=st.booleans(),
+    channels=st.tuples(st.integers(1, 3), st.integers(1, 3)).map(
+        lambda n: (n[0] * 7, n[1] * 6 - 5)
+    ),
+    kernel=st.integers(1, 4),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    output_padding=st.integers(0, 2),
+    bias=st.booleans(),
+    works=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_same_maps_and_gradients(
+    transposed, channels, kernel, stride, padding, dilation, output_padding, bias, works
+):
+    set_seed(0)
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "bias": bias}
+    if transposed:
+        how["output_padding"] = min(output_padding, max(dilation, min(stride)) - 1)
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    layer = kind(*channels, kernel, **how).double()
+    x = torch.randn(3, channels[0], 8, 7, dtype=torch.float64)
+    quicker = quick(layer, works)
+    assert type(quicker) is (QuickConvTranspose2d if transposed else QuickConv2d)
+    assert quicker.channels_last == works
+    for ours, torchs in zip(results(quicker, x), results(layer, x)):
+        torch.testing.assert_close(ours, torchs)
+
+
+@pytest.mark.parametrize("groups, padding_mode, padding", [(2, "zeros", 1), (1, "reflect", "same")])
+def test_what_is_left_to_torch(groups, padding_mode, padding):
+    set_seed(0)
+    layer = nn.Conv2d(4, 6, 3, padding=padding, groups=groups, padding_mode=padding_mode).double()
+    x = torch.randn(3, 4, 8, 7, dtype=torch.float64)
+    for ours, torchs in zip(results(quick(layer), x), results(layer, x)):
+        torch.testing.assert_close(ours, torchs)
+    one = x[0]  # a single image without a batch, which torch's layers take as well
+    torch.testing.assert_close(quick(layer)(one), layer(one))
+    up = nn.ConvTranspose2d(4, 2, 3, 2, 1).double()
+    torch.testing.assert_close(quick(up)(x, output_size=[16, 14]), up(x, output_size=[16, 14]))
+
+
+@given(
+    channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    images=st.integers(1, 9),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_weights_gradient_is_a_sum_of_products(channels, images, kernel, stride, padding):
+    set_seed(0)
+    weight = torch.randn(channels[1], channels[0], *kernel, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(images, channels[0], 7, 6, dtype=torch.float64)
+    maps = nn.functional.conv2d(x, weight, None, stride, padding)
+    gradient = torch.randn_like(maps)
+    maps.backward(gradient)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convolutions.COLUMN_BYTES", 10_000)  # several pieces
+        ours = gradient_by_products(gradient, x, kernel, (stride, padding, (1, 1)))
+    torch.testing.assert_close(ours, weight.grad)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(FEW_CHANNELS, 2 * FEW_CHANNELS, 3, 2, 1),  # gradients by products
+        nn.Conv2d(3, 5, 4, 2, 1),
+        nn.ConvTranspose2d(2 * FEW_CHANNELS, FEW_CHANNELS, 3, 2, 1, 1),  # gradients by products
+        nn.ConvTranspose2d(32, 1, 4, 2, 1),  # folded
+        nn.ConvTranspose2d(32, 24, 3, 2, 1),  # no output padding
+    ],
+    ids=str,
+)
+def test_bf16_is_as_near_to_the_truth_as_torchs(layer):
+    set_seed(0)
+    x = torch.randn(40, layer.in_channels, 8, 8)
+    truth = results(layer, x)
+    for one in (layer, quicker := quick(layer)):
+        one.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        torchs, ours = results(layer, x), results(quicker, x)
+    for true, own, other in zip(truth, ours, torchs):
+        assert own.dtype == other.dtype
+        errors = [_size(values.double() - true.double()) for values in (own, other)]
+        assert errors[0] <= 1.5 * errors[1] and errors[0] < 0.01 * _size(true.double())
+
+
+def _size(values: torch.Tensor) -> torch.Tensor:
+    return values.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_gradients_of_gradients(kind):
+    set_seed(0)
+    layer = quick(kind(3, 2, 3, 2, 1).double())
+    x = torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+
+    def maps(x, weight, bias):
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    assert torch.autograd.gradgradcheck(maps, (x, *layer.parameters()))
+
+
+def test_a_flattens_gradient_is_in_the_order_of_its_input():
+    maps = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    orders = []
+    maps.register_hook(lambda gradient: orders.append(gradient.stride()))
+    layer = quick(nn.Flatten())
+    assert type(layer) is QuickFlatten
+    values = torch.randn(2, 60)
+    layer(maps).backward(values)
+    assert orders == [maps.stride()]
+    torch.testing.assert_close(maps.grad, values.view(2, 3, 4, 5))
+    assert torch.equal(layer(maps), nn.Flatten()(maps))
+
+
+def test_code_that_wants_the_usual_order_gets_it(tmp_path):
+    text = (ROOT / "submission.py").read_text(encoding="utf-8")
+    viewing = text.replace("            nn.Flatten(),  # (B, 3136)\n", "").replace(
+        "self.image_to_features(x)", "self.image_to_features(x).view(len(x), -1)"
+    )
+    assert viewing.count(".view(len(x), -1)") == 2
+    (tmp_path / "viewing.py").write_text(viewing, encoding="utf-8")
+    reconstructions = []
+    for path in (ROOT / "submission.py", tmp_path / "viewing.py"):
+        set_seed(0)
+        submission = Submission(path, "VAEwolabel", 20)
+        quicken(submission.model, submission.try_out)
+        lasts = {m.channels_last for m in submission.model.modules() if type(m) is QuickConv2d}
+        assert lasts == {path.name == "submission.py"}
+        set_seed(1)
+        x, labels = torch.rand(5, 1, 28, 28), torch.zeros(5, dtype=torch.int64)
+        reconstructions.append(submission.decode(submission.encode(x, labels), labels))
+    torch.testing.assert_close(*reconstructions)
+
+
+def test_nothing_is_changed_where_it_was_not_measured(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "arm64"})
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())
+    assert [type(layer) for layer in quick(model)] == [nn.Conv2d, nn.Flatten]
