@@ -124,7 +124,7 @@ class Trainer:
         self.bf16 = False
         has_step = hasattr(self.model, "training_step")
         if self.device.type == "cpu" and settings.compile == "no" and not has_step:
-            quicken(self.model, self._try_out)
+            quicken(self.model, self._try_step, submission.try_encode, submission.try_decode)
         self.bf16 = self._choose_precision()
         if settings.compile == "yes" and has_step:
             self.say("a model with its own training_step compiles what it wants to by itself")
@@ -480,11 +480,6 @@ class Trainer:
             reason = (str(error) or type(error).__name__).splitlines()[0]
         self.say(f"this submission does not run in bf16 ({reason}); it trains in fp32")
         return False
-
-    def _try_out(self) -> None:
-        """Run the model in every way that training will; raises what the submission raises."""
-        self._try_step()
-        self.submission.try_out()
 
     def _try_step(self) -> float:
         """Return the loss of a step on a few images, which leaves no trace behind."""

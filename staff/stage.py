@@ -137,7 +137,8 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Any) 
             f"from ({str(error).splitlines()[-1].strip()[:200]})."
         ) from None
     submission.model.eval()
-    quicken(submission.model, submission.try_out)
+    encodes = order["stage"] == "encode"
+    quicken(submission.model, submission.try_encode if encodes else submission.try_decode)
 
     if order["stage"] == "generate":
         array = generate_samples(submission, order["gen_num"], order["seed"])

@@ -27,14 +27,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def quick(layer: nn.Module, works: bool = True) -> nn.Module:
-    """Return a quick copy of a layer, whose trial goes well or not."""
+def quick(layer: nn.Module, fails_after: torch.Tensor | None = None) -> nn.Module:
+    """Return a quick copy of a layer, whose trial may fail after the layer has run."""
+    layer = copy.deepcopy(layer)
 
     def trial() -> None:
-        if not works:
+        if fails_after is not None:
+            layer(fails_after)
             raise RuntimeError("view size is not compatible")
 
-    layer = copy.deepcopy(layer)
     quicken(layer, trial)
     return layer
 
@@ -72,7 +73,7 @@ def test_same_maps_and_gradients(
     kind = nn.ConvTranspose2d if transposed else nn.Conv2d
     layer = kind(*channels, kernel, **how).double()
     x = torch.randn(3, channels[0], 8, 7, dtype=torch.float64)
-    quicker = quick(layer, works)
+    quicker = quick(layer, fails_after=None if works else x)
     assert type(quicker) is (QuickConvTranspose2d if transposed else QuickConv2d)
     assert quicker.channels_last == works
     for ours, torchs in zip(results(quicker, x), results(layer, x)):
@@ -178,9 +179,11 @@ def test_code_that_wants_the_usual_order_gets_it(tmp_path):
     for path in (ROOT / "submission.py", tmp_path / "viewing.py"):
         set_seed(0)
         submission = Submission(path, "VAEwolabel", 20)
-        quicken(submission.model, submission.try_out)
-        lasts = {m.channels_last for m in submission.model.modules() if type(m) is QuickConv2d}
-        assert lasts == {path.name == "submission.py"}
+        quicken(submission.model, submission.try_encode, submission.try_decode)
+        lasts = {QuickConv2d: path.name == "submission.py", QuickConvTranspose2d: True}
+        for kind, last in lasts.items():
+            layers = [layer for layer in submission.model.modules() if type(layer) is kind]
+            assert [layer.channels_last for layer in layers] == [last, last]
         set_seed(1)
         x, labels = torch.rand(5, 1, 28, 28), torch.zeros(5, dtype=torch.int64)
         reconstructions.append(submission.decode(submission.encode(x, labels), labels))
