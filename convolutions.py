@@ -87,10 +87,8 @@ class QuickConvTranspose2d(nn.ConvTranspose2d):
             return super().forward(x, output_size)
         x, weight, bias = _as_autocast(x, self.weight, self.bias)
         x = InOrder.apply(x, self.channels_last)
-        how = self.stride, self.padding, self.dilation
-        maps = TransposedConvolution.apply(x, weight, how, self.output_padding)
-        # In bf16 and without output padding, oneDNN takes six times as long to add the bias.
-        return maps if bias is None else maps + bias.view(-1, 1, 1)
+        way = self.stride, self.padding, self.dilation
+        return TransposedConvolution.apply(x, weight, bias, way, self.output_padding)
 
 
 class QuickFlatten(nn.Flatten):
@@ -183,10 +181,12 @@ class Convolution(torch.autograd.Function):
 
 
 class TransposedConvolution(torch.autograd.Function):
-    """F.conv_transpose2d without bias, as matrix products where these are quicker."""
+    """F.conv_transpose2d, as matrix products where these are quicker."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, way: Way, output_padding: Pair) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, way: Way, output_padding: Pair
+    ) -> Tensor:
         """Return the maps (B, C, H, W) of x (B, c, h, w) and weight (c, C, k, l)."""
         ctx.save_for_backward(x, weight)
         ctx.way, ctx.last = way, _is_last(x)
@@ -197,19 +197,25 @@ class TransposedConvolution(torch.autograd.Function):
             maps = F.conv_transpose2d(
                 x, weight, None, stride, padding, output_padding, dilation=dilation
             )
+        if bias is not None:
+            # Apart, because oneDNN may take six times as long when it adds it: in bf16, and where
+            # there is no output padding.
+            maps += bias.view(-1, 1, 1)
         return _in_order(maps, ctx.last)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Gradients:
-        """Return the gradients of x and weight: those of the convolution that it transposes."""
+        """Return the gradients of x, weight and bias: what it transposes, run forward."""
         x, weight = ctx.saved_tensors
         gradient = _in_order(gradient, ctx.last)
-        of_x = of_weight = None
+        of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
             of_x = _in_order(F.conv2d(gradient, weight, None, *ctx.way), ctx.last)
         if ctx.needs_input_grad[1]:
             of_weight = _gradient_of_weight(x, gradient, weight, ctx.way)
-        return of_x, of_weight, None, None
+        if ctx.needs_input_grad[2]:
+            of_bias = gradient.sum((0, 2, 3))
+        return of_x, of_weight, of_bias, None, None
 
 
 def _folded(x: Tensor, weight: Tensor, way: Way, output_padding: Pair) -> Tensor:
@@ -220,7 +226,8 @@ def _folded(x: Tensor, weight: Tensor, way: Way, output_padding: Pair) -> Tensor
         (n - 1) * s - 2 * p + d * (k - 1) + o + 1
         for n, s, p, d, k, o in zip(x.shape[2:], *way, kernel, output_padding)
     ]
-    columns = weight.flatten(1).t() @ x.flatten(2)  # (B, C k l, h w)
+    product = weight.flatten(1).t()[:, :, None, None]  # (C k l, c, 1, 1)
+    columns = F.conv2d(x, product).flatten(2)  # (B, C k l, h w)
     columns = columns.to(_wide(x.dtype))  # because up to k l of them are added to one pixel
     return F.fold(columns, size, kernel, dilation, padding, stride).to(x.dtype)
 

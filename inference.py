@@ -308,14 +308,12 @@ def interpolate(
     else:
         known = [pair[0] for pair in firsts.values() if len(pair)]
         pairs = list(zip(known, known[1:] + known[:1]))
+    starts, ends = np.array(pairs).T  # (rows,) each
     shares = np.linspace(0, 1, steps)[:, None]  # (steps, 1)
-    rows = []
-    for start, end in pairs:
-        walk = (1 - shares) * codes[start] + shares * codes[end]  # (steps, latent_dim)
-        rows.append(
-            decode_codes(submission, walk.astype(np.float16), np.repeat(labels[start], steps))
-        )
-    return np.stack(rows)
+    walks = (1 - shares) * codes[starts, None] + shares * codes[ends, None]
+    walks = walks.reshape(-1, codes.shape[1]).astype(np.float16)  # (rows steps, latent_dim)
+    images = decode_codes(submission, walks, np.repeat(labels[starts], steps))
+    return images.reshape(len(pairs), steps, 28, 28)
 
 
 def manifold(submission: Submission) -> np.ndarray:

@@ -13,6 +13,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+# Three times as quick to write as Pillow's default, for an eighth more bytes.
+PNG = {"format": "PNG", "compress_level": 1}
 SCALE = 2  # screen pixels a pixel of an image
 GAP = 2  # between tiles
 MARGIN = 10
@@ -58,7 +60,7 @@ def grid(
         if len(row_labels):
             draw.text((left - 8, y + height // 2), row_labels[number], INK, font, anchor="rm")
         for column, image in enumerate(row):
-            enlarged = np.kron(image, np.ones((scale, scale), np.uint8))
+            enlarged = image.repeat(scale, axis=0).repeat(scale, axis=1)
             picture.paste(Image.fromarray(enlarged), (left + column * width, y))
     return picture
 
@@ -71,14 +73,14 @@ def reconstructions(
     for first in range(0, min(pairs * columns, len(images)), columns):
         rows += [images[first : first + columns], recon[first : first + columns]]
         labels += ["input", "output"]
-    grid(rows, "Inputs above their reconstructions", labels).save(file, "PNG")
+    grid(rows, "Inputs above their reconstructions", labels).save(file, **PNG)
 
 
 def samples(file: BinaryIO, images: np.ndarray, labelled: bool, columns: int = 10) -> None:
     """Draw `columns` samples a row; images is (10, n, 28, 28), a row a label if `labelled`."""
     labels = [str(label) for label in range(len(images))] if labelled else []
     title = "Samples of each label" if labelled else "Samples; this model is told no label"
-    grid(list(images[:, :columns]), f"{title}, z ~ N(0, I)", labels).save(file, "PNG")
+    grid(list(images[:, :columns]), f"{title}, z ~ N(0, I)", labels).save(file, **PNG)
 
 
 def interpolation(file: BinaryIO, rows: np.ndarray) -> None:
@@ -86,7 +88,7 @@ def interpolation(file: BinaryIO, rows: np.ndarray) -> None:
     steps = rows.shape[1]
     shares = [f"{step / (steps - 1):.1f}" for step in range(steps)]
     title = "From one code to another, in equal steps"
-    grid(list(rows), title, column_labels=shares).save(file, "PNG")
+    grid(list(rows), title, column_labels=shares).save(file, **PNG)
 
 
 def manifold(file: BinaryIO, panels: np.ndarray, side: float) -> None:
@@ -100,7 +102,7 @@ def manifold(file: BinaryIO, panels: np.ndarray, side: float) -> None:
     title = f"Decoder over the square of side {side:g} around 0, first dimension across, second up"
     if len(panels) > 1:
         title += "; labels 0 to 4 above 5 to 9"
-    grid(rows, title, gap=12, scale=2 if len(panels) == 1 else 1).save(file, "PNG")
+    grid(rows, title, gap=12, scale=2 if len(panels) == 1 else 1).save(file, **PNG)
 
 
 def frame(
@@ -112,7 +114,7 @@ def frame(
     """
     rows = [*([images, recon] if len(recon) else []), *samples]
     labels = [*(["input", "output"] if len(recon) else []), *["sample"] * len(samples)]
-    grid(rows, title, labels).save(file, "PNG")
+    grid(rows, title, labels).save(file, **PNG)
 
 
 # ---------------------------------------------------------------- the training video
@@ -247,7 +249,7 @@ def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
         at = left + side + 18, top + 26 + 22 * label
         draw.rectangle((*at, at[0] + 11, at[1] + 11), color)
         draw.text((at[0] + 20, at[1] + 6), str(label), INK, font, anchor="lm")
-    picture.save(file, "PNG")
+    picture.save(file, **PNG)
 
 
 def _in_a_plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
