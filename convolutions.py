@@ -98,7 +98,8 @@ class QuickFlatten(nn.Flatten):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C H W), or what else the dimensions say, of maps x (B, C, H, W)."""
-        return super().forward(InOrder.apply(x, False) if x.dim() == 4 else x)
+        usual = x.dim() != 4 or x.is_contiguous()
+        return super().forward(x if usual else InOrder.apply(x, False))
 
 
 QUICK = {
@@ -150,6 +151,11 @@ def _in_order(maps: Tensor, channels_last: bool) -> Tensor:
     return maps.contiguous(memory_format=torch.channels_last)
 
 
+def _as_result(maps: Tensor, channels_last: bool) -> Tensor:
+    """Return maps in an order, and no view, for what comes next may work in place."""
+    return maps if maps.shape[1] == 1 else _in_order(maps, channels_last)
+
+
 # ---------------------------------------------------------------- forward and back
 
 Way = tuple[Pair, Pair, Pair]  # stride, padding, dilation
@@ -163,7 +169,7 @@ class Convolution(torch.autograd.Function):
         """Return the maps (B, C, H, W) of x (B, c, h, w) and weight (C, c, k, l)."""
         ctx.save_for_backward(x, weight)
         ctx.way, ctx.last = way, _is_last(x)
-        return _in_order(F.conv2d(x, weight, bias, *way), ctx.last)
+        return _as_result(F.conv2d(x, weight, bias, *way), ctx.last)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Gradients:
@@ -191,17 +197,17 @@ class TransposedConvolution(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.way, ctx.last = way, _is_last(x)
         stride, padding, dilation = way
+        # In bf16 and without output padding, oneDNN takes six times as long when it adds a bias.
+        added = bias if x.dtype is torch.float32 else None
         if weight[0].numel() < len(weight):  # less to fold than there was
-            maps = _folded(x, weight, way, output_padding)
+            maps, added = _folded(x, weight, way, output_padding), None
         else:
             maps = F.conv_transpose2d(
-                x, weight, None, stride, padding, output_padding, dilation=dilation
+                x, weight, added, stride, padding, output_padding, dilation=dilation
             )
-        if bias is not None:
-            # Apart, because oneDNN may take six times as long when it adds it: in bf16, and where
-            # there is no output padding.
+        if added is not bias:
             maps += bias.view(-1, 1, 1)
-        return _in_order(maps, ctx.last)
+        return _as_result(maps, ctx.last)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Gradients:

@@ -60,6 +60,6 @@ class GenModel(VAE):
 
 def vae_loss(recon_x: Tensor, x: Tensor, mu: Tensor, log_var: Tensor, var: float = 0.5) -> Tensor:
     """Mean over the batch of ||x - recon_x||^2 / (2 var) + KL(q(z|x) || N(0, I))."""
-    squared_error = F.mse_loss(recon_x.flatten(1), x.flatten(1), reduction="sum")
-    kl_divergence = 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum()
-    return (squared_error / (2 * var) + kl_divergence) / len(x)
+    squared_error = F.mse_loss(recon_x.flatten(1), x.flatten(1), reduction="none").sum(dim=1)
+    kl_divergence = 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(dim=1)  # (B,)
+    return (squared_error / (2 * var) + kl_divergence).mean()

@@ -155,6 +155,25 @@ def test_gradients_of_gradients(kind):
     assert torch.autograd.gradgradcheck(maps, (x, *layer.parameters()))
 
 
+@pytest.mark.parametrize("works", [True, False])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(nn.Conv2d(3, 4, 3), nn.Conv2d(3, 1, 3), nn.Flatten(), nn.Identity()),
+        *(nn.ConvTranspose2d(3, 2, 3), nn.ConvTranspose2d(3, 1, 1), nn.ConvTranspose2d(12, 1, 3)),
+    ],
+    ids=str,
+)
+def test_what_comes_next_may_work_in_place(layer, works):
+    set_seed(0)
+    channels = getattr(layer, "in_channels", 3)
+    after = nn.LeakyReLU(0.2, inplace=True)
+    model = nn.Sequential(nn.Conv2d(1, channels, 3), copy.deepcopy(layer), after).double()
+    x = torch.randn(3, 1, 8, 7, dtype=torch.float64)
+    for ours, torchs in zip(results(quick(model, None if works else x), x), results(model, x)):
+        torch.testing.assert_close(ours, torchs)
+
+
 def test_a_flattens_gradient_is_in_the_order_of_its_input():
     maps = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
     orders = []
