@@ -24,7 +24,7 @@ TRIALS = (1, 4, 12)
 
 
 def measure(folder: Path) -> dict[str, dict]:
-    """Return each series: x, seconds, peak memory in MiB where it is one process, exponents."""
+    """Return each series: x, seconds, peak memory in MiB of the largest process, exponents."""
     series = {
         "images": [(n, _train(folder, data=_repeated(folder, n))) for n in _bar("images", IMAGES)],
         "latent_dim": [
@@ -42,7 +42,7 @@ def measure(folder: Path) -> dict[str, dict]:
         found[name] = {
             "x": [x for x, _ in points],
             "seconds": [one["seconds"] for _, one in points],
-            "peak_mib": [one.get("peak_mib") for _, one in points],
+            "peak_mib": [one["peak_mib"] for _, one in points],
         }
         found[name]["exponent"] = exponent(found[name]["x"], found[name]["seconds"])
     return found
@@ -80,20 +80,19 @@ def _repeated(folder: Path, count: int) -> Path:
 
 
 def _sweep(folder: Path, trials: int) -> dict:
-    """Return the seconds of a sweep over so many trials of one short epoch."""
+    """Return the seconds of a sweep over so many trials of one short epoch, and its memory."""
     data = folder / "images-1000"
+    out = folder / f"sweep-{trials}"
     words = ["sweep.py", "--submission", "model.py", "--epochs", 1, "--train_data", data]
-    out = (
-        folder / f"sweep-{trials}"
-    )  # without a var or lr, one seed alone would be the default grid
+    # Without a var or lr, one seed alone would be the default grid.
     words += ["--var", 0.5, "--lr", 5e-3, "--save_dir", out, "--no-keep_weights", "--seed"]
-    seconds = timed(sys.executable, *words, *range(trials), quiet=True)
+    facts = said("benchmarks/ours.py", "command", *words, *range(trials))
     assert len(list((out / "trials").iterdir())) == trials
-    return {"seconds": seconds}
+    return facts
 
 
 def _grade(folder: Path, count: int) -> dict:
-    """Return the seconds of grading so many submissions of the demo model."""
+    """Return the seconds of grading so many submissions of the demo model, and its memory."""
     run = folder / "growth-VAEwolabel"
     if not run.exists():
         words = ["train.py", "--submission", "model.py", "--epochs", 1, "--var", 0.05]
@@ -104,4 +103,4 @@ def _grade(folder: Path, count: int) -> dict:
         shutil.copyfile(ROOT / "model.py", students / f"{number}" / "submission.py")
         shutil.copyfile(run / "best.pth", students / f"{number}" / "VAEwolabel.pth")
     words = ["staff/grade_class.py", students, "--out", folder / f"graded-{count}"]
-    return {"seconds": timed(sys.executable, *words, quiet=True)}
+    return said("benchmarks/ours.py", "command", *words)

@@ -2,12 +2,17 @@
 
     python benchmarks/ours.py train --submission model.py --epochs 5 --save_dir runs/speed
     python benchmarks/ours.py infer --checkpoint_path runs/speed/best.pth
+    python benchmarks/ours.py command sweep.py --var 0.5 --lr 5e-3
 
-Takes the options of train.py or of inference.py. Ends with a line of JSON.
+Takes the options of train.py or of inference.py; or any command, and all the processes that it
+starts. Ends with a line of JSON.
 """
 
 from __future__ import annotations
 
+import json
+import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -53,5 +58,16 @@ def infer(words: list[str]) -> None:
     say(seconds=time.perf_counter() - started)
 
 
+def command(words: list[str]) -> None:
+    """Run a command; say its seconds and the peak memory of the largest of its processes."""
+    started = time.perf_counter()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([sys.executable, *words], check=True, **quiet)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB, but bytes on macOS
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    print(json.dumps({"seconds": seconds, "peak_mib": peak / unit}))
+
+
 if __name__ == "__main__":
-    {"train": train, "infer": infer}[sys.argv[1]](sys.argv[2:])
+    {"train": train, "infer": infer, "command": command}[sys.argv[1]](sys.argv[2:])

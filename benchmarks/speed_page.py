@@ -183,7 +183,7 @@ def draw_ratios(file, figures: dict) -> None:
 
 
 def draw_growth(file, growth: dict[str, dict]) -> None:
-    """Draw seconds, and memory where it is known, against what grows."""
+    """Draw seconds and memory against what grows."""
     from matplotlib.ticker import LogLocator
 
     import plots
@@ -195,23 +195,26 @@ def draw_growth(file, growth: dict[str, dict]) -> None:
         "trials": "a sweep, by trials",
         "submissions": "a class, by submissions",
     }
-    drawing = plots.figure(3.2 * len(growth), 3.2)
-    for axes, (name, series) in zip(drawing.subplots(1, len(growth)), growth.items()):
+    drawing = plots.figure(9, 6)
+    places = drawing.subplots(2, 3).flat
+    for (name, series), axes in zip(growth.items(), places):
+        memory = axes.twinx()
+        memory.plot(series["x"], series["peak_mib"], "s--", color="tab:red", markersize=4)
+        memory.set_ylim(0, 1.2 * max(series["peak_mib"]))
+        memory.tick_params(axis="y", colors="tab:red")
         axes.loglog(series["x"], series["seconds"], "o-", color="tab:blue", label="seconds")
         axes.set_title(f"{titles[name]}\nexponent {series['exponent']:.2f}", fontsize=10)
         axes.set_xlabel(name.replace("_", " "))
-        axes.set_ylabel("seconds", color="tab:blue")
+        axes.tick_params(axis="y", colors="tab:blue")
         axes.set_xticks(series["x"], [f"{x:,}".replace(",000", "k") for x in series["x"]])
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         low, high = min(series["seconds"]), max(series["seconds"])
         axes.set_ylim(low / 2, high * 2)
-        if None not in series["peak_mib"]:
-            memory = axes.twinx()
-            memory.semilogx(series["x"], series["peak_mib"], "s--", color="tab:red", markersize=4)
-            memory.set_ylabel("peak memory, MiB", color="tab:red")
-            memory.set_ylim(0, 1.2 * max(series["peak_mib"]))
-            memory.minorticks_off()
         axes.grid(alpha=0.3)
+        axes.set_ylabel("seconds", color="tab:blue")
+        memory.set_ylabel("peak memory, MiB", color="tab:red")
+    for axes in places:  # those that are left
+        axes.remove()
     drawing.savefig(file, format="png", dpi=110)
