@@ -263,7 +263,8 @@ def gradient_by_products(gradient: Tensor, x: Tensor, kernel: Pair, way: Way) ->
     gradient (B, C, H, W) of the maps that the weight makes of x (B, c, h, w). Returns (C, c, k, l).
     """
     places, width = gradient[0, 0].numel(), x.shape[1] * kernel[0] * kernel[1]
-    images = max(1, COLUMN_BYTES // (places * width * x.element_size()))
+    images = COLUMN_BYTES // (places * width * x.element_size())
+    images = max(1, images // PRODUCTS) * PRODUCTS  # so that the rows can be cut evenly
     total: Tensor | float = 0.0
     for some, of_some in zip(x.split(images), gradient.split(images)):
         rows = of_some.permute(0, 2, 3, 1).reshape(-1, gradient.shape[1])  # (b H W, C)
