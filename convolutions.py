@@ -1,9 +1,9 @@
 """Convolutions that take a processor less time than torch's own do, with the same weights.
 
 oneDNN, which computes them for torch, is at its best with maps that are channels-last: the values
-of a place beside each other. What it is slow at in bf16 is computed as matrix products: gradients
-of weights, and a transposed convolution to a few channels. On two cores with AVX-512 in bf16, a
-step of a convolutional VAE takes three quarters of the time; in fp32, and with AVX2, four fifths.
+of a place beside each other. What it is slow at is computed as matrix products: a transposed
+convolution to a few channels and, in bf16, gradients of weights. On two cores with AVX-512 in bf16,
+a step of a convolutional VAE takes three quarters of the time; in fp32, and with AVX2, four fifths.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 Pair = tuple[int, int]
 Gradients = tuple["Tensor | None", ...]
 
+AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)  # what autocast turns into its own type
 FEW_CHANNELS = 16  # below it, oneDNN's own gradients of weights are quicker
 COLUMN_BYTES = 2**22  # of columns at once: they are used while they are near the processor
 PRODUCTS = 4  # into which a long product is cut, for cores to share
@@ -27,32 +28,39 @@ def quicken(model: nn.Module, *trials: Callable[[], object]) -> None:
     """Make the convolutions of a model on a processor quick ones; its weights stay what they are.
 
     Each trial runs the model as it is going to be run. Where one fails with maps channels-last, as
-    `view` of a student's code does, the layers that led there keep torch's usual order. Only where
-    it was measured to help, on x86-64; elsewhere, and for classes derived from torch's, does
-    nothing.
+    `view` of a student's code does, the layers that led there keep torch's usual order; where it
+    fails all the same, the model keeps torch's own layers. Only where it was measured to help, on
+    x86-64; elsewhere, and for classes derived from torch's, does nothing.
     """
     if torch.cpu.get_capabilities().get("architecture") != "x86_64":
         return
-    layers = [layer for layer in model.modules() if type(layer) in QUICK]
-    for layer in layers:
-        layer.__class__ = QUICK[type(layer)]
-    for trial in trials:
-        while _led_to_failure(layers, trial):
-            pass  # again, for there may be more such code behind
+    usual = {layer: type(layer) for layer in model.modules() if type(layer) in QUICK}
+    convolutions = [layer for layer, kind in usual.items() if kind is not nn.Flatten]
+    if not convolutions:
+        return
+    for layer, kind in usual.items():
+        layer.__class__ = QUICK[kind]
+    if not all(_made_to_run(trial, convolutions) for trial in trials):
+        for layer, kind in usual.items():
+            layer.__class__ = kind
 
 
-def _led_to_failure(layers: list[nn.Module], trial: Callable[[], object]) -> bool:
-    """Whether the trial fails after channels-last layers, which then are so no more."""
+def _made_to_run(trial: Callable[[], object], layers: list[nn.Module]) -> bool:
+    """Take channels-last from the layers that lead to a failure, until the trial does not fail."""
     ran: list[nn.Module] = []
-    hooks = [layer.register_forward_pre_hook(lambda one, _: ran.append(one)) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(lambda it, _: ran.append(it)) for layer in layers]
     try:
-        trial()
-        return False
-    except Exception:  # whatever a student's code raises
-        suspects = [layer for layer in ran if layer.channels_last]
-        for layer in suspects:
-            layer.channels_last = False
-        return bool(suspects)
+        while True:
+            ran.clear()
+            try:
+                trial()
+                return True
+            except Exception:  # whatever a student's code raises
+                suspects = [layer for layer in ran if layer.channels_last]
+            if not suspects:
+                return False
+            for layer in suspects:
+                layer.channels_last = False
     finally:
         for hook in hooks:
             hook.remove()
@@ -72,7 +80,8 @@ class QuickConv2d(nn.Conv2d):
             return super().forward(x)
         x, weight, bias = _as_autocast(x, self.weight, self.bias)
         x = InOrder.apply(x, self.channels_last)
-        return Convolution.apply(x, weight, bias, (self.stride, self.padding, self.dilation))
+        way = self.stride, self.padding, self.dilation
+        return Convolution.apply(x, weight, bias, way, self.channels_last)
 
 
 class QuickConvTranspose2d(nn.ConvTranspose2d):
@@ -82,24 +91,24 @@ class QuickConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Return the maps (B, out_channels, H, W) of x (B, in_channels, h, w)."""
-        unusual = any(more >= step for more, step in zip(self.output_padding, self.stride))
-        if not _is_plain(self, x) or output_size is not None or unusual:
+        # More of it than that, and the gradient, a convolution, would be larger than x.
+        padded = any(more >= step for more, step in zip(self.output_padding, self.stride))
+        if not _is_plain(self, x) or output_size is not None or padded:
             return super().forward(x, output_size)
         x, weight, bias = _as_autocast(x, self.weight, self.bias)
         x = InOrder.apply(x, self.channels_last)
         way = self.stride, self.padding, self.dilation
-        return TransposedConvolution.apply(x, weight, bias, way, self.output_padding)
+        last = self.channels_last
+        return TransposedConvolution.apply(x, weight, bias, way, self.output_padding, last)
 
 
 class QuickFlatten(nn.Flatten):
     """An nn.Flatten whose gradient is in the order of its input: mixed orders are slow."""
 
-    channels_last = True
-
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C H W), or what else the dimensions say, of maps x (B, C, H, W)."""
-        usual = x.dim() != 4 or x.is_contiguous()
-        return super().forward(x if usual else InOrder.apply(x, False))
+        mixed = x.dim() == 4 and self.start_dim == 1 and not x.is_contiguous()
+        return super().forward(InOrder.apply(x, False) if mixed else x)
 
 
 QUICK = {
@@ -118,7 +127,10 @@ def _as_autocast(*tensors: Tensor | None) -> list[Tensor | None]:
     if not torch.is_autocast_enabled("cpu"):
         return list(tensors)
     dtype = torch.get_autocast_dtype("cpu")
-    return [tensor if tensor is None else tensor.to(dtype) for tensor in tensors]
+    return [
+        tensor.to(dtype) if tensor is not None and tensor.dtype in AUTOCAST else tensor
+        for tensor in tensors
+    ]
 
 
 # ---------------------------------------------------------------- the order of maps in memory
@@ -158,17 +170,19 @@ def _as_result(maps: Tensor, channels_last: bool) -> Tensor:
 
 # ---------------------------------------------------------------- forward and back
 
-Way = tuple[Pair, Pair, Pair]  # stride, padding, dilation
+Way = tuple[Pair, Pair, Pair]  # how a kernel moves: stride, padding, dilation
 
 
 class Convolution(torch.autograd.Function):
     """F.conv2d, with its weights' gradient as matrix products where that is quicker."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, way: Way) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, way: Way, channels_last: bool
+    ) -> Tensor:
         """Return the maps (B, C, H, W) of x (B, c, h, w) and weight (C, c, k, l)."""
         ctx.save_for_backward(x, weight)
-        ctx.way, ctx.last = way, _is_last(x)
+        ctx.way, ctx.last = way, channels_last
         return _as_result(F.conv2d(x, weight, bias, *way), ctx.last)
 
     @staticmethod
@@ -183,7 +197,7 @@ class Convolution(torch.autograd.Function):
             of_weight = _gradient_of_weight(gradient, x, weight, ctx.way)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum((0, 2, 3))
-        return of_x, of_weight, of_bias, None
+        return of_x, of_weight, of_bias, None, None
 
 
 class TransposedConvolution(torch.autograd.Function):
@@ -191,21 +205,29 @@ class TransposedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, way: Way, output_padding: Pair
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        way: Way,
+        output_padding: Pair,
+        channels_last: bool,
     ) -> Tensor:
         """Return the maps (B, C, H, W) of x (B, c, h, w) and weight (c, C, k, l)."""
         ctx.save_for_backward(x, weight)
-        ctx.way, ctx.last = way, _is_last(x)
+        ctx.way, ctx.last = way, channels_last
         stride, padding, dilation = way
+        few = weight[0].numel() < len(weight)  # C k l columns to fold instead of c channels
         # In bf16 and without output padding, oneDNN takes six times as long when it adds a bias.
-        added = bias if x.dtype is torch.float32 else None
-        if weight[0].numel() < len(weight):  # less to fold than there was
-            maps, added = _folded(x, weight, way, output_padding), None
+        apart = bias is not None and (few or x.dtype is not torch.float32)
+        if few:
+            maps = _folded(x, weight, way, output_padding)
         else:
+            added = None if apart else bias
             maps = F.conv_transpose2d(
                 x, weight, added, stride, padding, output_padding, dilation=dilation
             )
-        if added is not bias:
+        if apart:
             maps += bias.view(-1, 1, 1)
         return _as_result(maps, ctx.last)
 
@@ -221,7 +243,7 @@ class TransposedConvolution(torch.autograd.Function):
             of_weight = _gradient_of_weight(x, gradient, weight, ctx.way)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum((0, 2, 3))
-        return of_x, of_weight, of_bias, None, None
+        return of_x, of_weight, of_bias, None, None, None
 
 
 def _folded(x: Tensor, weight: Tensor, way: Way, output_padding: Pair) -> Tensor:
@@ -234,7 +256,7 @@ def _folded(x: Tensor, weight: Tensor, way: Way, output_padding: Pair) -> Tensor
     ]
     product = weight.flatten(1).t()[:, :, None, None]  # (C k l, c, 1, 1)
     columns = F.conv2d(x, product).flatten(2)  # (B, C k l, h w)
-    columns = columns.to(_wide(x.dtype))  # because up to k l of them are added to one pixel
+    columns = columns.to(_type_of_sums(x.dtype))  # because up to k l of them are added to one pixel
     return F.fold(columns, size, kernel, dilation, padding, stride).to(x.dtype)
 
 
@@ -263,29 +285,29 @@ def gradient_by_products(gradient: Tensor, x: Tensor, kernel: Pair, way: Way) ->
     gradient (B, C, H, W) of the maps that the weight makes of x (B, c, h, w). Returns (C, c, k, l).
     """
     places, width = gradient[0, 0].numel(), x.shape[1] * kernel[0] * kernel[1]
-    images = COLUMN_BYTES // (places * width * x.element_size())
-    images = max(1, images // PRODUCTS) * PRODUCTS  # so that the rows can be cut evenly
+    size = max(1, COLUMN_BYTES // (places * width * x.element_size()))
+    size -= size % PRODUCTS if size > PRODUCTS else 0  # so that the rows can be cut evenly
     total: Tensor | float = 0.0
-    for some, of_some in zip(x.split(images), gradient.split(images)):
-        rows = of_some.permute(0, 2, 3, 1).reshape(-1, gradient.shape[1])  # (b H W, C)
-        columns = _columns(some, gradient.shape[2:], kernel, way).reshape(len(rows), width)
+    for images, gradients in zip(x.split(size), gradient.split(size)):
+        rows = gradients.permute(0, 2, 3, 1).reshape(-1, gradient.shape[1])  # (b H W, C)
+        columns = _columns(images, gradient.shape[2:], kernel, way).reshape(len(rows), width)
         parts = PRODUCTS if len(rows) % PRODUCTS == 0 else 1
         rows, columns = (values.unflatten(0, (parts, -1)) for values in (rows, columns))
         products = torch.bmm(rows.transpose(1, 2), columns)  # (parts, C, k l c)
-        total = total + products.sum(0, dtype=_wide(x.dtype))
+        total = total + products.sum(0, dtype=_type_of_sums(x.dtype))
     total = total.view(-1, *kernel, x.shape[1]).permute(0, 3, 1, 2)  # (C, c, k, l)
     return total.to(x.dtype)
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
+def _type_of_sums(dtype: torch.dtype) -> torch.dtype:
     """Return the type to add many values of another in: at least fp32."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def _columns(x: Tensor, size: tuple[int, ...], kernel: Pair, way: Way) -> Tensor:
     """Return what of x (b, c, h, w) each place of the maps is made of: (b, H, W, k, l, c)."""
-    stride, (high, wide), dilation = way
-    x = F.pad(x.permute(0, 2, 3, 1), (0, 0, wide, wide, high, high))  # (b, h, w, c)
+    stride, (above, beside), dilation = way
+    x = F.pad(x.permute(0, 2, 3, 1), (0, 0, beside, beside, above, above))  # (b, h, w, c)
     image, row, place, channel = x.stride()
     steps = row * stride[0], place * stride[1], row * dilation[0], place * dilation[1]
     return x.as_strided((len(x), *size, *kernel, x.shape[3]), (image, *steps, channel))

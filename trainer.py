@@ -482,8 +482,8 @@ class Trainer:
         return False
 
     def _try_step(self) -> float:
-        """Return the loss of a step on a few images, which leaves no trace behind."""
-        before = copy.deepcopy(self.model.state_dict())
+        """Return the loss of a step on a few images; weights, buffers and randomness stay."""
+        before = {name: value.detach().clone() for name, value in self._tensors()}
         try:
             with own_randomness(self.settings.seed):
                 x, labels = next(self.batches.epoch(0))
@@ -492,7 +492,12 @@ class Trainer:
             return loss.item()
         finally:
             self.model.zero_grad(set_to_none=True)
-            self.model.load_state_dict(before)
+            with torch.no_grad():
+                for name, value in self._tensors():
+                    value.copy_(before[name])
+
+    def _tensors(self) -> list[tuple[str, Tensor]]:
+        return [*self.model.named_parameters(), *self.model.named_buffers()]
 
     def _bar(self) -> tqdm:
         images = len(self.batches.images)

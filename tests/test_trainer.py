@@ -272,6 +272,26 @@ def test_bf16_where_it_is_native(monkeypatch, capabilities, native):
     assert not native_bf16(torch.device("mps"))
 
 
+def test_what_is_tried_at_first_leaves_the_model_as_it_was(tiny_set, tmp_path):
+    text = (ROOT / "submission.py").read_text(encoding="utf-8")
+    first = "            nn.Conv2d(1, 32, 4, stride=2, padding=1),"
+    file = tmp_path / "with_norm.py"
+    norm = "            nn.BatchNorm2d(1),\n            nn.Dropout(0.1),\n"
+    file.write_text(text.replace(first, norm + first), encoding="utf-8")
+    set_seed(7)
+    submission = Submission(file, "VAEwolabel", 4)
+    before = {name: value.clone() for name, value in submission.model.state_dict().items()}
+    Trainer(submission, Settings(**QUICK, seed=7, precision="bf16"), tiny_set, tiny_set)
+    randomness = torch.get_rng_state()
+    after = submission.model.state_dict()
+    assert list(before) == list(after) and "image_to_features.0.running_mean" in before
+    for name, value in after.items():
+        assert torch.equal(value, before[name]), name
+    assert all(parameter.grad is None for parameter in submission.model.parameters())
+    set_seed(7)
+    assert torch.equal(torch.get_rng_state(), randomness)
+
+
 def test_precisions_train_alike(tiny_set):
     fp32 = make_trainer(tiny_set, ROOT / "model.py", precision="fp32")
     assert fp32.fit() and not fp32.bf16
