@@ -19,8 +19,7 @@ SCALE = 2  # screen pixels a pixel of an image
 GAP = 2  # between tiles
 MARGIN = 10
 TEXT_SIZE = 15
-INK = (40, 40, 40)
-PAPER = (255, 255, 255)
+INK, PAPER = 40, 255  # grays
 GRID = (228, 228, 228)
 PLANE = 600  # pixels along a side of the plane of codes
 # Of the labels; matplotlib's ten.
@@ -48,7 +47,7 @@ def grid(
     top = MARGIN + TEXT_SIZE + 8 + (TEXT_SIZE + 6 if len(column_labels) else 0)
     columns = max(len(row) for row in rows)
     whole = max(left + columns * width + MARGIN, int(font.getlength(title)) + 2 * MARGIN)
-    picture = Image.new("RGB", (whole, top + len(rows) * height + MARGIN), PAPER)
+    picture = Image.new("L", (whole, top + len(rows) * height + MARGIN), PAPER)
 
     draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, MARGIN - 2), title, INK, font)
@@ -122,7 +121,7 @@ def frame(
 
 def gif(file: BinaryIO, frames: Sequence[str], seconds: float = 8.0) -> None:
     """Write the PNG files `frames` as one looping GIF that lasts about `seconds`."""
-    pictures = [picture.convert("L") for picture in _same_size(frames)]
+    pictures = _same_size(frames)
     each = int(np.clip(1000 * seconds / len(pictures), 40, 800))
     durations = [each] * (len(pictures) - 1) + [2000]  # rest on the last one
     pictures[0].save(
@@ -155,7 +154,7 @@ def _same_size(frames: Sequence[str], even: bool = False) -> list[Image.Image]:
         width, height = width + width % 2, height + height % 2
     placed = []
     for picture in pictures:
-        paper = Image.new("RGB", (int(width), int(height)), PAPER)
+        paper = Image.new("L", (int(width), int(height)), PAPER)
         paper.paste(picture)
         placed.append(paper)
     return placed
@@ -228,27 +227,28 @@ def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
     for right, below in np.ndindex(2, 2):  # a point is 2 x 2 pixels
         plane[down + below, across + right] = np.array(COLORS)[labels]
 
-    picture = Image.new("RGB", (left + side + 70, top + side + 60), PAPER)
+    picture = Image.new("RGB", (left + side + 70, top + side + 60), (PAPER,) * 3)
+    ink = (INK,) * 3
     picture.paste(Image.fromarray(plane), (left, top))
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(TEXT_SIZE)
-    draw.rectangle((left - 1, top - 1, left + side, top + side), outline=INK)
-    draw.text((left, MARGIN - 2), "Codes of the images, coloured by label", INK, font)
-    draw.text((left + side // 2, top + side + 46), names[0], INK, font, anchor="mb")
+    draw.rectangle((left - 1, top - 1, left + side, top + side), outline=ink)
+    draw.text((left, MARGIN - 2), "Codes of the images, coloured by label", ink, font)
+    draw.text((left + side // 2, top + side + 46), names[0], ink, font, anchor="mb")
     sideways = Image.new("L", (side, TEXT_SIZE + 6))
     middle = (side // 2, TEXT_SIZE // 2 + 2)
     ImageDraw.Draw(sideways).text(middle, names[1], 255, font, anchor="mm")
-    picture.paste(INK, (2, top), sideways.rotate(90, expand=True))
+    picture.paste(ink, (2, top), sideways.rotate(90, expand=True))
     for tick in _ticks(low[0], high[0]):
         at = left + int(pixel(tick, 0))
-        draw.text((at, top + side + 6), f"{tick:g}", INK, font, anchor="mt")
+        draw.text((at, top + side + 6), f"{tick:g}", ink, font, anchor="mt")
     for tick in _ticks(low[1], high[1]):
         at = top + int(pixel(tick, 1))
-        draw.text((left - 6, at), f"{tick:g}", INK, font, anchor="rm")
-    draw.text((left + side + 14, top), "label", INK, font)
+        draw.text((left - 6, at), f"{tick:g}", ink, font, anchor="rm")
+    draw.text((left + side + 14, top), "label", ink, font)
     for label, color in enumerate(COLORS):
         at = left + side + 18, top + 26 + 22 * label
         draw.rectangle((*at, at[0] + 11, at[1] + 11), color)
-        draw.text((at[0] + 20, at[1] + 6), str(label), INK, font, anchor="lm")
+        draw.text((at[0] + 20, at[1] + 6), str(label), ink, font, anchor="lm")
     picture.save(file, **PNG)
 
 
