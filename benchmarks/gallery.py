@@ -66,7 +66,7 @@ def over_epochs(file: BinaryIO, run: str) -> None:
     """Put a run's pictures of some epochs into one, two by two."""
     frames = [Image.open(RUNS / run / "progress" / f"epoch_{epoch}.png") for epoch in EPOCHS]
     width, height = frames[0].size
-    picture = Image.new("RGB", (2 * width, 2 * height), plots.PAPER)
+    picture = Image.new("L", (2 * width, 2 * height), plots.PAPER)
     for number, frame in enumerate(frames):
         picture.paste(frame, (number % 2 * width, number // 2 * height))
     picture.save(file, "PNG")

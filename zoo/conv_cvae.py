@@ -6,7 +6,7 @@ ICLR 2020, who fit a density after training).
 Sohn, Lee and Yan, Learning Structured Output Representation using Deep Conditional Generative
 Models, NeurIPS 2015. Variants: as of conv_vae.py.
 
-Expected: ssim 0.9117, mse 0.00834, fid 2.200, raw 30.636 (test split; 100 s)
+Expected: ssim 0.9117, mse 0.00834, fid 2.194, raw 30.642 (test split; 73 s)
 Command:  python train.py --task Genwithlabel --submission zoo/conv_cvae.py --var 0.05
 """
 
