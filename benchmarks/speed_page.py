@@ -105,7 +105,8 @@ def render(figures: dict) -> str:
     precision = next(iter(figures["limit"].values()))["precision"]  # the machine's, so any row's
     limits = [
         f"{name} {one['achieved'] / 1e9:.0f} of {one['peak'] / 1e9:.0f} GFLOP/s in "
-        f"{one['precision']} ({one['share']:.0%})"
+        f"{one['precision']} ({one['share']:.0%}; at the peak, an epoch would take "
+        f"{one['flops'] / one['peak']:.2f} s)"
         for name, one in figures["limit"].items()
     ]
     grown = [
