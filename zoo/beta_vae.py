@@ -5,7 +5,7 @@ ICLR 2017. Here the squared error is a mean over pixels and the KL divergence a 
 dimensions, so beta = 1 weighs one dimension as much as 39 pixels. Variants: --variant beta=0.1,
 beta=0 (an autoencoder), hidden1=400,hidden2=200.
 
-Expected: ssim 0.7045, mse 0.02401, raw 8.599 (test split; 42 s)
+Expected: ssim 0.7045, mse 0.02401, raw 8.599 (test split; 64 s)
 Command:  python train.py --submission zoo/beta_vae.py --variant beta=0.05 --batch_size 128
           --lr 1e-3 --epochs 20
 """

@@ -3,7 +3,7 @@
 Sohn, Lee and Yan, Learning Structured Output Representation using Deep Conditional Generative
 Models, NeurIPS 2015. Two separate networks for mu and log sigma, a ReLU after mu's first layer.
 
-Expected: ssim 0.7843, mse 0.01704, fid 4.983, raw 25.118 (test split; 62 s)
+Expected: ssim 0.7843, mse 0.01704, fid 4.983, raw 25.118 (test split; 39 s)
 Command:  python train.py --task Genwithlabel --submission zoo/mlp_cvae.py --latent_dim 10
           --batch_size 100 --lr 3e-3 --epochs 20
 """

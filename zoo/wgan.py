@@ -3,7 +3,7 @@
 Arjovsky, Chintala and Bottou, Wasserstein Generative Adversarial Networks, ICML 2017. It has no
 encoder, so only its samples are scored, and it does not look at the label: compare its pooled FID.
 
-Expected: fid 18.623, pooled fid 0.392, raw 0.000 (test split; 259 s)
+Expected: fid 18.623, pooled fid 0.392, raw 0.000 (test split; 315 s)
 Command:  python train.py --task Genwithlabel --submission zoo/wgan.py --batch_size 128 --lr 2e-4
           --lr_schedule constant --epochs 60
 """

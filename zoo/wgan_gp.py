@@ -4,7 +4,7 @@ Gulrajani et al., Improved Training of Wasserstein GANs, NeurIPS 2017: in place 
 critic's weights, its slope between real and made images is held near 1; no BatchNorm in the critic,
 for each image is penalised by itself. It has no encoder, so only its samples are scored.
 
-Expected: fid 1.475, pooled fid 0.207, raw 10.013 (test split; 224 s)
+Expected: fid 1.475, pooled fid 0.207, raw 10.013 (test split; 281 s)
 Command:  python train.py --task Genwithlabel --submission zoo/wgan_gp.py --batch_size 128
           --lr 5e-4 --epochs 15
 """
