@@ -70,6 +70,9 @@ class _CompilerLater(types.ModuleType):
         return function
 
     def __getattr__(self, name: str) -> Any:
+        # `inspect` looks at every module's __file__; __path__ is for who wants a module inside.
+        if name.startswith("__") and name != "__path__":
+            raise AttributeError(name)
         if sys.modules.get(self.NAME) is self:
             del sys.modules[self.NAME]
         return getattr(importlib.import_module(self.NAME), name)

@@ -462,6 +462,7 @@ def test_prior_of_the_reference_standardises_codes(tiny_set):
 
 
 COMPILER_LATER = """
+import inspect
 import sys
 import torch
 from device import import_compiler_later
@@ -474,6 +475,7 @@ weight.sum().backward()
 optimizer.step()
 optimizer.load_state_dict(optimizer.state_dict())
 assert weight[0].item() < 1
+inspect.getmodule(sys._getframe())  # looks at every module there is
 assert "torch._dynamo.convert_frame" not in sys.modules  # nobody asked for the compiler
 compiled = torch.compile(lambda x: x.sin() + 1, backend="eager")
 assert compiled(torch.zeros(2)).tolist() == [1, 1]
