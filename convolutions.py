@@ -25,14 +25,15 @@ PRODUCTS = 4  # into which a long product is cut, for cores to share
 
 
 def quicken(model: nn.Module, *trials: Callable[[], object]) -> None:
-    """Make the convolutions of a model on a processor quick ones; its weights stay what they are.
+    """Make the convolutions of a model quick ones; its weights stay what they are.
 
     Each trial runs the model as it is going to be run. Where one fails with maps channels-last, as
     `view` of a student's code does, the layers that led there keep torch's usual order; where it
     fails all the same, the model keeps torch's own layers. Only where it was measured to help, on
-    x86-64; elsewhere, and for classes derived from torch's, does nothing.
+    an x86-64 processor; elsewhere, and for classes derived from torch's, does nothing.
     """
-    if torch.cpu.get_capabilities().get("architecture") != "x86_64":
+    on_processor = {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+    if not on_processor or torch.cpu.get_capabilities().get("architecture") != "x86_64":
         return
     usual = {layer: type(layer) for layer in model.modules() if type(layer) in QUICK}
     convolutions = [layer for layer, kind in usual.items() if kind is not nn.Flatten]
@@ -188,16 +189,7 @@ class Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Gradients:
         """Return the gradients of x, weight and bias."""
-        x, weight = ctx.saved_tensors
-        gradient = _in_order(gradient, ctx.last)
-        of_x = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:
-            of_x = _of_torch(gradient, x, weight, ctx.way, [True, False, False])[0]
-        if ctx.needs_input_grad[1]:
-            of_weight = _gradient_of_weight(gradient, x, weight, ctx.way)
-        if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum((0, 2, 3))
-        return of_x, of_weight, of_bias, None, None
+        return *_needed(ctx, gradient, _gradient_of_x, _gradient_of_weight), None, None
 
 
 class TransposedConvolution(torch.autograd.Function):
@@ -234,16 +226,31 @@ class TransposedConvolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Gradients:
         """Return the gradients of x, weight and bias: what it transposes, run forward."""
-        x, weight = ctx.saved_tensors
-        gradient = _in_order(gradient, ctx.last)
-        of_x = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:
-            of_x = _in_order(F.conv2d(gradient, weight, None, *ctx.way), ctx.last)
-        if ctx.needs_input_grad[1]:
-            of_weight = _gradient_of_weight(x, gradient, weight, ctx.way)
-        if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum((0, 2, 3))
-        return of_x, of_weight, of_bias, None, None, None
+
+        def of_x(gradient: Tensor, x: Tensor, weight: Tensor, way: Way) -> Tensor:
+            return _in_order(F.conv2d(gradient, weight, None, *way), ctx.last)
+
+        def of_weight(gradient: Tensor, x: Tensor, weight: Tensor, way: Way) -> Tensor:
+            return _gradient_of_weight(x, gradient, weight, way)
+
+        return *_needed(ctx, gradient, of_x, of_weight), None, None, None
+
+
+def _needed(
+    ctx: Any,
+    gradient: Tensor,
+    of_x: Callable[[Tensor, Tensor, Tensor, Way], Tensor],
+    of_weight: Callable[[Tensor, Tensor, Tensor, Way], Tensor],
+) -> Gradients:
+    """Return the gradients of x, weight and bias, None for one that nobody asks for."""
+    x, weight = ctx.saved_tensors
+    gradient = _in_order(gradient, ctx.last)
+    for_x, for_weight, for_bias, *_ = ctx.needs_input_grad
+    return (
+        of_x(gradient, x, weight, ctx.way) if for_x else None,
+        of_weight(gradient, x, weight, ctx.way) if for_weight else None,
+        gradient.sum((0, 2, 3)) if for_bias else None,
+    )
 
 
 def _folded(x: Tensor, weight: Tensor, way: Way, output_padding: Pair) -> Tensor:
@@ -260,13 +267,16 @@ def _folded(x: Tensor, weight: Tensor, way: Way, output_padding: Pair) -> Tensor
     return F.fold(columns, size, kernel, dilation, padding, stride).to(x.dtype)
 
 
-def _of_torch(
-    gradient: Tensor, x: Tensor, weight: Tensor, way: Way, wanted: list[bool]
-) -> tuple[Tensor, ...]:
-    """Return the gradients of x, weight and bias that are wanted, as torch has them computed."""
-    return torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, *way, False, (0, 0), 1, wanted
-    )
+def _of_torch(which: int, gradient: Tensor, x: Tensor, weight: Tensor, way: Way) -> Tensor:
+    """Return a gradient as torch has it computed: 0 that of x, 1 that of weight."""
+    wanted = [number == which for number in range(3)]
+    how = *way, False, (0, 0), 1  # not transposed, no output padding, one group
+    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *how, wanted)[which]
+
+
+def _gradient_of_x(gradient: Tensor, x: Tensor, weight: Tensor, way: Way) -> Tensor:
+    """Return the gradient of what a convolution was given, in the shape of x."""
+    return _of_torch(0, gradient, x, weight, way)
 
 
 def _gradient_of_weight(gradient: Tensor, x: Tensor, weight: Tensor, way: Way) -> Tensor:
@@ -275,7 +285,7 @@ def _gradient_of_weight(gradient: Tensor, x: Tensor, weight: Tensor, way: Way) -
     # With AMX, oneDNN's own way was not measured against the other.
     amx = torch.cpu.get_capabilities().get("amx_bf16")
     if x.dtype is not torch.bfloat16 or few or amx:
-        return _of_torch(gradient, x, weight, way, [False, True, False])[1]
+        return _of_torch(1, gradient, x, weight, way)
     return gradient_by_products(gradient, x, weight.shape[2:], way)
 
 

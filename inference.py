@@ -132,8 +132,7 @@ def infer(options: dict[str, Any]) -> Path:
             "give the file they were trained from with --submission."
         ) from None
     submission.model.to(pick_device(options["device"])).eval()
-    if submission.device.type == "cpu":
-        quicken(submission.model, submission.try_encode, submission.try_decode)
+    quicken(submission.model, submission.try_encode, submission.try_decode)
 
     dataset = MNISTDataset(options["data_path"])
     count = options["inf_num"] or len(dataset)

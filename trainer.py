@@ -123,7 +123,7 @@ class Trainer:
         set_seed(settings.seed)
         self.bf16 = False
         has_step = hasattr(self.model, "training_step")
-        if self.device.type == "cpu" and settings.compile == "no" and not has_step:
+        if settings.compile == "no" and not has_step:
             quicken(self.model, self._try_step, submission.try_encode, submission.try_decode)
         self.bf16 = self._choose_precision()
         if settings.compile == "yes" and has_step:
