@@ -181,7 +181,8 @@ class Submission:
             with own_randomness(0):
                 yield
         finally:
-            self.model.train(was_training)
+            if was_training:
+                self.model.train()
 
     @contextmanager
     def _replacing(self, name: str, method: Callable) -> Iterator[None]:

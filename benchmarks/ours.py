@@ -47,9 +47,8 @@ def train(words: list[str]) -> None:
 
 def infer(words: list[str]) -> None:
     """Do all that inference.py does; say the seconds after its imports."""
-    import torch  # noqa: F401, what takes long to import is no part of the seconds
-
-    import contract  # noqa: F401
+    import contract  # noqa: F401, imports are no part of the seconds
+    import convolutions  # noqa: F401
     import inference
 
     options = vars(inference.make_parser().parse_args(words))

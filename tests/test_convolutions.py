@@ -189,6 +189,29 @@ def test_a_flattens_gradient_is_in_the_order_of_its_input():
     assert torch.equal(layer(maps), nn.Flatten()(maps))
 
 
+def test_maps_are_activated_in_place_where_nobody_else_sees_them():
+    set_seed(0)
+    activation, x = nn.ELU(), torch.randn(2, 3, 6, 6)
+    layers = nn.ConvTranspose2d(3, 4, 3), activation, activation, nn.Conv2d(4, 3, 3), activation
+    usual = nn.Sequential(*layers)
+    model = quick(usual)
+    given = []  # whether each activation was told to work in place
+    model[1].register_forward_pre_hook(lambda layer, _: given.append(layer.inplace))
+    before = x.clone()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), usual(x))
+        assert given == [True, False, True]
+        assert torch.equal(x, before)
+        assert not model[1].inplace
+        seen = []
+        model[0].register_forward_hook(lambda _, __, maps: seen.append(maps))
+        model(x)
+        torch.testing.assert_close(seen[0], usual[0](x))
+        assert given[3:] == [False, False, True]
+    model(x)
+    assert given[6:] == [False] * 3, "a gradient may need the maps as they were"
+
+
 def test_code_that_wants_the_usual_order_gets_it(tmp_path):
     text = (ROOT / "submission.py").read_text(encoding="utf-8")
     viewing = text.replace("            nn.Flatten(),  # (B, 3136)\n", "").replace(
