@@ -196,12 +196,10 @@ class Trainer:
             values = _to_floats(parts)
             return values if all(map(math.isfinite, values.values())) else {}
 
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         parts = self.losses(x, labels)
         parts["loss"].backward()
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = self._gradient_norm()
         numbers = [_detached(value, like=norm) for value in parts.values()]
         *values, norm_value = torch.stack([*numbers, norm]).tolist()  # one wait for the device
         if not all(map(math.isfinite, [*values, norm_value])):
@@ -310,6 +308,12 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
+
+    def _gradient_norm(self) -> Tensor:
+        """Return the norm of all gradients; torch's get_total_norm takes twice as long."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
+        return torch.linalg.vector_norm(torch.stack(norms or [torch.zeros((), device=self.device)]))
 
     def _clip(self, norm: float) -> None:
         """Clip at a multiple of the running mean of the norm, whatever the loss's own scale.
