@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import signal
 import sys
 import threading
@@ -51,20 +50,6 @@ def clear_errors(program: str, *expected: type[Exception]) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{program}: stopped", file=sys.stderr)
         sys.exit(130)
-
-
-@contextmanager
-def quick_imports() -> Iterator[None]:
-    """Import what is large, as torch, a tenth quicker: it makes no garbage, so none is looked for.
-
-    What is imported is never looked through again, which is quicker for all that follows.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 @contextmanager

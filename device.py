@@ -1,13 +1,9 @@
-"""Which device to compute on, whether in bf16, and what spares a process time."""
+"""Which device to compute on, whether in bf16, and memory that is kept from step to step."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib
 import sys
-import types
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -53,36 +49,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         for parameter, value in MALLOPT.items():
             mallopt(parameter, value)
-
-
-class _CompilerLater(types.ModuleType):
-    """Stands in for torch's compiler until more is asked of it than to keep out of the way."""
-
-    NAME = "torch._dynamo"
-
-    @staticmethod
-    def graph_break(*_: Any, **__: Any) -> None:
-        """Say to the compiler what there is nobody to hear."""
-
-    @staticmethod
-    def disable(function: Callable, *_: Any, **__: Any) -> Callable:
-        """Return the function, which nobody was about to compile."""
-        return function
-
-    def __getattr__(self, name: str) -> Any:
-        # `inspect` looks at every module's __file__; __path__ is for who wants a module inside.
-        if name.startswith("__") and name != "__path__":
-            raise AttributeError(name)
-        if sys.modules.get(self.NAME) is self:
-            del sys.modules[self.NAME]
-        return getattr(importlib.import_module(self.NAME), name)
-
-
-def import_compiler_later() -> None:
-    """Spare this process the half second that torch's compiler takes to be imported.
-
-    Every optimizer of torch imports it, only to tell it what it must not compile. Whoever does
-    compile, with torch.compile, gets it then.
-    """
-    if _CompilerLater.NAME not in sys.modules:
-        torch._dynamo = sys.modules[_CompilerLater.NAME] = _CompilerLater(_CompilerLater.NAME)

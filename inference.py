@@ -22,6 +22,7 @@ import command
 import plots
 from checkpoint import CheckpointError, load, to_infer_from, write_whole
 from data_utils import NUM_CLASSES, DataError, MNISTDataset, to_float, to_uint8
+from imports import import_torch
 
 if TYPE_CHECKING:
     import torch
@@ -388,9 +389,9 @@ def main() -> None:
     parser = make_parser()
     options = vars(parser.parse_args())
 
-    with command.quick_imports():
-        from contract import ContractError
-        from settings import SettingsError
+    import_torch()
+    from contract import ContractError
+    from settings import SettingsError
 
     errors = (InferenceError, CheckpointError, ContractError, DataError, SettingsError)
     with command.clear_errors(parser.prog, *errors):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import command
+from imports import import_compiler_later, quick_imports
 from settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def train(
 
     from contract import Submission
     from data_utils import MNISTDataset, set_seed
-    from device import import_compiler_later, keep_freed_memory, pick_device
+    from device import keep_freed_memory, pick_device
     from run_folder import RunFolder
     from trainer import Trainer, TrainingError
 
@@ -229,7 +230,7 @@ def main() -> None:
     given = command.given_options(parser)
     options["save_dir"] = options["save_dir"] or Path("runs") / options["task"]
 
-    with command.quick_imports():
+    with quick_imports():
         from checkpoint import CheckpointError, to_infer_from
         from contract import ContractError
         from data_utils import DataError

@@ -16,18 +16,15 @@ a defence: those are the walls around it (`sandbox.py`) and the checks of its pa
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import os
 import resource
 import sys
 import traceback
-import types
 from pathlib import Path
 from typing import Any
 
-META = "torch._meta_registrations"
 SIGNATURE = 500  # numbers that stand for all the weights, to find copies of a model
 
 
@@ -65,31 +62,6 @@ def signature_of(weights: list) -> list[float]:
     values = torch.cat(values)
     chosen = torch.linspace(0, len(values) - 1, min(SIGNATURE, len(values))).long()
     return [round(value, 6) for value in values[chosen].nan_to_num().tolist()]
-
-
-def import_torch() -> None:
-    """Import torch in four fifths of the time it takes: a stage is little else.
-
-    Left out is the module that tells the shapes of results without computing them, on the device
-    "meta", which a trained model has no use for.
-    """
-    from command import quick_imports
-
-    sys.modules[META] = _Later(META)
-    with quick_imports():
-        import torch
-        import torch._prims.rng_prims  # noqa: F401  torch.Generator needs it, and META brings it
-
-
-class _Later(types.ModuleType):
-    """Stands in for a module until something of it is asked for."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # those that Python's own import asks for
-            raise AttributeError(name)
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(importlib.import_module(self.__name__), name)
 
 
 def read_inputs(folder: Path) -> dict[str, Any]:
@@ -179,6 +151,8 @@ def main() -> None:
         tell({"started": True})
         tell(probe.look(order))
         return
+    from imports import import_torch
+
     import_torch()
     from checkpoint import CheckpointError
     from contract import ContractError

@@ -21,8 +21,8 @@ from typing import Any
 STAFF = Path(__file__).resolve().parent
 LAB = STAFF.parent
 # What a stage is made of: no trainer, no grader, no data.
-MODULES = ("checkpoint", "command", "contract", "convolutions", "data_utils", "inference")
-MODULES += ("plots",)
+MODULES = ("checkpoint", "command", "contract", "convolutions", "data_utils", "imports")
+MODULES += ("inference", "plots")
 OWN = ("stage", "probe")
 NOBODY = 65534
 INPUTS = "/inputs"

@@ -12,7 +12,7 @@ from conftest import ROOT
 FLAT = {path.stem for path in ROOT.glob("*.py")}
 WINGS = {"zoo", "staff", "benchmarks", "tests", "sweeps", "judge"}
 GROUND = {"metrics", "data_utils", "checkpoint", "plots", "settings", "command", "device"}
-GROUND |= {"cluster", "convolutions"}
+GROUND |= {"cluster", "convolutions", "imports"}
 SWEEPS = {path.stem for path in (ROOT / "sweeps").glob("*.py")}
 UPSTAIRS = {"contract", "trainer", "run_folder", "diagnostics"}
 STUDENTS = {"submission", "model"}

@@ -461,11 +461,31 @@ def test_prior_of_the_reference_standardises_codes(tiny_set):
         assert torch.allclose(trainer.reconstruct(x, labels), before, atol=1e-3)
 
 
+TORCH_SOONER = """
+import sys
+from imports import META, Later, import_torch
+
+import_torch()
+import torch
+from torch import nn
+
+model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(18, 4))
+noise = torch.randn(6, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+assert model.eval()(noise).shape == (6, 4)
+assert type(sys.modules[META]) is Later  # nobody asked for it
+import_torch()  # twice is once
+assert type(sys.modules[META]) is Later
+from torch._meta_registrations import meta_conv
+assert meta_conv.__module__ == META and type(sys.modules[META]) is not Later
+assert model.to("meta")(noise.to("meta")).shape == (6, 4)
+"""
+
+
 COMPILER_LATER = """
 import inspect
 import sys
 import torch
-from device import import_compiler_later
+from imports import import_compiler_later
 
 import_compiler_later()
 weight = torch.ones(3, requires_grad=True)
@@ -500,7 +520,8 @@ def test_a_compiled_model_trains_as_it_does_otherwise(tiny_set):
     assert losses["yes"] == pytest.approx(losses["no"], rel=1e-4)
 
 
-def test_the_compiler_is_imported_when_it_is_wanted():
-    command = [sys.executable, "-c", COMPILER_LATER]
+@pytest.mark.parametrize("script", [TORCH_SOONER, COMPILER_LATER], ids=["torch", "compiler"])
+def test_what_is_left_out_is_imported_when_it_is_wanted(script):
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
