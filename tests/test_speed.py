@@ -12,8 +12,8 @@ from benchmarks.markdown import block_in
 
 # What falls short on the machine of the stored figures, and is said so in the README.
 MISSED = {
-    *("epoch_mlp", "epoch_mlp_validated", "inference"),
-    *("pythae_mlp", "pythae_mlp_as_shipped", "lightning_mlp", "lightning_mlp_as_shipped"),
+    *("epoch_mlp", "epoch_mlp_validated", "pythae_mlp_as_shipped", "lightning_mlp_as_shipped"),
+    *("inference", "inference_process", "headline_gen_train_s"),
 }
 FIGURES = json.loads(speed.FIGURES.read_text(encoding="utf-8"))
 
