@@ -181,8 +181,7 @@ class Submission:
             with own_randomness(0):
                 yield
         finally:
-            if was_training:
-                self.model.train()
+            self.model.train(was_training)
 
     @contextmanager
     def _replacing(self, name: str, method: Callable) -> Iterator[None]:

@@ -196,7 +196,8 @@ class Trainer:
             values = _to_floats(parts)
             return values if all(map(math.isfinite, values.values())) else {}
 
-        self.model.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         parts = self.losses(x, labels)
         parts["loss"].backward()
         norm = self._gradient_norm()

@@ -292,6 +292,16 @@ def test_what_is_tried_at_first_leaves_the_model_as_it_was(tiny_set, tmp_path):
     assert torch.equal(torch.get_rng_state(), randomness)
 
 
+def test_a_step_begins_without_gradients_for_all_that_an_optimizer_holds(tiny_set):
+    """Also for a tensor outside the model, which a student's configure_optimizers may add."""
+    trainer = make_trainer(tiny_set, ROOT / "model.py")
+    outside = torch.ones(3, requires_grad=True)
+    trainer.optimizers[0].add_param_group({"params": [outside], "initial_lr": 1e-3})
+    outside.grad = torch.ones(3)
+    assert trainer.training_step(*next(trainer.batches.epoch(0)))
+    assert outside.grad is None and outside.tolist() == [1, 1, 1]
+
+
 def test_precisions_train_alike(tiny_set):
     fp32 = make_trainer(tiny_set, ROOT / "model.py", precision="fp32")
     assert fp32.fit() and not fp32.bf16
