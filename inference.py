@@ -22,7 +22,7 @@ import command
 import plots
 from checkpoint import CheckpointError, load, to_infer_from, write_whole
 from data_utils import NUM_CLASSES, DataError, MNISTDataset, to_float, to_uint8
-from imports import import_torch
+from imports import end_with_python, import_torch
 
 if TYPE_CHECKING:
     import torch
@@ -390,6 +390,7 @@ def main() -> None:
     options = vars(parser.parse_args())
 
     import_torch()
+    end_with_python()
     from contract import ContractError
     from settings import SettingsError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import command
-from imports import import_compiler_later, quick_imports
+from imports import end_with_python, import_compiler_later, quick_imports
 from settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -235,6 +235,7 @@ def main() -> None:
         from contract import ContractError
         from data_utils import DataError
         from trainer import TrainingError
+    end_with_python()
 
     errors = (SettingsError, CheckpointError, ContractError, DataError, TrainingError)
     with command.clear_errors(parser.prog, *errors):

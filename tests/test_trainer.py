@@ -6,8 +6,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -471,50 +469,6 @@ def test_prior_of_the_reference_standardises_codes(tiny_set):
         assert torch.allclose(trainer.reconstruct(x, labels), before, atol=1e-3)
 
 
-TORCH_SOONER = """
-import sys
-from imports import META, Later, import_torch
-
-import_torch()
-import torch
-from torch import nn
-
-model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(18, 4))
-noise = torch.randn(6, 1, 5, 5, generator=torch.Generator().manual_seed(0))
-assert model.eval()(noise).shape == (6, 4)
-assert type(sys.modules[META]) is Later  # nobody asked for it
-import_torch()  # twice is once
-assert type(sys.modules[META]) is Later
-from torch._meta_registrations import meta_conv
-assert meta_conv.__module__ == META and type(sys.modules[META]) is not Later
-assert model.to("meta")(noise.to("meta")).shape == (6, 4)
-"""
-
-
-COMPILER_LATER = """
-import inspect
-import sys
-import torch
-from imports import import_compiler_later
-
-import_compiler_later()
-weight = torch.ones(3, requires_grad=True)
-optimizer = torch.optim.Adam([weight], lr=0.1)
-optimizer.zero_grad()
-weight.sum().backward()
-optimizer.step()
-optimizer.load_state_dict(optimizer.state_dict())
-assert weight[0].item() < 1
-inspect.getmodule(sys._getframe())  # looks at every module there is
-assert "torch._dynamo.convert_frame" not in sys.modules  # nobody asked for the compiler
-compiled = torch.compile(lambda x: x.sin() + 1, backend="eager")
-assert compiled(torch.zeros(2)).tolist() == [1, 1]
-assert "torch._dynamo.convert_frame" in sys.modules
-from torch._dynamo.utils import counters
-assert counters["frames"]["ok"] == 1
-"""
-
-
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler here")
 def test_a_compiled_model_trains_as_it_does_otherwise(tiny_set):
     counts = torch._dynamo.utils.counters["frames"]
@@ -528,10 +482,3 @@ def test_a_compiled_model_trains_as_it_does_otherwise(tiny_set):
         losses[compiled] = trainer.history[-1]["train_loss"]
         assert (counts["ok"] > before) == (compiled == "yes")
     assert losses["yes"] == pytest.approx(losses["no"], rel=1e-4)
-
-
-@pytest.mark.parametrize("script", [TORCH_SOONER, COMPILER_LATER], ids=["torch", "compiler"])
-def test_what_is_left_out_is_imported_when_it_is_wanted(script):
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
