@@ -566,3 +566,16 @@ def test_help_has_examples_and_defaults(command):
     result = run(command, "--help")
     assert result.returncode == 0 and "examples:" in result.stdout
     assert "(default: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    "module, defaults",
+    [
+        (train, {"task": "VAEwolabel", "seed": 42, "latent_dim": 20, "batch_size": 1024}),
+        (train, {"epochs": 10, "lr": 5e-3, "var": 0.5, "eval_num": 5000}),
+        (inference, {"inf_num": 0, "batch_size": 4096, "seed": 42}),
+    ],
+)
+def test_the_seeds_defaults_stay(module, defaults):
+    options = vars(module.make_parser().parse_args([]))
+    assert {name: options[name] for name in defaults} == defaults
