@@ -37,8 +37,8 @@ AIMS = {
 RECIPES = {
     "vae": "--task VAEwolabel --submission benchmarks/records/quick.py --epochs 1 "
     "--batch_size 128 --lr 5e-3 --var 0.02",
-    "gen": "--task Genwithlabel --submission benchmarks/records/quick.py --epochs 4 "
-    "--batch_size 128 --lr 3e-3 --var 0.04",
+    "gen": "--task Genwithlabel --submission benchmarks/records/quick.py --epochs 1 "
+    "--batch_size 128 --lr 5e-3 --var 0.02",
 }
 SEEDS = (42, 43, 44, 45, 46)
 SCORES = ("ssim", "mse", "fid", "raw")
