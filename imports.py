@@ -13,6 +13,7 @@ from typing import Any
 
 META = "torch._meta_registrations"
 COMPILER = "torch._dynamo"
+PRIMITIVES = "torch._prims.rng_prims"
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def quick_imports() -> Iterator[None]:
 def import_torch() -> None:
     """Import torch in four fifths of the time it takes, for a process that only runs models.
 
-    Left out is the module that tells the shapes of results without computing them, on the device
+    Left out are the modules that tell the shapes of results without computing them, on the device
     "meta", which a trained model has no use for.
     """
     if "torch" in sys.modules:
@@ -40,7 +41,14 @@ def import_torch() -> None:
     sys.modules[META] = Later(META)
     with quick_imports():
         import torch
-        import torch._prims.rng_prims  # noqa: F401  torch.Generator needs it, and META brings it
+
+        try:  # all that torch.Generator wants of PRIMITIVES, which META would have brought
+            from torch._opaque_base import OpaqueBaseMeta
+
+            torch._C._set_generator_metaclass(OpaqueBaseMeta)
+        except (ImportError, AttributeError):  # another version of torch
+            importlib.import_module(PRIMITIVES)
+    import_compiler_later()
 
 
 def end_with_python() -> None:
@@ -66,11 +74,15 @@ def import_compiler_later() -> None:
     import torch
 
     if COMPILER not in sys.modules:
-        torch._dynamo = sys.modules[COMPILER] = _CompilerLater(COMPILER)
+        torch._dynamo = sys.modules[COMPILER] = _CompilerLater(COMPILER, PRIMITIVES)
 
 
 class Later(types.ModuleType):
-    """Stands in for a module until something of it is asked for."""
+    """Stands in for a module until something of it is asked for; others may have to come first."""
+
+    def __init__(self, name: str, *first: str) -> None:
+        super().__init__(name)
+        self._first = first
 
     def __getattr__(self, name: str) -> Any:
         # `inspect` looks at every module's __file__; __path__ is for who wants a module inside.
@@ -78,6 +90,8 @@ class Later(types.ModuleType):
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
+        for module in self._first:
+            importlib.import_module(module)
         return getattr(importlib.import_module(self.__name__), name)
 
 

@@ -23,6 +23,11 @@ assert model.eval()(noise).shape == (6, 4)
 assert type(sys.modules[META]) is Later  # nobody asked for it
 import_torch()  # twice is once
 assert type(sys.modules[META]) is Later
+def noisy(x, generator):
+    return x + torch.randn(3, generator=generator)
+draw = noisy(torch.zeros(3), torch.Generator().manual_seed(1))
+compiled = torch.compile(noisy, backend="eager")
+assert torch.equal(compiled(torch.zeros(3), torch.Generator().manual_seed(1)), draw)
 from torch._meta_registrations import meta_conv
 assert meta_conv.__module__ == META and type(sys.modules[META]) is not Later
 assert model.to("meta")(noise.to("meta")).shape == (6, 4)
