@@ -33,7 +33,7 @@ IN_NAME = ("var", "lr", "latent_dim", "batch_size", "epochs", "seed")
 SCORES = ("ssim", "mse", "fid", "raw", "score")
 PATHS = ("submission", "train_data", "valid_data")  # options that are paths
 # What inference.py does when a student types nothing but the checkpoint.
-INFERENCE = {"inf_num": 0, "gen_num": 100, "batch_size": 1000, "seed": 42, "stage": "all"}
+INFERENCE = {"inf_num": 0, "gen_num": 100, "batch_size": 4096, "seed": 42, "stage": "all"}
 
 # A trial seeds the generators of random numbers of its whole process, so a process runs one.
 _one_at_a_time = threading.Lock()
