@@ -1,8 +1,8 @@
 """The Trainer against the shortest loop that trains the same model, and against the machine.
 
-A round times one of both in turn; the ratio of a round is free of the machine's drift.
+Both take a step on each batch, so that both meet the same moments of a machine that others use too.
 Validation, checkpoints and pictures are outside both sides. speed.py starts this in a process of
-its own: python benchmarks/bare_loop.py model.py --epochs 4 --rounds 5
+its own: python benchmarks/bare_loop.py model.py --epochs 11
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from benchmarks.commands import ROOT  # noqa: E402
@@ -24,7 +26,7 @@ from convolutions import quicken  # noqa: E402
 from data_utils import Batches, MNISTDataset, set_seed  # noqa: E402
 from device import keep_freed_memory, native_bf16, pick_device  # noqa: E402
 from settings import Settings  # noqa: E402
-from trainer import Trainer  # noqa: E402
+from trainer import Callback, Trainer  # noqa: E402
 
 MATRIX = 2048  # rows and columns of the products that show the machine's peak
 PRODUCTS = 5  # in a row, so that a GPU has something to do
@@ -36,36 +38,69 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def bare_epoch(path: Path, settings: Settings, train_set: MNISTDataset) -> float:
-    """Seconds an epoch of the shortest loop that trains the model."""
+def bare_step(path: Path, settings: Settings) -> Callable[[Tensor, Tensor], None]:
+    """Return the shortest step that trains the model, on x (B, 1, 28, 28) and labels (B,)."""
     set_seed(settings.seed)
     device = pick_device(settings.device)
     submission = Submission(path, "VAEwolabel", 20)
     model, vae_loss = submission.model.to(device).train(), submission.vae_loss
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
-    batches = Batches(train_set, settings.batch_size, device, settings.seed)
     bf16 = native_bf16(device)
     # As in the Trainer: what is compared is the loop.
     quicken(model, submission.try_encode, submission.try_decode)
-    wait(device)
-    started = time.perf_counter()
-    for x, labels in (batch for epoch in range(settings.epochs) for batch in batches.epoch(epoch)):
+
+    def step(x: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             recon_x, mu, log_var = model(x, torch.zeros_like(labels))
         loss = vae_loss(recon_x.float(), x, mu.float(), log_var.float(), settings.var)
         loss.backward()
         optimizer.step()
-    wait(device)
-    return (time.perf_counter() - started) / settings.epochs
+
+    return step
 
 
-def trainer_epoch(path: Path, settings: Settings, train_set: MNISTDataset) -> float:
-    """Seconds an epoch of the same in the Trainer, with its progress bar."""
-    set_seed(settings.seed)
-    trainer = Trainer(Submission(path, "VAEwolabel", 20), settings, train_set, train_set)
-    trainer.fit()
-    return trainer.seconds / settings.epochs
+class BesideBare(Batches, Callback):
+    """The Trainer's batches, on each of which a bare step is taken too: in turn before and after.
+
+    Attributes:
+        pairs: seconds of each epoch, the Trainer's and the bare loop's; both with making batches.
+    """
+
+    def __init__(self, trainer: Trainer, train_set: MNISTDataset, step: Callable) -> None:
+        settings = trainer.settings
+        super().__init__(train_set, settings.batch_size, trainer.device, settings.seed)
+        self.step, self.device = step, trainer.device
+        self.making = self.stepping = self.seconds = 0.0
+        self.pairs: list[list[float]] = []
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of one epoch."""
+        batches = super().epoch(epoch, skip)
+        for number in range(len(self)):
+            started = time.perf_counter()
+            batch = next(batches)
+            self.making += time.perf_counter() - started
+            if number % 2:
+                self.take_step(*batch)
+                yield batch
+            else:
+                yield batch
+                self.take_step(*batch)
+
+    def take_step(self, x: Tensor, labels: Tensor) -> None:
+        """Take a bare step, and count its seconds."""
+        wait(self.device)  # for the Trainer's step, which is the Trainer's own time
+        started = time.perf_counter()
+        self.step(x, labels)
+        wait(self.device)
+        self.stepping += time.perf_counter() - started
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Note the epoch: the Trainer's clock ran while bare steps were taken."""
+        whole = trainer.seconds - self.seconds
+        self.pairs.append([whole - self.stepping, self.making + self.stepping])
+        self.making, self.stepping, self.seconds = 0.0, 0.0, trainer.seconds
 
 
 def flops_of_an_epoch(path: Path, settings: Settings, train_set: MNISTDataset) -> int:
@@ -94,26 +129,25 @@ def peak_flops(device: torch.device, dtype: torch.dtype, repeats: int = 20) -> f
 
 
 def main() -> None:
-    """Time both sides in turn, after a round that does not count; print a line of JSON."""
+    """Time both sides, but not in the first epoch; print a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("submission", type=Path)
-    parser.add_argument("--epochs", type=int, default=1, help="of each side in a round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4, help="the first does not count")
     args = parser.parse_args()
     keep_freed_memory()  # as train.py does
     settings = Settings(epochs=args.epochs, eval_num=100)
     train_set = MNISTDataset(ROOT / "dataset" / "train")
-    sides = [trainer_epoch, bare_epoch]
-    pairs = []
-    for number in range(args.rounds + 1):
-        first_last = sides if number % 2 else sides[::-1]  # neither is always the warmer one
-        seconds = {side: side(args.submission, settings, train_set) for side in first_last}
-        pairs.append([seconds[side] for side in sides])
+    step = bare_step(args.submission, settings)
+    set_seed(settings.seed)
+    trainer = Trainer(Submission(args.submission, "VAEwolabel", 20), settings, train_set, train_set)
+    beside = BesideBare(trainer, train_set, step)
+    trainer.batches, trainer.callbacks = beside, [beside]
+    trainer.fit()
     device = pick_device(settings.device)
     bf16 = native_bf16(device)
     peak = peak_flops(device, torch.bfloat16 if bf16 else torch.float32)
     say(
-        pairs=pairs[1:],
+        pairs=beside.pairs[1:],
         device=str(device),
         precision="bf16" if bf16 else "fp32",
         flops=flops_of_an_epoch(args.submission, settings, train_set),
