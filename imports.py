@@ -31,10 +31,10 @@ def quick_imports() -> Iterator[None]:
 
 
 def import_torch() -> None:
-    """Import torch in four fifths of the time it takes, for a process that only runs models.
+    """Import torch in two thirds of the time it takes, for a process that only runs models.
 
-    Left out are the modules that tell the shapes of results without computing them, on the device
-    "meta", which a trained model has no use for.
+    Left out, until somebody asks for them, are the compiler and the modules that tell the shapes of
+    results without computing them, on the device "meta": a trained model has no use for either.
     """
     if "torch" in sys.modules:
         return

@@ -382,7 +382,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--batch_size",
         type=int,
         default=BATCH_SIZE,
-        help="images at once; lower it if memory is short; a CPU takes 1000 at most",
+        help=f"images at once, on a CPU at most {CPU_BATCH_SIZE}; lower it if memory is short",
     )
     add("--seed", type=int, default=42, help="seed of the samples")
     add("--stage", choices=("all", *STAGES), default="all", help="one stage only, no pictures")

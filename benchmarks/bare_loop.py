@@ -24,7 +24,7 @@ from benchmarks.usual import say  # noqa: E402
 from contract import Submission  # noqa: E402
 from convolutions import quicken  # noqa: E402
 from data_utils import Batches, MNISTDataset, set_seed  # noqa: E402
-from device import keep_freed_memory, native_bf16, pick_device  # noqa: E402
+from device import keep_freed_memory  # noqa: E402
 from settings import Settings  # noqa: E402
 from trainer import Callback, Trainer  # noqa: E402
 
@@ -38,14 +38,13 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def bare_step(path: Path, settings: Settings) -> Callable[[Tensor, Tensor], None]:
+def bare_step(path: Path, trainer: Trainer) -> Callable[[Tensor, Tensor], None]:
     """Return the shortest step that trains the model, on x (B, 1, 28, 28) and labels (B,)."""
+    settings, device, bf16 = trainer.settings, trainer.device, trainer.bf16
     set_seed(settings.seed)
-    device = pick_device(settings.device)
     submission = Submission(path, "VAEwolabel", 20)
     model, vae_loss = submission.model.to(device).train(), submission.vae_loss
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
-    bf16 = native_bf16(device)
     # As in the Trainer: what is compared is the loop.
     quicken(model, submission.try_encode, submission.try_decode)
 
@@ -137,19 +136,16 @@ def main() -> None:
     keep_freed_memory()  # as train.py does
     settings = Settings(epochs=args.epochs, eval_num=100)
     train_set = MNISTDataset(ROOT / "dataset" / "train")
-    step = bare_step(args.submission, settings)
     set_seed(settings.seed)
     trainer = Trainer(Submission(args.submission, "VAEwolabel", 20), settings, train_set, train_set)
-    beside = BesideBare(trainer, train_set, step)
+    beside = BesideBare(trainer, train_set, bare_step(args.submission, trainer))
     trainer.batches, trainer.callbacks = beside, [beside]
     trainer.fit()
-    device = pick_device(settings.device)
-    bf16 = native_bf16(device)
-    peak = peak_flops(device, torch.bfloat16 if bf16 else torch.float32)
+    peak = peak_flops(trainer.device, torch.bfloat16 if trainer.bf16 else torch.float32)
     say(
         pairs=beside.pairs[1:],
-        device=str(device),
-        precision="bf16" if bf16 else "fp32",
+        device=str(trainer.device),
+        precision="bf16" if trainer.bf16 else "fp32",
         flops=flops_of_an_epoch(args.submission, settings, train_set),
         peak=peak,
     )

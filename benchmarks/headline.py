@@ -34,12 +34,8 @@ AIMS = {
     "vae": {"ssim": (">=", 0.8504), "mse": ("<=", 0.01335)},
     "gen": {"raw": (">=", 29.28)},
 }
-RECIPES = {
-    "vae": "--task VAEwolabel --submission benchmarks/records/quick.py --epochs 1 "
-    "--batch_size 128 --lr 5e-3 --var 0.02",
-    "gen": "--task Genwithlabel --submission benchmarks/records/quick.py --epochs 1 "
-    "--batch_size 128 --lr 5e-3 --var 0.02",
-}
+RECIPE = "--submission benchmarks/records/quick.py --epochs 1 --batch_size 128 --lr 5e-3 --var 0.02"
+RECIPES = {"vae": f"--task VAEwolabel {RECIPE}", "gen": f"--task Genwithlabel {RECIPE}"}
 SEEDS = (42, 43, 44, 45, 46)
 SCORES = ("ssim", "mse", "fid", "raw")
 
