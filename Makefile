@@ -31,7 +31,7 @@ test: .venv/test
 	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile
 
 bench: .venv/bench
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python -m benchmarks.speed
 
 # staff: end
 clean:
@@ -44,11 +44,11 @@ clean:
 	@touch $@
 
 # staff: begin
-.venv/test: .venv/core requirements-staff.txt requirements-sweep.txt requirements-test.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+.venv/test: .venv/core requirements/staff.txt requirements/sweep.txt requirements/test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
 	@touch $@
 
-.venv/bench: .venv/test requirements-bench.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+.venv/bench: .venv/test requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt
 	@touch $@
 # staff: end

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-import command
-from contract import TASKS, ContractError, Submission
 from data_utils import set_seed
+from lab import command
+from lab.contract import TASKS, ContractError, Submission
 
 EXAMPLES = """examples:
   python check.py                         both models of submission.py

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-import command
-import metrics
-from checkpoint import write_whole
 from data_utils import NUM_CLASSES, DataError, MNISTDataset
+from lab import command, metrics
+from lab.checkpoint import write_whole
 
 EXAMPLES = """examples:
   python grade.py                                 both tasks of runs/, against dataset/valid
@@ -235,7 +234,7 @@ def add_diagnostics(
 
     Raises GradeError when there is no such result, DataError.
     """
-    from diagnostics import diagnose  # the one part of grading that needs torch
+    from lab.diagnostics import diagnose  # the one part of grading that needs torch
 
     if "Genwithlabel" not in results:
         raise GradeError("--diagnostics looks at the samples of Genwithlabel, which is not graded.")

@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import command
-import plots
-from checkpoint import CheckpointError, load, to_infer_from, write_whole
 from data_utils import NUM_CLASSES, DataError, MNISTDataset, to_float, to_uint8
-from imports import end_with_python, import_torch
+from lab import command, plots
+from lab.checkpoint import CheckpointError, load, to_infer_from, write_whole
+from lab.imports import end_with_python, import_torch
 
 if TYPE_CHECKING:
     import torch
 
-    from contract import Submission
+    from lab.contract import Submission
 
 EXAMPLES = """examples:
   python inference.py                                             the newest run, on dataset/valid
@@ -114,9 +113,9 @@ def infer(options: dict[str, Any]) -> Path:
 
     Raises InferenceError, CheckpointError, ContractError, DataError, OSError.
     """
-    from contract import Submission, submission_file
-    from convolutions import quicken
-    from device import keep_freed_memory, pick_device
+    from lab.contract import Submission, submission_file
+    from lab.convolutions import quicken
+    from lab.device import keep_freed_memory, pick_device
 
     for name in ("batch_size", "gen_num"):
         if options[name] < 1:
@@ -398,8 +397,8 @@ def main() -> None:
 
     import_torch()
     end_with_python()
-    from contract import ContractError
-    from settings import SettingsError
+    from lab.contract import ContractError
+    from lab.settings import SettingsError
 
     errors = (InferenceError, CheckpointError, ContractError, DataError, SettingsError)
     with command.clear_errors(parser.prog, *errors):

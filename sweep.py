@@ -6,15 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-import command
-from cluster import ClusterError, require_dask
 from data_utils import DataError
-from settings import SettingsError
+from lab import command
+from lab.cluster import ClusterError, require_dask
+from lab.settings import SettingsError
 from sweeps.plan import (
     DEFAULT_GRID,
     DEFAULT_TRIALS,
     PRESETS,
     SweepError,
+    add_options,
     check_values,
     chosen_values,
     clear,
@@ -25,7 +26,6 @@ from sweeps.report import write_report
 from sweeps.runner import Sweep
 from sweeps.search import SearchError
 from sweeps.workers import workers_for
-from train import add_options
 
 EXAMPLES = """examples:
   python sweep.py                                     var and lr over a grid of 16
@@ -81,8 +81,8 @@ def main() -> None:
             require_dask()
 
     # These load torch, which takes seconds; --help and a mistyped option do not wait for it.
-    from contract import ContractError
-    from device import pick_device
+    from lab.contract import ContractError
+    from lab.device import pick_device
 
     errors = (SweepError, SearchError, SettingsError, DataError, ContractError, ClusterError)
     with command.clear_errors(parser.prog, *errors):

@@ -13,12 +13,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import command
-from imports import end_with_python, import_compiler_later, quick_imports
-from settings import Settings, SettingsError
+from lab import command
+from lab.imports import end_with_python, import_compiler_later, quick_imports
+from lab.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from trainer import Callback, Trainer
+    from lab.callbacks import Callback
+    from trainer import Trainer
 
 EXAMPLES = """examples:
   python train.py                                     the VAE, with every default
@@ -95,10 +96,10 @@ def train(
     # torch takes seconds to import; --help and a mistyped option do not wait for it.
     import torch
 
-    from contract import Submission
     from data_utils import MNISTDataset, set_seed
-    from device import keep_freed_memory, pick_device
-    from run_folder import RunFolder
+    from lab.contract import Submission
+    from lab.device import keep_freed_memory, pick_device
+    from lab.run_folder import RunFolder
     from trainer import Trainer, TrainingError
 
     train_set = MNISTDataset(options["train_data"])
@@ -157,8 +158,8 @@ def resume(options: dict[str, Any], given: set[str]) -> dict:
 
     Options that the user typed (`given`) must agree with it. Raises SettingsError.
     """
-    import checkpoint
-    from contract import submission_file
+    from lab import checkpoint
+    from lab.contract import submission_file
 
     path = options["checkpoint"] or checkpoint.newest(options["save_dir"])
     state = checkpoint.load(path)
@@ -184,7 +185,7 @@ def resume(options: dict[str, Any], given: set[str]) -> dict:
 
 
 def _load_state(trainer: Trainer, state: dict) -> None:
-    from checkpoint import CheckpointError
+    from lab.checkpoint import CheckpointError
 
     try:
         trainer.load_state_dict(state)
@@ -216,7 +217,7 @@ def _goes_on_in(options: dict[str, Any], state: dict | None) -> bool:
 def _show_loss_plot(history: list[dict]) -> None:
     from PIL import Image
 
-    import plots
+    from lab import plots
 
     picture = io.BytesIO()
     plots.loss_curve(picture, history)
@@ -231,9 +232,9 @@ def main() -> None:
     options["save_dir"] = options["save_dir"] or Path("runs") / options["task"]
 
     with quick_imports():
-        from checkpoint import CheckpointError, to_infer_from
-        from contract import ContractError
         from data_utils import DataError
+        from lab.checkpoint import CheckpointError, to_infer_from
+        from lab.contract import ContractError
         from trainer import TrainingError
     end_with_python()
 

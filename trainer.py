@@ -18,9 +18,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-import metrics
-from command import stop_requests
-from convolutions import quicken
 from data_utils import (
     Batches,
     MNISTDataset,
@@ -31,34 +28,16 @@ from data_utils import (
     to_float,
     to_uint8,
 )
-from device import native_bf16, pick_device
-from settings import Settings
+from lab import metrics
+from lab.callbacks import Callback
+from lab.command import stop_requests
+from lab.convolutions import quicken
+from lab.device import native_bf16, pick_device
+from lab.settings import Settings
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; says why, and where the last good state is."""
-
-
-class Callback:
-    """What a run does beside training; each method is called by the Trainer."""
-
-    def on_start(self, trainer: Trainer) -> None:
-        """Training begins, or goes on."""
-
-    def on_validation(self, trainer: Trainer, row: dict) -> None:
-        """A new row of history: every number known at this step."""
-
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        """An epoch is complete and validated."""
-
-    def on_interrupt(self, trainer: Trainer) -> None:
-        """The user or the system asked to stop; the state is that of a complete step."""
-
-    def on_failure(self, trainer: Trainer) -> None:
-        """Training gave up; the state is the last good one."""
-
-    def on_finish(self, trainer: Trainer) -> None:
-        """All epochs are done."""
 
 
 class Trainer:

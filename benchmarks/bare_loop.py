@@ -2,31 +2,29 @@
 
 Both take a step on each batch, so that both meet the same moments of a machine that others use too.
 Validation, checkpoints and pictures are outside both sides. speed.py starts this in a process of
-its own: python benchmarks/bare_loop.py model.py --epochs 11
+its own: python -m benchmarks.bare_loop model.py --epochs 11
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-
-from benchmarks.commands import ROOT  # noqa: E402
-from benchmarks.usual import say  # noqa: E402
-from contract import Submission  # noqa: E402
-from convolutions import quicken  # noqa: E402
-from data_utils import Batches, MNISTDataset, set_seed  # noqa: E402
-from device import keep_freed_memory  # noqa: E402
-from settings import Settings  # noqa: E402
-from trainer import Callback, Trainer  # noqa: E402
+from benchmarks.commands import ROOT
+from benchmarks.usual import say
+from data_utils import Batches, MNISTDataset, set_seed
+from lab.callbacks import Callback
+from lab.contract import Submission
+from lab.convolutions import quicken
+from lab.device import keep_freed_memory
+from lab.settings import Settings
+from trainer import Trainer
 
 MATRIX = 2048  # rows and columns of the products that show the machine's peak
 PRODUCTS = 5  # in a row, so that a GPU has something to do

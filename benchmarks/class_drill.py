@@ -1,8 +1,8 @@
 """A class of 60 generated submissions, good, bad, slow and hostile: graded right, killed, resumed.
 
-    python benchmarks/class_drill.py              9 minutes on 2 cores
-    python benchmarks/class_drill.py --only rate  only how many a minute
-    python benchmarks/class_drill.py --only none  only write the documents again
+    python -m benchmarks.class_drill              9 minutes on 2 cores
+    python -m benchmarks.class_drill --only rate  only how many a minute
+    python -m benchmarks.class_drill --only none  only write the documents again
 
 1. 30 normal submissions, both tasks, on the test split: how many a minute.
 2. The class of 60; the grader killed with -9 half-way and started again.
@@ -28,17 +28,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import attacks  # noqa: E402
-
-from benchmarks.commands import machine, timed  # noqa: E402
-from benchmarks.markdown import put_blocks  # noqa: E402
-from data_utils import MNISTDataset  # noqa: E402
+from benchmarks.commands import ROOT, machine, timed
+from benchmarks.markdown import put_blocks
+from data_utils import MNISTDataset
+from tests import attacks
 
 FIGURES = ROOT / "benchmarks" / "class_drill.json"
-CLASS = ["staff/grade_class.py"]
+CLASS = ["-m", "staff.grade_class"]
 NORMAL, STUDENTS = 30, 60
 SECONDS, MEMORY = 10, 1500  # of a core and MiB, for a stage
 PORT = 18787
@@ -182,7 +178,7 @@ def render(figures: dict) -> str:
     statuses = ", ".join(f"{count} {status}" for status, count in resumed["statuses"].items())
     right = STUDENTS - len(resumed["wrong"])
     return (
-        f"Measured by `python benchmarks/class_drill.py` on {facts['cores']} CPU cores with torch "
+        f"Measured by `python -m benchmarks.class_drill` on {facts['cores']} CPU cores with torch "
         f"{facts['torch']}, {facts['date']}: {rate['a_minute']:.1f} normal submissions a minute "
         f"({rate['count']} of them, both tasks, 10 000 test images each, {rate['seconds']:.0f} s). "
         f"A class of {STUDENTS}: {statuses}; {right} of {STUDENTS} with the right status. Killed "

@@ -11,7 +11,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from lab import ROOT
+
 TASKS = ("VAEwolabel", "Genwithlabel")
 
 

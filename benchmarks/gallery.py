@@ -1,7 +1,7 @@
 """The pictures of the reports that this lab grew from, drawn by this lab: docs/gallery.md.
 
-    python benchmarks/gallery.py         6 minutes on 2 cores, once benchmarks/zoo.py has run
-    python benchmarks/gallery.py --draw  train nothing
+    python -m benchmarks.gallery         6 minutes on 2 cores, once benchmarks/zoo.py has run
+    python -m benchmarks.gallery --draw  train nothing
 
 Trains what only a picture needs (two latent dimensions, the betas), and takes the rest from the
 runs that benchmarks/zoo.py left.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -19,12 +18,10 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import plots  # noqa: E402
-from benchmarks.commands import ROOT, train_infer_grade  # noqa: E402
-from checkpoint import write_whole  # noqa: E402
-from data_utils import MNISTDataset  # noqa: E402
+from benchmarks.commands import ROOT, train_infer_grade
+from data_utils import MNISTDataset
+from lab import plots
+from lab.checkpoint import write_whole
 
 RUNS, OUT = ROOT / "runs", ROOT / "docs" / "gallery"
 BETAS = ("0", "0.03", "0.05", "0.1", "0.12", "1")
@@ -190,7 +187,7 @@ def main() -> None:
         "# Gallery",
         "",
         "The kinds of pictures that the reports had, of this lab's models; each model's command is "
-        "in its file in [zoo/](../zoo/README.md). Drawn by `python benchmarks/gallery.py`.",
+        "in its file in [zoo/](../zoo/README.md). Drawn by `python -m benchmarks.gallery`.",
     ]
     for name, heading, text, draw in PICTURES:
         with write_whole(OUT / name) as file:

@@ -59,7 +59,7 @@ def _bar(name: str, values: tuple[int, ...]) -> tqdm:
 
 def _train(folder: Path, *more: object, data: Path | None = None) -> dict:
     """Return the seconds of an epoch of the MLP, the first left out, and the peak of memory."""
-    words = ["benchmarks/ours.py", "train", "--submission", "model.py", "--epochs", 2]
+    words = ["-m", "benchmarks.ours", "train", "--submission", "model.py", "--epochs", 2]
     words += ["--save_dir", folder / "growth", "--overwrite", *more]
     words += ["--train_data", data] if data else []
     facts = said(*words)
@@ -86,7 +86,7 @@ def _sweep(folder: Path, trials: int) -> dict:
     words = ["sweep.py", "--submission", "model.py", "--epochs", 1, "--train_data", data]
     # Without a var or lr, one seed alone would be the default grid.
     words += ["--var", 0.5, "--lr", 5e-3, "--save_dir", out, "--no-keep_weights", "--seed"]
-    facts = said("benchmarks/ours.py", "command", *words, *range(trials))
+    facts = said("-m", "benchmarks.ours", "command", *words, *range(trials))
     assert len(list((out / "trials").iterdir())) == trials
     return facts
 
@@ -102,5 +102,5 @@ def _grade(folder: Path, count: int) -> dict:
         (students / f"{number}").mkdir(parents=True)
         shutil.copyfile(ROOT / "model.py", students / f"{number}" / "submission.py")
         shutil.copyfile(run / "best.pth", students / f"{number}" / "VAEwolabel.pth")
-    words = ["staff/grade_class.py", students, "--out", folder / f"graded-{count}"]
-    return said("benchmarks/ours.py", "command", *words)
+    words = ["-m", "staff.grade_class", students, "--out", folder / f"graded-{count}"]
+    return said("-m", "benchmarks.ours", "command", *words)

@@ -1,8 +1,8 @@
 """How soon the reports' best scores are passed, from the start of train.py to the grade.
 
-    python benchmarks/headline.py                              measure; 2 minutes on 2 cores
-    python benchmarks/headline.py --record "what was changed"  add a line to the record table
-    python benchmarks/headline.py --report                     only write the table again
+    python -m benchmarks.headline                              measure; 2 minutes on 2 cores
+    python -m benchmarks.headline --record "what was changed"  add a line to the record table
+    python -m benchmarks.headline --report                     only write the table again
 
 The rules: 20 latent dimensions, the three commands as they are, scores on the test split, each of
 five runs, with seeds of their own, past the scores in AIMS. A submission of any design.
@@ -19,12 +19,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tqdm import tqdm
 
-from tqdm import tqdm  # noqa: E402
-
-from benchmarks.commands import ROOT, machine, train_infer_grade  # noqa: E402
-from benchmarks.markdown import put_blocks  # noqa: E402
+from benchmarks.commands import ROOT, machine, train_infer_grade
+from benchmarks.markdown import put_blocks
 
 RECORDS = ROOT / "benchmarks" / "records"
 FIGURES = RECORDS / "records.json"

@@ -1,27 +1,24 @@
 """Known libraries on the same model, data, batch and learning rate: seconds of each epoch.
 
-    python benchmarks/libraries.py pythae zoo/conv_vae.py --epochs 3
-    python benchmarks/libraries.py lightning model.py
+    python -m benchmarks.libraries pythae zoo/conv_vae.py --epochs 3
+    python -m benchmarks.libraries lightning model.py
 
 Tensors lie in memory, precision is fp32, everything else is as the library ships. Ends with a
-line of JSON. Needs requirements-bench.txt.
+line of JSON. Needs requirements/bench.txt.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import torch
 
-import torch  # noqa: E402
-
-from benchmarks.usual import BATCH, LATENT_DIM, LR, VAR, load_model, say  # noqa: E402
-from data_utils import MNISTDataset, to_float  # noqa: E402
+from benchmarks.usual import BATCH, LATENT_DIM, LR, VAR, load_model, say
+from data_utils import MNISTDataset, to_float
 
 
 def pythae_epochs(models, images: torch.Tensor, epochs: int, folder: str) -> list[float]:

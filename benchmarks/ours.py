@@ -1,8 +1,8 @@
 """This lab's side of a comparison, in a process of its own, timed from the inside.
 
-    python benchmarks/ours.py train --submission model.py --epochs 5 --save_dir runs/speed
-    python benchmarks/ours.py infer --checkpoint_path runs/speed/best.pth
-    python benchmarks/ours.py command sweep.py --var 0.5 --lr 5e-3
+    python -m benchmarks.ours train --submission model.py --epochs 5 --save_dir runs/speed
+    python -m benchmarks.ours infer --checkpoint_path runs/speed/best.pth
+    python -m benchmarks.ours command sweep.py --var 0.5 --lr 5e-3
 
 Takes the options of train.py or of inference.py; or any command, and all the processes that it
 starts. Ends with a line of JSON.
@@ -15,17 +15,15 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.usual import say  # noqa: E402
+from benchmarks.usual import say
 
 
 def train(words: list[str]) -> None:
     """Train; say the seconds of each epoch, without and with all that belongs to it."""
     import train
-    from trainer import Callback, Trainer
+    from lab.callbacks import Callback
+    from trainer import Trainer
 
     class Clock(Callback):
         def on_start(self, trainer: Trainer) -> None:
@@ -47,9 +45,11 @@ def train(words: list[str]) -> None:
 
 def infer(words: list[str]) -> None:
     """Do all that inference.py does; say the seconds after its imports."""
-    import contract  # noqa: F401, imports are no part of the seconds
-    import convolutions  # noqa: F401
     import inference
+    from lab import (
+        contract,  # noqa: F401, imports are no part of the seconds
+        convolutions,  # noqa: F401
+    )
 
     options = vars(inference.make_parser().parse_args(words))
     started = time.perf_counter()

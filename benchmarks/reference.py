@@ -1,7 +1,7 @@
 """The figures of the README: the reference solution over seeds, and `make demo`.
 
-    python benchmarks/reference.py               measure all of it: 18 minutes on 2 cores
-    python benchmarks/reference.py --only none   only write the README again, from stored figures
+    python -m benchmarks.reference               measure all of it: 18 minutes on 2 cores
+    python -m benchmarks.reference --only none   only write the README again, from stored figures
 
 Each run is the three commands as a student types them, timed as whole processes.
 """
@@ -15,10 +15,8 @@ import statistics
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.commands import ROOT, machine, timed, train_infer_grade  # noqa: E402
-from benchmarks.markdown import put_blocks  # noqa: E402
+from benchmarks.commands import ROOT, machine, timed, train_infer_grade
+from benchmarks.markdown import put_blocks
 
 FIGURES = ROOT / "benchmarks" / "reference.json"
 README = ROOT / "README.md"
@@ -74,7 +72,7 @@ def render_runs(figures: dict) -> str:
         "",
         "```bash",
         *(f"python train.py --task {task} {recipe}" for task, recipe in RECIPES.items()),
-        "python benchmarks/reference.py",
+        "python -m benchmarks.reference",
         "```",
         "",
         "The last one runs both over three seeds, infers, grades, and writes this table.",

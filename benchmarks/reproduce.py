@@ -1,9 +1,9 @@
 """The tables of the reports that this lab grew from, run again by the sweep that students use.
 
-    python benchmarks/reproduce.py            50 epochs a row, as the reports: hours on 2 cores
-    python benchmarks/reproduce.py --quick    5 epochs a row: half an hour
-    python benchmarks/reproduce.py --quick --only Convolutional   the tables whose title has that
-    python benchmarks/reproduce.py --report   run nothing; write docs/results.md from stored figures
+    python -m benchmarks.reproduce            50 epochs a row, as the reports: hours on 2 cores
+    python -m benchmarks.reproduce --quick    5 epochs a row: half an hour
+    python -m benchmarks.reproduce --quick --only Convolutional   the tables whose title has that
+    python -m benchmarks.reproduce --report   run nothing; write docs/results.md from stored figures
 
 Stopped in whatever way, it goes on where it was. The reports' figures are those of spec 6.
 """
@@ -18,9 +18,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.commands import ROOT, machine  # noqa: E402
+from benchmarks.commands import ROOT, machine
 
 RESULTS = ROOT / "docs" / "results.md"
 FIGURES = ROOT / "benchmarks" / "reproduce.json"
@@ -280,7 +278,7 @@ def document(figures: dict) -> str:
         f"collapsed have the seeds {', '.join(map(str, SEEDS))}, the others one; a row has trained "
         f"when its ssim is {COLLAPSED} or more. {facts['cores']} CPU cores, one thread a trial, "
         f"torch {facts['torch']}, {facts['date']}. Written by "
-        f"`python benchmarks/reproduce.py{' --quick' if epochs < 50 else ''}`.",
+        f"`python -m benchmarks.reproduce{' --quick' if epochs < 50 else ''}`.",
         "",
     ]
     for table in TABLES:

@@ -1,9 +1,9 @@
 """How fast the lab is: against the usual pipeline, known libraries, a bare loop, the machine.
 
-    python benchmarks/speed.py                       everything: 15 minutes on 2 cores
-    python benchmarks/speed.py --only grade_process  one measure
-    python benchmarks/speed.py --json out.json       the figures into a file of their own
-    python benchmarks/speed.py --draw                measure nothing; picture and README again
+    python -m benchmarks.speed                       everything: 15 minutes on 2 cores
+    python -m benchmarks.speed --only grade_process  one measure
+    python -m benchmarks.speed --json out.json       the figures into a file of their own
+    python -m benchmarks.speed --draw                measure nothing; picture and README again
 
 The sides of a comparison run in turn on the same machine, each in a process of its own, and each
 round gives one ratio: the machine's drift is in both. A ratio above 1 says how many times as fast
@@ -24,13 +24,11 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tqdm import tqdm
 
-from tqdm import tqdm  # noqa: E402
-
-from benchmarks import growth, headline, speed_page  # noqa: E402
-from benchmarks.commands import ROOT, machine, said, timed  # noqa: E402
-from benchmarks.usual import PRED_STEP  # noqa: E402
+from benchmarks import growth, headline, speed_page
+from benchmarks.commands import ROOT, machine, said, timed
+from benchmarks.usual import PRED_STEP
 
 FIGURES = ROOT / "benchmarks" / "speed.json"
 SUBMISSIONS = {"mlp": "model.py", "conv": "zoo/conv_vae.py"}
@@ -94,12 +92,12 @@ class Speed:
         """Return a split as an Arrow file."""
         file = self.folder / f"{split}.arrow"
         if not file.exists():
-            timed(sys.executable, "benchmarks/usual.py", "arrow", f"dataset/{split}", file)
+            timed(sys.executable, "-m", "benchmarks.usual", "arrow", f"dataset/{split}", file)
         return file
 
     def usual_train(self, model: str, epochs: int | None = None) -> dict:
         """Train in the usual pipeline; the last one's weights are kept."""
-        words = ["benchmarks/usual.py", "train", SUBMISSIONS[model]]
+        words = ["-m", "benchmarks.usual", "train", SUBMISSIONS[model]]
         words += ["--epochs", epochs or EPOCHS[model]]
         words += ["--train", self.arrow("train"), "--valid", self.arrow("valid")]
         words += ["--workers", self.workers or 0]
@@ -114,7 +112,8 @@ class Speed:
 
     def our_train(self, model: str, *more: object) -> dict:
         """Train in this lab; the last run is kept."""
-        words = ["benchmarks/ours.py", "train", "--submission", SUBMISSIONS[model], "--overwrite"]
+        words = ["-m", "benchmarks.ours", "train", "--overwrite"]
+        words += ["--submission", SUBMISSIONS[model]]
         epochs = EPOCHS[model] + self.warm_up(model, "ours") - WARM_UP[model]
         words += ["--epochs", epochs, "--save_dir", self.folder / f"ours-{model}"]
         return said(*words, *self.options, *more)
@@ -141,7 +140,7 @@ class Speed:
         words = ["--checkpoint_path", self.trained("conv")[0], "--data_path", "dataset/test"]
         words += ["--save_dir", self.folder / "ours-outputs"]
         process = timed(sys.executable, "inference.py", *words, quiet=True)
-        return {**said("benchmarks/ours.py", "infer", *words), "process": process}
+        return {**said("-m", "benchmarks.ours", "infer", *words), "process": process}
 
     def usual_inference(self) -> dict:
         """Infer in the usual pipeline, into a new folder; that of before stays till the end.
@@ -152,7 +151,7 @@ class Speed:
         words = [SUBMISSIONS["conv"], "--data", self.arrow("test"), "--out", self.usual_outputs]
         words += ["--checkpoint", self.trained("conv")[1]]  # more processes only make it slower
         started = time.perf_counter()
-        inside = said("benchmarks/usual.py", "infer", *words)
+        inside = said("-m", "benchmarks.usual", "infer", *words)
         return {**inside, "process": time.perf_counter() - started}
 
     # ------------------------------------------------------------ the measures
@@ -169,7 +168,7 @@ class Speed:
             sides["fp32"] = lambda: self.our_train(model, "--precision", "fp32")
             sides |= {name: self.library(name, model) for name in libraries}
         else:
-            print("pythae and Lightning are left out: pip install -r requirements-bench.txt")
+            print("pythae and Lightning are left out: pip install -r requirements/bench.txt")
         rounds = in_turn(sides, about=f"epochs, {model}")
         plain = {side: self.seconds(rounds, side, "epochs", model) for side in sides}
         ours, usual = (self.seconds(rounds, s, "validated", model) for s in ("ours", "usual"))
@@ -189,7 +188,7 @@ class Speed:
 
     def library(self, name: str, model: str) -> Callable[[], dict]:
         """Return what trains in a known library."""
-        words = ["benchmarks/libraries.py", name, SUBMISSIONS[model], "--epochs", EPOCHS[model]]
+        words = ["-m", "benchmarks.libraries", name, SUBMISSIONS[model], "--epochs", EPOCHS[model]]
         return lambda: said(*words)
 
     def seconds(self, rounds: list[dict], side: str, key: str, model: str) -> list[float]:
@@ -204,7 +203,7 @@ class Speed:
 
     def bare(self, model: str) -> dict:
         """Epochs of the Trainer over those of a bare loop, and the machine's limit."""
-        found = said("benchmarks/bare_loop.py", SUBMISSIONS[model], "--epochs", BARE[model])
+        found = said("-m", "benchmarks.bare_loop", SUBMISSIONS[model], "--epochs", BARE[model])
         trainer, bare = zip(*found["pairs"])
         achieved = found["flops"] / statistics.median(trainer)
         facts = {key: found[key] for key in ("device", "precision", "flops")}
@@ -228,8 +227,8 @@ class Speed:
         ours, theirs = self.inferred()
         words = ["--no-Genwithlabel", "--VAEwolabel_output_dir", ours]
         words += ["--test_data_path", "dataset/test", "--output", self.folder / "grade.json"]
-        usual = ["benchmarks/usual.py", "grade", "--data", self.arrow("test"), "--outputs", theirs]
-        usual += ["--no-samples"]
+        usual = ["-m", "benchmarks.usual", "grade", "--data", self.arrow("test")]
+        usual += ["--outputs", theirs, "--no-samples"]
         rounds = in_turn(
             {
                 "ours": lambda: {"process": timed(sys.executable, "grade.py", *words, quiet=True)},

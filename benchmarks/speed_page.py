@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.commands import ROOT  # noqa: E402
-from benchmarks.markdown import put_blocks  # noqa: E402
-from checkpoint import write_whole  # noqa: E402
+from benchmarks.commands import ROOT
+from benchmarks.markdown import put_blocks
+from lab.checkpoint import write_whole
 
 PICTURES = {"speed": ROOT / "docs" / "speed.png", "growth": ROOT / "docs" / "growth.png"}
 README = ROOT / "README.md"
@@ -150,7 +145,7 @@ def write(figures: dict) -> None:
 
 def draw_ratios(file, figures: dict) -> None:
     """Draw each ratio as a bar with its range, and its aim as a line across it."""
-    import plots
+    from lab import plots
 
     known = [name for name, (_, _, aim) in RATIOS.items() if aim and name in figures["ratios"]]
     drawing = plots.figure(9, 0.8 + 0.34 * len(known))
@@ -187,7 +182,7 @@ def draw_growth(file, growth: dict[str, dict]) -> None:
     """Draw seconds and memory against what grows."""
     from matplotlib.ticker import LogLocator
 
-    import plots
+    from lab import plots
 
     titles = {
         "images": "an epoch, by images",

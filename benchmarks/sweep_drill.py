@@ -1,6 +1,6 @@
 """A fire drill of sweeps on the real data: workers and sweeps killed, every figure compared.
 
-    python benchmarks/sweep_drill.py        12 minutes on 2 cores
+    python -m benchmarks.sweep_drill        12 minutes on 2 cores
 
 1. The default grid, 16 trials of the demo model, each by the three commands, on one thread.
 2. The same as a sweep against a scheduler and two workers, processes of their own on loopback,
@@ -26,10 +26,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.commands import ROOT, train_infer_grade  # noqa: E402
-from sweeps.plan import DEFAULT_GRID  # noqa: E402
+from benchmarks.commands import ROOT, train_infer_grade
+from sweeps.plan import DEFAULT_GRID
 
 EPOCHS = 5
 SCORES = ("ssim", "mse", "raw")

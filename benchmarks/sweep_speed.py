@@ -1,7 +1,7 @@
 """What a sweep gains over one trial after another, and what 10 000 trials would cost.
 
-    python benchmarks/sweep_speed.py               measure all of it: 30 minutes on 2 cores
-    python benchmarks/sweep_speed.py --only none   only write the documents again
+    python -m benchmarks.sweep_speed               measure all of it: 30 minutes on 2 cores
+    python -m benchmarks.sweep_speed --only none   only write the documents again
 
 The same trials are run three times: as the three commands, one process after another, with all
 threads; as a sweep with one worker that has all threads; as a sweep with its own choice of workers.
@@ -19,12 +19,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.commands import ROOT, machine, timed, train_infer_grade  # noqa: E402
-from benchmarks.markdown import put_blocks  # noqa: E402
-from sweeps.estimate import in_words  # noqa: E402
-from sweeps.plan import DEFAULT_GRID  # noqa: E402
+from benchmarks.commands import ROOT, machine, timed, train_infer_grade
+from benchmarks.markdown import put_blocks
+from sweeps.estimate import in_words
+from sweeps.plan import DEFAULT_GRID
 
 FIGURES = ROOT / "benchmarks" / "sweep_speed.json"
 EPOCHS = 5
@@ -99,7 +97,7 @@ def render_speed(figures: dict) -> str:
     lines = [
         f"The same trials of {EPOCHS} epochs, in three ways, on {figures['machine']['cores']} "
         f"CPU cores with torch {figures['machine']['torch']} "
-        "(`python benchmarks/sweep_speed.py`):",
+        "(`python -m benchmarks.sweep_speed`):",
         "",
         "| model | trials | the three commands, one trial after another, all threads "
         "| sweep, one worker with all threads | sweep as it is | gain over both |",

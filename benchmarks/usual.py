@@ -1,9 +1,9 @@
 """The usual pipeline: what most course labs do, written fairly, for the same models.
 
-    python benchmarks/usual.py arrow DATASET FILE      a dataset folder as Arrow with PNG bytes
-    python benchmarks/usual.py train SUBMISSION --train FILE --valid FILE --out CHECKPOINT
-    python benchmarks/usual.py infer SUBMISSION --data FILE --checkpoint CHECKPOINT --out FOLDER
-    python benchmarks/usual.py grade --data FILE --outputs FOLDER
+    python -m benchmarks.usual arrow DATASET FILE      a dataset folder as Arrow with PNG bytes
+    python -m benchmarks.usual train SUBMISSION --train FILE --valid FILE --out CHECKPOINT
+    python -m benchmarks.usual infer SUBMISSION --data FILE --checkpoint CHECKPOINT --out FOLDER
+    python -m benchmarks.usual grade --data FILE --outputs FOLDER
 
 A DataLoader decodes PNGs one by one; plain Adam in fp32; a validation of 5 000 images each 10
 steps; one PNG file an image out, read back to be scored. Each command but the first ends with a
@@ -83,12 +83,9 @@ def make_dataset(file: Path, count: int | None = None):
 
 def write_arrow(folder: Path, file: Path) -> None:
     """Write a dataset folder of this lab as an Arrow table of PNG bytes and labels."""
-    import sys
-
     import pyarrow
     from PIL import Image
 
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from data_utils import MNISTDataset
 
     dataset = MNISTDataset(folder)

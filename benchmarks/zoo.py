@@ -1,9 +1,9 @@
 """Scores of every model of the zoo: each by the command that its own file opens with.
 
-    python benchmarks/zoo.py                 all but the record: 25 minutes on 2 cores
-    python benchmarks/zoo.py --only wgan     one
-    python benchmarks/zoo.py --record "what was changed"     the record, three seeds: 25 minutes
-    python benchmarks/zoo.py --only none     only write the documents again
+    python -m benchmarks.zoo                 all but the record: 25 minutes on 2 cores
+    python -m benchmarks.zoo --only wgan     one
+    python -m benchmarks.zoo --record "what was changed"     the record, three seeds: 25 minutes
+    python -m benchmarks.zoo --only none     only write the documents again
 
 Each is trained, inferred and graded on the test split by the commands, as whole processes. The
 figures go to zoo/zoo.json, from there into the line "Expected" of each file and zoo/README.md.
@@ -19,10 +19,8 @@ import statistics
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.commands import ROOT, machine, timed, train_infer_grade  # noqa: E402
-from benchmarks.markdown import put_blocks  # noqa: E402
+from benchmarks.commands import ROOT, machine, timed, train_infer_grade
+from benchmarks.markdown import put_blocks
 
 FIGURES = ROOT / "zoo" / "zoo.json"
 # In the order of spec 6, with what the reports that the lab grew from had for each.
@@ -125,7 +123,7 @@ def render(figures: dict) -> str:
     lines += [
         "",
         f"Each by the command in its own file, {facts['cores']} CPU cores, torch "
-        f"{facts['torch']}, {facts['date']}; written by `python benchmarks/zoo.py`.",
+        f"{facts['torch']}, {facts['date']}; written by `python -m benchmarks.zoo`.",
     ]
     return "\n".join(lines) + "\n"
 

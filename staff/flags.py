@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_utils import NUM_CLASSES
-from diagnostics import load_judge, look
+from lab.diagnostics import load_judge, look
 
 MAX_CHECKPOINT_BYTES = 100 * 1024**2  # three times what the reference takes with its optimizer
 MAX_CODE_BYTES = 100_000

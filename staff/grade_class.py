@@ -16,31 +16,27 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tqdm import tqdm
 
-from tqdm import tqdm  # noqa: E402
+from data_utils import DataError, MNISTDataset
+from lab import ROOT, cluster, command
+from lab.checkpoint import write_whole
+from lab.diagnostics import JUDGE_FILE
+from staff import grades, report, sandbox
+from staff.job import Job, write_inputs
+from staff.statuses import GRADER_ERROR
+from staff.student import grade_student, read_result
+from staff.submissions import HandedInError, Student, loose_files, students_in
 
-import cluster  # noqa: E402
-import command  # noqa: E402
-from checkpoint import write_whole  # noqa: E402
-from data_utils import DataError, MNISTDataset  # noqa: E402
-from diagnostics import JUDGE_FILE  # noqa: E402
-from staff import grades, report, sandbox  # noqa: E402
-from staff.job import Job, write_inputs  # noqa: E402
-from staff.statuses import GRADER_ERROR  # noqa: E402
-from staff.student import grade_student, read_result  # noqa: E402
-from staff.submissions import HandedInError, Student, loose_files, students_in  # noqa: E402
-
-LAB = Path(__file__).resolve().parent.parent
 # What makes a score; a change in any of these grades everybody again.
 GRADER_FILES = (
-    "checkpoint",
-    "contract",
     "data_utils",
-    "diagnostics",
     "grade",
     "inference",
-    "metrics",
+    "lab/checkpoint",
+    "lab/contract",
+    "lab/diagnostics",
+    "lab/metrics",
 )
 GRADER_STAFF = ("flags", "job", "returned", "sandbox", "seccomp", "stage", "statuses", "walls")
 GRADER_STAFF += ("student", "submissions", "task")
@@ -48,10 +44,10 @@ MIB = 1024**2
 BEFORE = ".grades_before_regrade.json"
 CLOCK = 3  # times as long by the clock, for others compute too
 EXAMPLES = """examples:
-  python staff/grade_class.py handed_in --out graded
-  python staff/grade_class.py handed_in --out graded --private_data dataset/private
-  python staff/grade_class.py handed_in --out graded --canvas export.csv --assignment "Lab 2"
-  python staff/grade_class.py handed_in --out graded --regrade     list every grade that changed
+  python -m staff.grade_class handed_in --out graded
+  python -m staff.grade_class handed_in --out graded --private_data dataset/private
+  python -m staff.grade_class handed_in --out graded --canvas export.csv --assignment "Lab 2"
+  python -m staff.grade_class handed_in --out graded --regrade     list every grade that changed
 """
 
 
@@ -61,9 +57,9 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("folder", type=Path, help="as Moodle, Canvas or Gradescope give it")
     add("--out", type=Path, required=True, help="folder of the results")
-    add("--test_data", type=Path, default=LAB / "dataset" / "test", help="the split to grade on")
+    add("--test_data", type=Path, default=ROOT / "dataset" / "test", help="the split to grade on")
     add("--private_data", type=Path, help="a split nobody has seen; see private_split.py")
-    add("--train_data", type=Path, default=LAB / "dataset" / "train", help="to recognise copies")
+    add("--train_data", type=Path, default=ROOT / "dataset" / "train", help="to recognise copies")
     add("--gen_num", type=int, default=100, help="samples a label")
     add("--seed", type=int, default=42, help="seed of the samples")
     add("--regrade", action="store_true", help="grade everybody again, list what changed")
@@ -113,8 +109,8 @@ def grader_sha256(data: list[Path | None]) -> str:
     from importlib.metadata import version
 
     digest = hashlib.sha256()
-    files = [LAB / f"{name}.py" for name in GRADER_FILES]
-    files += [LAB / "staff" / f"{name}.py" for name in GRADER_STAFF]
+    files = [ROOT / f"{name}.py" for name in GRADER_FILES]
+    files += [ROOT / "staff" / f"{name}.py" for name in GRADER_STAFF]
     for file in files:
         digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
     for path in data:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from checkpoint import write_whole
+from lab.checkpoint import write_whole
 from staff.statuses import MOST
 from staff.submissions import TASKS
 

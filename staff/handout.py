@@ -9,22 +9,18 @@ import re
 import shutil
 import stat
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import command  # noqa: E402
-from checkpoint import write_whole  # noqa: E402
-from staff.solutions import HandoutError, blank, for_students  # noqa: E402
+from lab import ROOT, command
+from lab.checkpoint import write_whole
+from staff.solutions import HandoutError, blank, for_students
 
 EXAMPLES = """examples:
-  python staff/handout.py                  dist/handout.zip and dist/handout/, with a quick proof
-  python staff/handout.py --full-proof     the proof runs `make demo` on all data: some minutes
-  python staff/handout.py --out ~/course
+  python -m staff.handout                  dist/handout.zip and dist/handout/, with a quick proof
+  python -m staff.handout --full-proof     the proof runs `make demo` on all data: some minutes
+  python -m staff.handout --out ~/course
 """
 # Files, and folders with all that is in them. What is added to the repository is handed out
 # unless it is listed here; the proof finds documents that still name something of this list.
@@ -38,18 +34,17 @@ LEFT_OUT = (
     "docs/results.md",
     "docs/security.md",
     "docs/speed.png",
-    "judge/build.py",  # reads the test split
     "pyproject.toml",  # configures ruff and pytest, which only the tests need
-    "requirements-bench.txt",
-    "requirements-staff.txt",
-    "requirements-test.txt",
+    "requirements/bench.txt",
+    "requirements/staff.txt",
+    "requirements/test.txt",
     "staff",
     "tests",
     "zoo",
 )
 # Lines of generated blocks, where no marker can stand; each must be in the README.
 LEFT_OUT_LINES = (
-    "python benchmarks/reference.py",
+    "python -m benchmarks.reference",
     "The last one runs both over three seeds, infers, grades, and writes this table.",
 )
 FOLDER = "handout"  # the one folder in the zip

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from check import Checks
-from contract import TASKS
+from lab.contract import TASKS
 from staff.solutions import BEGIN, END, OPTIONAL, HandoutError, blank, leaks, solutions
 
 LATENT_DIM = 20

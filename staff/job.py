@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoint import write_whole
 from data_utils import MNISTDataset
+from lab.checkpoint import write_whole
 from staff import sandbox
 from staff.submissions import Student
 

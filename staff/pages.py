@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from checkpoint import write_whole
+from lab.checkpoint import write_whole
 from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, MOST
 from staff.submissions import TASKS
 

@@ -1,6 +1,6 @@
 """Make a test set that nobody has seen, from the public test images, by small random changes.
 
-    python staff/private_split.py --seed "a long secret phrase"      a few seconds on one core
+    python -m staff.private_split --seed "a long secret phrase"      a few seconds on one core
 
 MNIST's test images are public, so a submission could carry them and answer with the nearest one.
 Here each image is turned, slanted, sized, shifted and bent a little. A model that learnt to draw
@@ -20,7 +20,6 @@ import hashlib
 import io
 import json
 import struct
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,17 +27,13 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import command  # noqa: E402
-import metrics  # noqa: E402
-import plots  # noqa: E402
-from checkpoint import write_whole  # noqa: E402
-from data_utils import IMAGE_SIZE, OUR_IMAGES, DataError, MNISTDataset  # noqa: E402
+from data_utils import IMAGE_SIZE, OUR_IMAGES, DataError, MNISTDataset
+from lab import command, metrics, plots
+from lab.checkpoint import write_whole
 
 EXAMPLES = """examples:
-  python staff/private_split.py --seed "a long secret phrase"
-  python staff/private_split.py --seed "next year's phrase" --overwrite
+  python -m staff.private_split --seed "a long secret phrase"
+  python -m staff.private_split --seed "next year's phrase" --overwrite
   python inference.py --checkpoint_path runs/mlp/best.pth --data_path dataset/private
   python grade.py --test_data_path dataset/private --VAEwolabel_output_dir runs/mlp/inference
 """

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-import plots
-from checkpoint import write_whole
+from lab import plots
+from lab.checkpoint import write_whole
 from staff.pages import picture, render
 from staff.sandbox import BUBBLEWRAP
 from staff.statuses import GRADED, MOST, STATUSES

@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab import ROOT
 from staff import seccomp
 from staff.walls import (
     INPUTS,
-    LAB,
     MIB,
     NOBODY,
     STAFF,
@@ -100,7 +100,7 @@ def run_stage(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             for name, path in inputs.items():
                 shutil.copyfile(path, folder / name)
-            order |= {"folder": str(folder), "lab": str(LAB)}
+            order |= {"folder": str(folder), "lab": str(ROOT)}
             del order["limits"]["NPROC"]  # would count all that the user has running
             words = [sys.executable, "-I", str(STAFF / "stage.py"), json.dumps(order)]
             how = {"cwd": folder, "env": {"OMP_NUM_THREADS": str(limits.threads)}}
@@ -310,7 +310,7 @@ def probe(limits: Limits | None = None) -> dict[str, Any]:
         raise SandboxError(f"the sandbox needs Linux, and this is {sys.platform}; grade there.")
     expect_new_enough()
     with tempfile.NamedTemporaryFile() as file:
-        secrets = [file.name, "/etc/passwd", str(LAB / "dataset"), str(LAB / "grade.py")]
+        secrets = [file.name, "/etc/passwd", str(ROOT / "dataset"), str(ROOT / "grade.py")]
         secrets += [str(Path.home() / ".ssh"), "/etc/shadow", "/sys", "/sources"]
         said = run_stage("probe", {}, limits, secrets=secrets, tmp_bytes=limits.tmp_bytes)
     seen = said.facts

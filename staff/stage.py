@@ -1,6 +1,6 @@
 """One stage of one submission, run inside the sandbox: encode, decode or generate.
 
-    python stage.py '{"stage": "encode", "task": "VAEwolabel", ...}'
+    python -m staff.stage '{"stage": "encode", "task": "VAEwolabel", ...}'
 
 Everything a stage may know lies in one folder: `submission.py`, `checkpoint.pth`, and its inputs as
 .npy files. What it has to say goes through one pipe, in this order, and is believed in nothing:
@@ -81,10 +81,10 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Any) 
     import numpy as np
     import torch
 
-    from checkpoint import CheckpointError, load
-    from contract import Submission
-    from convolutions import quicken
     from inference import decode_codes, encode_images, generate_samples
+    from lab.checkpoint import CheckpointError, load
+    from lab.contract import Submission
+    from lab.convolutions import quicken
 
     torch.set_num_threads(order["threads"])
     file = folder / "checkpoint.pth"
@@ -146,17 +146,17 @@ def main() -> None:
         pipe.flush()
 
     if order["stage"] == "probe":
-        import probe
+        from staff import probe
 
         tell({"started": True})
         tell(probe.look(order))
         return
-    from imports import import_torch
+    from lab.imports import import_torch
 
     import_torch()
-    from checkpoint import CheckpointError
-    from contract import ContractError
     from inference import InferenceError
+    from lab.checkpoint import CheckpointError
+    from lab.contract import ContractError
 
     folder = Path(order["folder"])
     inputs = read_inputs(folder)

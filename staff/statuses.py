@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import metrics
+from lab import metrics
 
 GRADED, FLAGGED, GRADER_ERROR = "graded", "flagged", "grader error"
 FAILURES = ("student error", "timeout", "out of memory", "contract breach")

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from checkpoint import write_whole
+from lab.checkpoint import write_whole
 from staff import pages, sandbox
 from staff.job import Job
 from staff.sandbox import as_text

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab import ROOT
+
 STAFF = Path(__file__).resolve().parent
-LAB = STAFF.parent
 # What a stage is made of: no trainer, no grader, no data.
-MODULES = ("checkpoint", "command", "contract", "convolutions", "data_utils", "imports")
-MODULES += ("inference", "plots")
-OWN = ("stage", "probe")
+MODULES = ("data_utils", "inference", "lab/__init__", "lab/checkpoint", "lab/command")
+MODULES += ("lab/contract", "lab/convolutions", "lab/imports", "lab/plots")
+MODULES += ("staff/__init__", "staff/stage", "staff/probe")
 NOBODY = 65534
 INPUTS = "/inputs"
 MIB = 1024**2
@@ -98,7 +99,7 @@ def command_line(inputs: Mapping[str, Path], order: dict[str, Any], limits: Limi
     walls += ["--remount-ro", "/"]
     if "filter" in order:
         walls += ["--seccomp", str(order["filter"])]
-    walls += ["--", sys.executable, "-I", "/lab/stage.py", json.dumps(order)]
+    walls += ["--", sys.executable, "-I", "/lab/staff/stage.py", json.dumps(order)]
     return [*_as_nobody(list(sources.values())), *walls] if as_root else walls
 
 
@@ -162,8 +163,7 @@ def program(name: str) -> str:
 
 
 def _lab_files() -> dict[str, Path]:
-    ours = {f"/lab/{name}.py": LAB / f"{name}.py" for name in MODULES}
-    return ours | {f"/lab/{name}.py": STAFF / f"{name}.py" for name in OWN}
+    return {f"/lab/{name}.py": ROOT / f"{name}.py" for name in MODULES}
 
 
 def expect_new_enough() -> None:

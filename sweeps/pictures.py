@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-import plots
+from lab import plots
 
 Row = dict[str, Any]
 BLANK = 235  # the grey of a trial that has no samples

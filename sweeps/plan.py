@@ -11,9 +11,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from checkpoint import write_whole
 from data_utils import MNISTDataset
-from settings import Settings
+from lab.checkpoint import write_whole
+from lab.settings import Settings
 from sweeps.search import Grid, Tpe
 from sweeps.trial import FAILED, FINISHED, PATHS, WAITING, Trial, read_record
 from train import add_options
@@ -100,7 +100,7 @@ def check_values(values: dict[str, list]) -> None:
 
     Raises SweepError, SettingsError, DataError, ContractError.
     """
-    from contract import MAX_LATENT_DIM, Submission
+    from lab.contract import MAX_LATENT_DIM, Submission
 
     for knob in fields(Settings):
         for value in values[knob.name]:

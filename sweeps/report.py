@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from checkpoint import write_whole
+from lab.checkpoint import write_whole
 from sweeps import pictures
 from sweeps.search import Grid, Tpe
 from sweeps.trial import FINISHED, SCORES, WAITING, Trial

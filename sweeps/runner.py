@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-import cluster
-import command
+from lab import cluster, command
 from sweeps import estimate, report
 from sweeps.plan import SweepError
 from sweeps.search import Grid, Tpe

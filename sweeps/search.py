@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import command
+from lab import command
 from sweeps.trial import FAILED, FINISHED, Trial
 
 MakeTrial = Callable[[dict[str, Any]], Trial]
@@ -171,7 +171,7 @@ def _optuna() -> Any:
     except ImportError:
         raise SearchError(
             "Optuna is not installed, which --search tpe needs: "
-            f"{sys.executable} -m pip install -r requirements-sweep.txt"
+            f"{sys.executable} -m pip install -r requirements/sweep.txt"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

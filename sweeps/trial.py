@@ -21,11 +21,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-import command
-from checkpoint import INTERRUPTED as INTERRUPTED_FILE
-from checkpoint import CheckpointError, to_infer_from, write_whole
 from data_utils import DataError
-from settings import SettingsError
+from lab import command
+from lab.checkpoint import INTERRUPTED as INTERRUPTED_FILE
+from lab.checkpoint import CheckpointError, to_infer_from, write_whole
+from lab.settings import SettingsError
 
 WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
 FINISHED, FAILED = "finished", "failed"
@@ -202,9 +202,9 @@ def _outcome(trial: Trial, order: Order, stop: threading.Event, going_on: bool) 
     # These need torch, which whoever only reads records does without.
     import torch
 
-    from contract import ContractError
     from grade import GradeError
     from inference import InferenceError
+    from lab.contract import ContractError
     from trainer import TrainingError
 
     known = (SettingsError, DataError, CheckpointError, ContractError, TrainingError)
@@ -273,7 +273,8 @@ def _infer_grade(trial: Trial, options: dict[str, Any]) -> dict[str, Any]:
 
 def _clock(epochs_now: int, stop: threading.Event) -> Any:
     """Return a callback that times epochs, and asks for a stop after `epochs_now` of them."""
-    from trainer import Callback, Trainer
+    from lab.callbacks import Callback
+    from trainer import Trainer
 
     class Clock(Callback):
         def on_start(self, trainer: Trainer) -> None:

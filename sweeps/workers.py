@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import cluster
+from lab import cluster
 from sweeps.plan import SweepError
 
 if TYPE_CHECKING:

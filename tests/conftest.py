@@ -16,9 +16,9 @@ import pytest
 # side, and two processes of two threads on two cores slow each other down fivefold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from data_utils import MNISTDataset  # noqa: E402
+from data_utils import MNISTDataset
+from lab import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SUBMISSIONS = ROOT / "tests" / "submissions"
 TINY = 120  # images
 
@@ -59,10 +59,13 @@ def tiny_set(tiny_data) -> MNISTDataset:
 def start(*words: object, cwd: Path = ROOT, env: dict | None = None, **named) -> subprocess.Popen:
     """Start `python WORDS` as a user would, from the project's folder or another.
 
-    env: what changes in the environment.
+    The first word is a file, or a module such as staff.handout. env: what changes in the
+    environment.
     """
-    command = [sys.executable, str(ROOT / str(words[0])), *map(str, words[1:])]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+    first = str(words[0])
+    program = [str(ROOT / first)] if first.endswith(".py") else ["-m", first]
+    command = [sys.executable, *program, *map(str, words[1:])]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})}
     return subprocess.Popen(
         command,
         cwd=cwd,

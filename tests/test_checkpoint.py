@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import checkpoint
-from checkpoint import CheckpointError, write_whole
+from lab import checkpoint
+from lab.checkpoint import CheckpointError, write_whole
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -11,8 +11,8 @@ from conftest import ROOT, SUBMISSIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract import ContractError, Submission
 from data_utils import set_seed, to_float
+from lab.contract import ContractError, Submission
 
 GOOD = [
     (ROOT / "submission.py", "VAEwolabel"),

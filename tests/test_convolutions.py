@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from contract import Submission
-from convolutions import (
+from data_utils import set_seed
+from lab.contract import Submission
+from lab.convolutions import (
     FEW_CHANNELS,
     QuickConv2d,
     QuickConvTranspose2d,
@@ -20,7 +21,6 @@ from convolutions import (
     gradient_by_products,
     quicken,
 )
-from data_utils import set_seed
 
 pytestmark = pytest.mark.skipif(
     torch.cpu.get_capabilities().get("architecture") != "x86_64", reason="quick on x86-64 only"
@@ -107,7 +107,7 @@ def test_a_weights_gradient_is_a_sum_of_products(channels, images, kernel, strid
     gradient = torch.randn_like(maps)
     maps.backward(gradient)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("convolutions.COLUMN_BYTES", 10_000)  # several pieces
+        patch.setattr("lab.convolutions.COLUMN_BYTES", 10_000)  # several pieces
         ours = gradient_by_products(gradient, x, kernel, (stride, padding, (1, 1)))
     torch.testing.assert_close(ours, weight.grad)
 

@@ -43,7 +43,7 @@ def test_split_is_the_published_order():
 
 def test_build_refuses_a_wrong_file(tmp_path):
     (tmp_path / "train-images-idx3-ubyte").write_bytes(b"not MNIST")
-    result = run("dataset/build.py", tmp_path, "--out", tmp_path / "out")
+    result = run("staff.build_dataset", tmp_path, "--out", tmp_path / "out")
     assert result.returncode != 0 and "MD5" in result.stderr
     assert not (tmp_path / "out").exists()
 

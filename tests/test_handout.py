@@ -155,7 +155,7 @@ def test_what_is_handed_out(files):
     tops = {name.split("/")[0] for name in files}
     assert not tops & {"staff", "zoo", "tests", "benchmarks", ".ci", ".git"}
     assert {"check.py", "submission.py", "README.md", "Makefile", "run_sweep.sh"} <= tops
-    assert {"judge/judge.pth", "dataset/valid/images-idx3-ubyte.gz"} <= files.keys()
+    assert {"lab/judge/judge.pth", "dataset/valid/images-idx3-ubyte.gz"} <= files.keys()
     assert not [name for name in files if name.startswith("dataset/test")]
     assert b"test/" not in files["dataset/SHA256SUMS"]
     assert files["check.py"] == (ROOT / "check.py").read_bytes()
@@ -218,15 +218,15 @@ def test_each_solution_would_be_found(solution):
 
 
 def test_the_proof_fails_on_what_does_not_compile(files):
-    with pytest.raises(HandoutError, match="plots.py, line 2 does not compile"):
-        handout_proof.prove(archive({**files, "plots.py": b"\nx = (\n"}), REFERENCE, LEFT_OUT)
+    with pytest.raises(HandoutError, match="check.py, line 2 does not compile"):
+        handout_proof.prove(archive({**files, "check.py": b"\nx = (\n"}), REFERENCE, LEFT_OUT)
 
 
 @pytest.mark.parametrize(
     "name, words, message",
     [
         ("README.md", "see `zoo/`", "line 1 names zoo/, which is not"),
-        ("plots.py", "# python judge/build.py", "line 1 names judge/build.py"),
+        ("check.py", "# see staff/build_judge.py", "line 1 names staff/"),
         ("inference.py", "--data_path dataset/test", "line 1 names dataset/test"),
         ("docs/cluster.md", "[a](../README.md) [b](nowhere.md)", "line 1 links to nowhere.md"),
         ("README.zh.md", "then `make test`", "line 1 names `make test`"),
@@ -279,7 +279,7 @@ def test_a_makefile_that_does_not_work(folder):
 
 def test_built_and_proved(tmp_path, files):
     """The whole way: build, prove, write; a second time gives the same bytes."""
-    result = run("staff/handout.py", "--out", tmp_path / "dist")
+    result = run("staff.handout", "--out", tmp_path / "dist")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("  ok    ") == 8
     assert "VAEwolabel 2.2.1 2.2.4 2.2.2 2.2.3 2.3; Genwithlabel 2.2.1 3.1 3.4" in result.stdout
@@ -290,7 +290,7 @@ def test_built_and_proved(tmp_path, files):
     folder = tmp_path / "dist" / "handout"
     assert {path for path in folder.rglob("*") if path.is_file()} == {folder / n for n in files}
     (folder / "stale.py").touch()
-    result = run("staff/handout.py", "--out", tmp_path / "dist", "--no-proof")
+    result = run("staff.handout", "--out", tmp_path / "dist", "--no-proof")
     assert "not proved" in result.stdout and "  ok  " not in result.stdout
     assert (tmp_path / "dist" / "handout.zip").read_bytes() == content
     assert not (folder / "stale.py").exists()
@@ -298,11 +298,10 @@ def test_built_and_proved(tmp_path, files):
 
 
 def test_a_fault_is_one_sentence_and_writes_nothing(tmp_path):
-    for name in ("staff", "dataset"):
+    for name in ("staff", "lab", "dataset"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.gz"))
-    for name in ("command.py", "checkpoint.py", ".gitignore"):
-        shutil.copy(ROOT / name, tmp_path)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
     (tmp_path / "submission.py").write_text(f"x = 1\n{END}\n", encoding="utf-8")
-    result = run(tmp_path / "staff" / "handout.py", "--no-proof", cwd=tmp_path)
+    result = run("staff.handout", "--no-proof", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert_clear_error(result, "submission.py, line 2", END)
     assert not (tmp_path / "dist").exists()

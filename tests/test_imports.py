@@ -1,98 +1,137 @@
-"""Who may import whom: one direction of data, as design.md draws it."""
+"""Who may import whom: every file has its layer, arrows point to the layers before it only."""
 
 from __future__ import annotations
 
-import ast
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-FLAT = {path.stem for path in ROOT.glob("*.py")}
-WINGS = {"zoo", "staff", "benchmarks", "tests", "sweeps", "judge"}
-GROUND = {"metrics", "data_utils", "checkpoint", "plots", "settings", "command", "device"}
-GROUND |= {"cluster", "convolutions", "imports"}
-SWEEPS = {path.stem for path in (ROOT / "sweeps").glob("*.py")}
-UPSTAIRS = {"contract", "trainer", "run_folder", "diagnostics"}
-STUDENTS = {"submission", "model"}
-COMMANDS = {"train", "inference", "grade", "check"}
-SWEEP = {"sweep"}  # stands on the commands: a trial is what they do
+from staff.closure import closure, imported_files, imported_names
+
+# Layers by name: the files of each, and the layers that these may import.
+LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "submissions": (("submission.py", "model.py", "zoo/*.py"), ()),
+    "root": (("lab/__init__.py",), ()),
+    "ground": (
+        (
+            "data_utils.py",
+            *(f"lab/{name}.py" for name in ("checkpoint", "cluster", "command", "metrics")),
+            *(f"lab/{name}.py" for name in ("plots", "settings")),
+        ),
+        ("root",),
+    ),
+    "lab": (("lab/**/*.py",), ("root", "ground", "lab")),
+    "trainer": (("trainer.py",), ("root", "ground", "lab")),
+    "commands": (
+        ("check.py", "train.py", "inference.py", "grade.py"),
+        ("root", "ground", "lab", "trainer"),
+    ),
+    "sweeps": (("sweeps/*.py",), ("root", "ground", "lab", "trainer", "commands", "sweeps")),
+    "sweep": (("sweep.py",), ("root", "ground", "lab", "sweeps")),
+    "staff": (("staff/**/*.py",), ("root", "ground", "lab", "commands", "staff")),
+    "tests": (("tests/*.py",), ()),
+    "benchmarks": (
+        ("benchmarks/**/*.py",),
+        (*("root", "ground", "lab", "trainer", "commands", "sweeps", "benchmarks"), "tests"),
+    ),
+}
 CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}
 OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed"}
-STAFF = {path.stem for path in (ROOT / "staff").glob("*.py")}
-LOADERS = {  # what loads a submission
-    "stage": {"contract", "convolutions", "inference", "torch", "probe"},  # inside the sandbox
-    "handout_proof": {"check", "contract"},  # our own reference
-}
-FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
 FOR_SWEEPS = {"filelock", "optuna", "dask", "distributed"}
+FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
+# Those of staff's files that may load a submission: inside the sandbox, or the lab's own reference.
+LOADERS = {"staff/stage.py", "staff/handout_proof.py"}
+TRAINERS = {"staff/build_judge.py"}  # of the judge, which is no submission
+LOADING = {"lab/contract.py"}
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level names of every import in a file, inside functions too."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name} imports relatively"
-            names.add(node.module.split(".")[0])
-    return names
+def layer_of_each_file() -> dict[Path, str]:
+    """Return the layer of each Python file; of several that match, the first."""
+    layers: dict[Path, str] = {}
+    for name, (patterns, _) in LAYERS.items():
+        for pattern in patterns:
+            for file in ROOT.glob(pattern):
+                layers.setdefault(file, name)
+    return layers
 
 
-@pytest.mark.parametrize("name", sorted(FLAT))
-def test_who_imports_whom(name):
-    ours = imported(ROOT / f"{name}.py") & (FLAT | WINGS)
-    if name == "device":
-        allowed = {"settings"}
-    elif name in STUDENTS or name in GROUND:
-        allowed = set()
-    elif name == "run_folder":
-        allowed = GROUND | {"trainer"}
-    elif name in UPSTAIRS:
-        allowed = GROUND
-    elif name in SWEEP:
-        allowed = GROUND | UPSTAIRS | COMMANDS | {"sweeps"}
-    else:
-        allowed = GROUND | UPSTAIRS
-    assert ours <= allowed
+LAYER = layer_of_each_file()
+FILES = {file.relative_to(ROOT).as_posix(): file for file in sorted(LAYER)}
+CHECKED = [name for name, file in FILES.items() if LAYER[file] != "tests"]
 
 
-@pytest.mark.parametrize("name", sorted(SWEEPS))
-def test_sweeps_stand_on_the_commands_and_nothing_stands_on_them_but_sweep(name):
-    found = imported(ROOT / "sweeps" / f"{name}.py") - set(sys.stdlib_module_names)
-    assert found & (FLAT | WINGS) <= GROUND | UPSTAIRS | COMMANDS | {"sweeps"}
-    assert found - (FLAT | WINGS) <= CORE | FOR_SWEEPS | {"__future__"}
+def test_every_file_has_a_layer():
+    ignored = {".venv", "runs", "dist", "submissions"}
+    found = {file for file in ROOT.rglob("*.py") if not ignored & set(file.relative_to(ROOT).parts)}
+    assert found == set(LAYER)
 
 
-@pytest.mark.parametrize("name", sorted(STAFF))
+@pytest.mark.parametrize("name", CHECKED)
+def test_arrows_point_to_the_layers_before(name):
+    file = FILES[name]
+    _, allowed = LAYERS[LAYER[file]]
+    for target in imported_files(file, for_types=True):
+        assert LAYER[target] in allowed, f"{name} imports {target.relative_to(ROOT)}"
+
+
+def test_an_arrow_that_runs_upward_is_found(tmp_path):
+    upward = tmp_path / "upward.py"
+    upward.write_text("def run():\n    from trainer import Trainer\n    return Trainer\n")
+    assert [LAYER[file] for file in imported_files(upward)] == ["trainer"]
+    assert "trainer" not in LAYERS["lab"][1]
+
+
+def test_there_are_no_cycles():
+    graph = {file: set(imported_files(file, for_types=True)) for file in LAYER}
+    while leaves := {file for file, targets in graph.items() if not targets}:
+        graph = {file: targets - leaves for file, targets in graph.items() if file not in leaves}
+    assert not graph, sorted(file.relative_to(ROOT).as_posix() for file in graph)
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_outside_libraries_are_the_core_and_what_a_part_may_need(name):
+    tops = {imported.split(".")[0] for imported in imported_names(FILES[name], for_types=True)}
+    ours = {path.stem if path.is_file() else path.name for path in ROOT.iterdir()}
+    outside = tops - ours - set(sys.stdlib_module_names)
+    layer = LAYER[FILES[name]]
+    if layer == "submissions":
+        assert outside == {"torch"}
+    elif layer == "staff":
+        torch = {"torch"} if name in LOADERS | TRAINERS else set()
+        assert outside <= CORE - {"torch"} | FOR_STAFF | torch
+    elif layer == "sweeps":
+        assert outside <= CORE | FOR_SWEEPS
+    elif layer != "benchmarks":
+        assert outside <= CORE | OPTIONAL
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKED if name.startswith("staff/")])
 def test_staff_never_load_a_submission_but_in_the_sandbox(name):
-    found = imported(ROOT / "staff" / f"{name}.py") - set(sys.stdlib_module_names)
-    more = LOADERS.get(name, set())
-    assert found & (FLAT | WINGS) <= GROUND | {"grade", "diagnostics", "staff"} | more
-    assert found - (FLAT | WINGS) <= (CORE - {"torch"}) | FOR_STAFF | {"__future__"} | more
+    if name not in LOADERS:
+        targets = {file.relative_to(ROOT).as_posix() for file in imported_files(FILES[name])}
+        assert not targets & LOADING
 
 
-def test_every_file_has_its_place():
-    assert FLAT == GROUND | UPSTAIRS | STUDENTS | COMMANDS | SWEEP
-
-
-def test_the_trainer_never_imports_a_submission():
-    assert not imported(ROOT / "trainer.py") & (STUDENTS | {"contract"})
-
-
-@pytest.mark.parametrize("name", sorted(STUDENTS))
-def test_a_submission_needs_torch_alone(name):
-    assert imported(ROOT / f"{name}.py") == {"torch"}
-
-
-@pytest.mark.parametrize("name", sorted(FLAT))
-def test_outside_libraries_are_the_core_and_the_optional(name):
-    outside = imported(ROOT / f"{name}.py") - FLAT - WINGS - set(sys.stdlib_module_names)
-    assert outside <= CORE | OPTIONAL | {"__future__"}
-
-
-@pytest.mark.parametrize("name", ["metrics", "grade"])
+@pytest.mark.parametrize("name", ["lab/metrics.py", "grade.py"])
 def test_scores_know_no_torch(name):
-    assert "torch" not in imported(ROOT / f"{name}.py")
+    assert "torch" not in {imported.split(".")[0] for imported in imported_names(FILES[name])}
+
+
+def test_a_closure_is_all_that_runs_and_no_more(tmp_path):
+    files = {
+        "entry.py": "from pack import one\nif TYPE_CHECKING:\n    import typed\n",
+        "pack/__init__.py": "",
+        "pack/one.py": "def late():\n    import other\n",
+        "pack/two.py": "",
+        "other.py": "import json\n",
+        "typed.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = closure([tmp_path / "entry.py"], tmp_path)
+    assert [file.relative_to(tmp_path).as_posix() for file in found] == [
+        *("entry.py", "other.py", "pack/__init__.py", "pack/one.py")
+    ]

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 TORCH_SOONER = """
 import sys
-from imports import META, Later, import_torch
+from lab.imports import META, Later, import_torch
 
 import_torch()
 import torch
@@ -38,7 +38,7 @@ COMPILER_LATER = """
 import inspect
 import sys
 import torch
-from imports import import_compiler_later
+from lab.imports import import_compiler_later
 
 import_compiler_later()
 weight = torch.ones(3, requires_grad=True)
@@ -65,7 +65,7 @@ from pathlib import Path
 libc = ctypes.CDLL(None)
 abort = ctypes.cast(libc.abort, ctypes.c_void_p)
 libc.on_exit(abort, None)  # as a library that was loaded before has its destructors run
-from imports import end_with_python
+from lab.imports import end_with_python
 end_with_python()
 atexit.register(Path("said.txt").write_text, "at exit")
 file = open("open.txt", "w")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.metrics import structural_similarity
 
-import metrics
 from data_utils import MNISTDataset
+from lab import metrics
 
 images_28 = hnp.arrays(np.uint8, st.tuples(st.integers(1, 3), st.just(28), st.just(28)))
 
@@ -130,7 +130,7 @@ def test_score_task_adds_up(tiny_set):
     )
 
 
-@pytest.mark.parametrize("module", ["metrics", "grade", "settings", "command"])
+@pytest.mark.parametrize("module", ["lab.metrics", "grade", "lab.settings", "lab.command"])
 def test_no_torch(module):
     """The grader, and train.py --help, do not pay for importing torch."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

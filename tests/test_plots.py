@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import plots
+from lab import plots
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-5, 1e5))

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, TINY, assert_clear_error, run, write_dataset
 
-import diagnostics
-import metrics
 from data_utils import DataError, MNISTDataset
+from lab import diagnostics, metrics
 from staff import private_split
 
-COMMAND = "staff/private_split.py"
+COMMAND = "staff.private_split"
 SEED = "fourteen green herons"
 PAIR = (private_split.OUR_LABELS, private_split.OUR_IMAGES)
 

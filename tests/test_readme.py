@@ -48,14 +48,15 @@ def test_snippet(snippet):
         command.make_context(words[0], words[1:])  # parses, and runs nothing
     elif program == "apt-get":
         assert words == ["install", "bubblewrap"]
-    elif words[0].startswith("benchmarks/"):
-        assert (ROOT / words[0]).is_file()
-    elif words[0] == "-m":
-        assert words[1] in ("venv", "pip")
+    elif words[0] == "-m" and words[1] in ("venv", "pip"):
+        pass
+    elif words[0] == "-m" and words[1].startswith("benchmarks."):
+        assert (ROOT / f"{words[1].replace('.', '/')}.py").is_file()
     else:
-        assert program == "python" and words[0].endswith(".py")
-        module = importlib.import_module(words[0][:-3].replace("/", "."))
-        options = module.make_parser().parse_args(words[1:])
+        assert program.endswith("python")
+        name, words = (words[1], words[2:]) if words[0] == "-m" else (words[0][:-3], words[1:])
+        module = importlib.import_module(name)
+        options = module.make_parser().parse_args(words)
         submissions = getattr(options, "submission", None) or []
         for submission in submissions if isinstance(submissions, list) else [submissions]:
             assert (ROOT / submission).is_file()

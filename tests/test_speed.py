@@ -24,7 +24,7 @@ def last_line(result) -> dict:
 
 
 def test_the_usual_pipeline_trains_infers_and_scores_as_we_do(tiny_data, tmp_path):
-    usual = ROOT / "benchmarks" / "usual.py"
+    usual = "benchmarks.usual"
     arrow, outputs = tmp_path / "tiny.arrow", tmp_path / "outputs"
     assert run(usual, "arrow", tiny_data, arrow).returncode == 0
     words = [ROOT / "model.py", "--train", arrow, "--valid", arrow, "--epochs", 2]
@@ -45,7 +45,7 @@ def test_the_usual_pipeline_trains_infers_and_scores_as_we_do(tiny_data, tmp_pat
 
 
 def test_our_side_is_timed_from_inside(tiny_data, tmp_path):
-    ours = ROOT / "benchmarks" / "ours.py"
+    ours = "benchmarks.ours"
     words = ["--submission", "model.py", "--epochs", 3, "--save_dir", tmp_path / "run"]
     said = last_line(
         run(ours, "train", *words, "--train_data", tiny_data, "--valid_data", tiny_data)

@@ -35,7 +35,7 @@ from staff.submissions import HandedInError, Student, students_in, take
 needs_walls = pytest.mark.skipif(
     shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
 )
-CLASS = ROOT / "staff" / "grade_class.py"
+CLASS = "staff.grade_class"
 SECRET = "lab-secret-4711"
 ARCHIVES = ("zip-bomb", "zip-of-many", "path-in-zip", "link-in-zip", "not-a-zip")
 ARCHIVES += ("linked-submission", "linked-folder", "nothing-handed-in")
@@ -152,7 +152,7 @@ def test_what_attacks_left_behind_is_nothing(hostile):
     stages = [
         process
         for process in psutil.process_iter(["cmdline"])
-        if "/lab/stage.py" in (process.info["cmdline"] or [])
+        if "/lab/staff/stage.py" in (process.info["cmdline"] or [])
     ]
     # Other tests, beside this one, have stages that end soon; one left behind would stay.
     _, left = psutil.wait_procs(stages, timeout=45)
@@ -451,7 +451,7 @@ def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data)
     workers = [
         child
         for child in psutil.Process(process.pid).children(recursive=True)
-        if child.memory_info().rss > 50 << 20 and "/lab/stage.py" not in child.cmdline()
+        if child.memory_info().rss > 50 << 20 and "/lab/staff/stage.py" not in child.cmdline()
     ]
     workers[0].kill()
     stdout, stderr = process.communicate(timeout=200)

@@ -290,7 +290,7 @@ def test_no_scheduler_is_said(tiny_data, tmp_path):
 
 
 def test_each_worker_of_a_gpu_sees_that_gpu_also_when_started_again():
-    import cluster as clusters
+    from lab import cluster as clusters
 
     with clusters.local_workers(2, [{"GPU": "a"}, {"GPU": "b"}]) as client:
         seen = client.run(lambda: (os.environ["GPU"], os.getpid()))
@@ -320,7 +320,7 @@ def test_gpus_are_shared_as_asked(given, workers, gpus_seen, monkeypatch):
         yield "client"
 
     monkeypatch.setattr("sweeps.workers._gpus", lambda: ["0", "1"])
-    monkeypatch.setattr("cluster.local_workers", local_workers)
+    monkeypatch.setattr("lab.cluster.local_workers", local_workers)
     options = {"scheduler": None, "workers": None, "trials_per_gpu": None, **given}
     with workers_for(options, trials=100, device="cuda") as (client, threads):
         assert client == "client" and threads >= 1
@@ -413,7 +413,7 @@ def test_without_dask_it_says_what_to_install(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
-    assert_clear_error(result, "pip install -r requirements-sweep.txt")
+    assert_clear_error(result, "pip install -r requirements/sweep.txt")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="bash")

@@ -14,12 +14,13 @@ from conftest import ROOT, SUBMISSIONS
 from hypothesis import given
 from hypothesis import strategies as st
 
-import checkpoint
-from contract import Submission
 from data_utils import set_seed
-from device import native_bf16, pick_device
-from settings import Settings, SettingsError
-from trainer import Callback, Trainer, TrainingError
+from lab import checkpoint
+from lab.callbacks import Callback
+from lab.contract import Submission
+from lab.device import native_bf16, pick_device
+from lab.settings import Settings, SettingsError
+from trainer import Trainer, TrainingError
 
 QUICK = {"epochs": 3, "batch_size": 15, "lr": 2e-3, "eval_num": 40, "device": "cpu"}
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from conftest import ROOT, assert_clear_error, run
 
-import diagnostics
 import grade
 import train
 from benchmarks import zoo
 from benchmarks.markdown import block_in
-from contract import ContractError, Submission, class_options
 from data_utils import MNISTDataset
+from lab import diagnostics
+from lab.contract import ContractError, Submission, class_options
 from sweeps import trial
 
 FILES = sorted((ROOT / "zoo").glob("*.py"))
@@ -186,7 +186,7 @@ def real_samples(valid_set) -> np.ndarray:
 
 
 def test_the_judge_reads_digits():
-    stored = json.loads((ROOT / "judge" / "judge.json").read_text())
+    stored = json.loads((ROOT / "lab" / "judge" / "judge.json").read_text())
     assert stored["test"] >= 0.994 and diagnostics.JUDGE_FILE.stat().st_size < 400_000
     test_set = MNISTDataset(ROOT / "dataset" / "test")
     _, read = diagnostics.look(diagnostics.load_judge(), test_set.images)

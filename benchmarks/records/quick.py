@@ -4,7 +4,7 @@ Pixels are centred and scaled; first weights keep the signal's size (He et al., 
 posteriors begin narrow, so that the decoder hears of the image at once; pixels begin dark, as most
 of them are, behind a sigmoid three times as steep. Samples are drawn wider than the codes lie.
 
-python benchmarks/headline.py
+python -m benchmarks.headline
 """
 
 import torch

@@ -8,21 +8,18 @@ says so, unless the zip was built with --unsafe-no-isolation.
 from __future__ import annotations
 
 import argparse
-import sys
 import zipfile
 from pathlib import Path
 
-LAB = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(LAB))
-
-import command  # noqa: E402
-from checkpoint import write_whole  # noqa: E402
-from data_utils import DataError, MNISTDataset  # noqa: E402
+from data_utils import DataError, MNISTDataset
+from lab import ROOT, command
+from lab.checkpoint import write_whole
+from lab.diagnostics import JUDGE_FILE
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = """examples:
-  python staff/gradescope/build.py
-  python staff/gradescope/build.py --test_data dataset/private
+  python -m staff.gradescope.build
+  python -m staff.gradescope.build --test_data dataset/private
 """
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # a zip's first day
 OPTIONS = "@OPTIONS@"
@@ -30,12 +27,12 @@ OPTIONS = "@OPTIONS@"
 
 def contents(test_data: Path, train_data: Path) -> dict[str, Path]:
     """Return what goes into the zip's lab/, by its place there."""
-    files = [path for path in LAB.glob("*.py")]
+    files = [*ROOT.glob("*.py"), *ROOT.glob("lab/*.py")]
     files += [
-        path for path in (LAB / "staff").rglob("*") if path.suffix in (".py", ".html", ".css")
+        path for path in (ROOT / "staff").rglob("*") if path.suffix in (".py", ".html", ".css")
     ]
-    files += [LAB / "judge" / "judge.pth", LAB / "requirements.txt", LAB / "requirements-staff.txt"]
-    found = {path.relative_to(LAB).as_posix(): path for path in files if path.is_file()}
+    files += [JUDGE_FILE, ROOT / "requirements.txt", ROOT / "requirements" / "staff.txt"]
+    found = {path.relative_to(ROOT).as_posix(): path for path in files if path.is_file()}
     for name, data in (("test", test_data), ("train", train_data)):
         MNISTDataset(data)  # that it can be read is found out now, not there
         found |= {f"dataset/{name}/{path.name}": path for path in data.iterdir() if path.is_file()}
@@ -65,8 +62,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = command.make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--out", type=Path, default=Path("dist/autograder.zip"), help="the file to write")
-    add("--test_data", type=Path, default=LAB / "dataset" / "test", help="the split to grade on")
-    add("--train_data", type=Path, default=LAB / "dataset" / "train", help="to recognise copies")
+    add("--test_data", type=Path, default=ROOT / "dataset" / "test", help="the split to grade on")
+    add("--train_data", type=Path, default=ROOT / "dataset" / "train", help="to recognise copies")
     add(
         "--unsafe-no-isolation",
         action="store_true",
@@ -81,7 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     with command.clear_errors(parser.prog, DataError, OSError):
         options = ["--unsafe-no-isolation"] if args.unsafe_no_isolation else []
-        options += ["--quiet"] if args.test_data.resolve() != LAB / "dataset" / "test" else []
+        options += ["--quiet"] if args.test_data.resolve() != ROOT / "dataset" / "test" else []
         file = build(args.out, args.test_data, args.train_data, " ".join(options))
     print(f"written: {file} ({file.stat().st_size / 1e6:.1f} MB); upload it as the autograder")
 

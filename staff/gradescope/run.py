@@ -14,17 +14,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-LAB = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(LAB))
-
-import metrics  # noqa: E402
-from checkpoint import write_whole  # noqa: E402
-from data_utils import MNISTDataset  # noqa: E402
-from staff import sandbox  # noqa: E402
-from staff.job import Job, write_inputs  # noqa: E402
-from staff.statuses import FLAGGED, GRADED, GRADER_ERROR  # noqa: E402
-from staff.student import grade_student  # noqa: E402
-from staff.submissions import Student  # noqa: E402
+from data_utils import MNISTDataset
+from lab import ROOT, metrics
+from lab.checkpoint import write_whole
+from staff import sandbox
+from staff.job import Job, write_inputs
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR
+from staff.student import grade_student
+from staff.submissions import Student
 
 HIDDEN, VISIBLE = "after_published", "visible"
 LEADERBOARD = {"raw": "desc", "ssim": "desc", "mse": "asc", "fid": "asc"}
@@ -118,8 +115,8 @@ def main() -> None:
     add = parser.add_argument
     add("--submission", type=Path, default=Path("/autograder/submission"))
     add("--results", type=Path, default=Path("/autograder/results/results.json"))
-    add("--test_data", type=Path, default=LAB / "dataset" / "test")
-    add("--train_data", type=Path, default=LAB / "dataset" / "train")
+    add("--test_data", type=Path, default=ROOT / "dataset" / "test")
+    add("--train_data", type=Path, default=ROOT / "dataset" / "train")
     add("--gen_num", type=int, default=100)
     add("--quiet", action="store_true", help="show nothing that the code says: the split is secret")
     add("--unsafe-no-isolation", action="store_true")

@@ -4,4 +4,4 @@ set -euo pipefail
 apt-get update
 apt-get install -y bubblewrap python3 python3-venv
 python3 -m venv /autograder/venv
-/autograder/venv/bin/python -m pip install --quiet -r /autograder/source/lab/requirements-staff.txt
+/autograder/venv/bin/python -m pip install --quiet -r /autograder/source/lab/requirements/staff.txt

@@ -193,6 +193,6 @@ def require_dask() -> None:
         import distributed  # noqa: F401
     except ImportError:
         raise ClusterError(
-            "Dask is not installed; expected the packages of requirements-sweep.txt: "
-            f"{sys.executable} -m pip install -r requirements-sweep.txt"
+            "Dask is not installed; expected the packages of requirements/sweep.txt: "
+            f"{sys.executable} -m pip install -r requirements/sweep.txt"
         ) from None

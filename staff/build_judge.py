@@ -1,6 +1,6 @@
 """Train the judge of `grade.py --diagnostics` on the training split, and test it once.
 
-    python judge/build.py        5 minutes on 2 cores; writes judge.pth and judge.json
+    python -m staff.build_judge       5 minutes on 2 cores; writes judge.pth and judge.json
 
 Random small turns, shifts and changes of size make it robust; the weights kept are the running
 mean of the last epochs' (Polyak and Juditsky 1992), as half-precision numbers.
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +17,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from checkpoint import write_whole  # noqa: E402
-from data_utils import Batches, MNISTDataset, set_seed  # noqa: E402
-from device import keep_freed_memory, native_bf16, pick_device  # noqa: E402
-from diagnostics import JUDGE_FILE, Judge, look  # noqa: E402
+from data_utils import Batches, MNISTDataset, set_seed
+from lab import ROOT
+from lab.checkpoint import write_whole
+from lab.device import keep_freed_memory, native_bf16, pick_device
+from lab.diagnostics import JUDGE_FILE, Judge, look
 
 EPOCHS, BATCH_SIZE, LR, WEIGHT_DECAY, SEED = 24, 250, 4e-3, 5e-4, 42
 TURN, SHIFT, SIZE = math.radians(12), 0.14, 0.12  # 0.14 of half the width: two pixels
@@ -52,7 +48,7 @@ def main() -> None:
     device = pick_device("auto")
     keep_freed_memory()
     set_seed(SEED)
-    train_set = MNISTDataset(HERE.parent / "dataset" / "train")
+    train_set = MNISTDataset(ROOT / "dataset" / "train")
     batches = Batches(train_set, BATCH_SIZE, device, SEED)
     judge = Judge().to(device)
     mean = AveragedModel(judge, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
@@ -78,11 +74,11 @@ def main() -> None:
         torch.save(state, file)
     names = {"train": train_set, "valid": None, "test": None}
     found = {
-        name: accuracy(judge, dataset or MNISTDataset(HERE.parent / "dataset" / name))
+        name: accuracy(judge, dataset or MNISTDataset(ROOT / "dataset" / name))
         for name, dataset in names.items()
     }
     found["bytes"] = JUDGE_FILE.stat().st_size
-    with write_whole(HERE / "judge.json") as file:
+    with write_whole(JUDGE_FILE.parent / "judge.json") as file:
         file.write((json.dumps(found, indent=2) + "\n").encode())
     print(found)
 

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from settings import SettingsError
+from lab.settings import SettingsError
 
 # Numbers of glibc's malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD (its largest), bytes.
 MALLOPT = {-1: 2**31 - 1, -2: 2**28, -3: 2**25}

@@ -1,6 +1,6 @@
 """Build dataset/{train,valid,test} from the four published MNIST files.
 
-    python dataset/build.py FOLDER_WITH_THE_FOUR_FILES
+    python -m staff.build_dataset FOLDER_WITH_THE_FOUR_FILES
 
 The four files may be gzipped or not; their decompressed bytes must have the published MD5 sums.
 The same input gives the same bytes with the same zlib, so SHA256SUMS follows the data alone.
@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
+from lab import ROOT
 
 PUBLISHED_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -69,9 +71,7 @@ def main() -> None:
     """Split the published files 5:1:1 and write them with their sums."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="folder of the four published files")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent, help="default: %(default)s"
-    )
+    parser.add_argument("--out", type=Path, default=ROOT / "dataset", help="default: %(default)s")
     args = parser.parse_args()
 
     images, labels = read_pair(args.source, "train")

@@ -18,12 +18,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-import checkpoint
-import plots
-from checkpoint import write_whole
 from data_utils import MNISTDataset, to_float, to_uint8
-from settings import SettingsError
-from trainer import Callback, Trainer
+from lab import checkpoint, plots
+from lab.callbacks import Callback, Training
+from lab.checkpoint import write_whole
+from lab.settings import SettingsError
 
 FRAME_COLUMNS = 10  # one a label
 FRAME_SAMPLE_ROWS = 4
@@ -106,13 +105,13 @@ class RunFolder(Callback):
 
     # ------------------------------------------------------------ during training
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, trainer: Training) -> None:
         """Make good what a kill between an epoch's checkpoint and its mark left undone."""
         path = checkpoint.epoch_path(self.path, trainer.best_epoch)
         if path.is_file():
             checkpoint.mark_best(self.path, path)
 
-    def on_validation(self, trainer: Trainer, row: dict) -> None:
+    def on_validation(self, trainer: Training, row: dict) -> None:
         """Write history.csv anew, so that it is complete whenever someone looks."""
         columns = list(dict.fromkeys(key for row in trainer.history for key in row))
         text = io.StringIO()
@@ -122,7 +121,7 @@ class RunFolder(Callback):
         with write_whole(self.path / "history.csv") as file:
             file.write(text.getvalue().encode())
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, trainer: Training) -> None:
         """Save the checkpoint and the frame of this epoch."""
         path = checkpoint.epoch_path(self.path, trainer.epoch)
         self._save(trainer, path)
@@ -131,26 +130,26 @@ class RunFolder(Callback):
         checkpoint.prune(self.path)
         self._write_frame(trainer, f"epoch_{trainer.epoch:04d}", f"epoch {trainer.epoch}")
 
-    def on_interrupt(self, trainer: Trainer) -> None:
+    def on_interrupt(self, trainer: Training) -> None:
         """Save the very step at which training stopped."""
         self._save(trainer, self.path / checkpoint.INTERRUPTED)
         self._write_pictures(trainer)
 
-    def on_failure(self, trainer: Trainer) -> None:
+    def on_failure(self, trainer: Training) -> None:
         """Save the last good state."""
         path = checkpoint.epoch_path(self.path, trainer.epoch)
         self._save(trainer, path)
         self.say(f"the last good state is in {path}")
         self._write_pictures(trainer)
 
-    def on_finish(self, trainer: Trainer) -> None:
+    def on_finish(self, trainer: Training) -> None:
         """Fit the prior where a model has one, then draw what the run was."""
         if hasattr(trainer.model, "fit_prior"):
             self._fit_priors(trainer)
             self._write_frame(trainer, "prior", f"epoch {trainer.epoch}, prior fitted")
         self._write_pictures(trainer)
 
-    def _fit_priors(self, trainer: Trainer) -> None:
+    def _fit_priors(self, trainer: Training) -> None:
         """Fit the prior of the best and of the last weights, each in its own checkpoint."""
         last = checkpoint.epoch_path(self.path, trainer.epoch)
         best = self.path / checkpoint.BEST
@@ -166,12 +165,12 @@ class RunFolder(Callback):
         if trainer.best_epoch == trainer.epoch:
             checkpoint.mark_best(self.path, last)
 
-    def _save(self, trainer: Trainer, path: Path) -> None:
+    def _save(self, trainer: Training, path: Path) -> None:
         checkpoint.save(path, {**trainer.state_dict(), **self.facts})
 
     # ------------------------------------------------------------ pictures
 
-    def _write_frame(self, trainer: Trainer, name: str, title: str) -> None:
+    def _write_frame(self, trainer: Training, name: str, title: str) -> None:
         """Draw the same images, and samples from the same z, each time."""
         labels = self.frame_labels.to(trainer.device)
         recon = torch.empty(0)
@@ -184,7 +183,7 @@ class RunFolder(Callback):
         with write_whole(self.path / "progress" / f"{name}.png") as file:
             plots.frame(file, self.frame_images, to_uint8(recon), samples, title)
 
-    def _write_pictures(self, trainer: Trainer) -> None:
+    def _write_pictures(self, trainer: Training) -> None:
         if self.save_loss_plot and trainer.history:
             with write_whole(self.path / "loss_curve.png") as file:
                 plots.loss_curve(file, trainer.history)

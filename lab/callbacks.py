@@ -1,0 +1,54 @@
+"""The interface of what a run does beside training: writing files, showing progress, timing."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lab.settings import Settings
+
+
+class Training(Protocol):
+    """What a callback may use of the Trainer."""
+
+    submission: Any
+    settings: Settings
+    model: nn.Module
+    device: torch.device
+    history: list[dict[str, Any]]
+    epoch: int
+    best_epoch: int
+    seconds: float
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training needs to continue; see `Trainer.state_dict`."""
+
+    def reconstruct(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Encode at the posterior mean and decode: (B, 1, 28, 28) to (B, 28, 28)."""
+
+    def fit_prior(self) -> None:
+        """Let the model fit its prior to the codes of the training images."""
+
+
+class Callback:
+    """What a run does beside training. The Trainer calls each method at its event."""
+
+    def on_start(self, trainer: Training) -> None:
+        """Training starts, or continues from a checkpoint."""
+
+    def on_validation(self, trainer: Training, row: dict[str, Any]) -> None:
+        """A new row of history: every number known at this step."""
+
+    def on_epoch_end(self, trainer: Training) -> None:
+        """An epoch is complete and validated."""
+
+    def on_interrupt(self, trainer: Training) -> None:
+        """The user or the system asked to stop; the state is that of a complete step."""
+
+    def on_failure(self, trainer: Training) -> None:
+        """Training gave up; the state is the last good one."""
+
+    def on_finish(self, trainer: Training) -> None:
+        """All epochs are done."""
