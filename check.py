@@ -1,248 +1,23 @@
-"""Sixty-second self-check of a submission: is it ready to train?"""
+"""Self-check of a submission in a minute: is it ready to train?"""
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.distributions import Normal, kl_divergence
-
-from data_utils import set_seed
 from lab import command
-from lab.contract import TASKS, ContractError, Submission
+from lab.metrics import TASKS
+
+if TYPE_CHECKING:
+    from lab.checks import CheckFailed, Skipped
 
 EXAMPLES = """examples:
   python check.py                         both models of submission.py
   python check.py --task VAEwolabel       the VAE alone, while GenModel is still to do
   python check.py --submission model.py
 """
-OVERFIT_STEPS = 300
-OVERFIT_SHARE = 0.5  # of the squared error of the best constant picture
-
-
-class CheckFailed(Exception):
-    """A check found something to mend: what is wrong, and a hint on where to look."""
-
-    def __init__(self, problem: str, hint: str) -> None:
-        super().__init__(problem)
-        self.hint = hint
-
-
-class Skipped(Exception):
-    """A check does not apply to this model; says why."""
-
-
-class Checks:
-    """The public checks of one task; each public method is one, in the order they are run.
-
-    Args:
-        path: the submission file.
-        task: "VAEwolabel" or "Genwithlabel".
-        latent_dim: width of the code to try.
-    """
-
-    def __init__(self, path: Path, task: str, latent_dim: int) -> None:
-        self.path, self.task, self.latent_dim = path, task, latent_dim
-
-    def run(self) -> Iterator[tuple[str, CheckFailed | Skipped | None]]:
-        """Yield the name of each check and what it found; the first must pass for the others."""
-        for name, check in self._all().items():
-            found = _attempt(check)
-            yield name, found
-            if found and check == self.contract:
-                return
-
-    def _all(self) -> dict[str, Callable[[], None]]:
-        checks = {
-            "the contract: methods, shapes, ranges": self.contract,
-            "gradients reach every parameter": self.gradients,
-            "KL term agrees with torch.distributions": self.kl_divergence,
-            "loss does not depend on the batch size": self.batch_size,
-            "one batch can be learned by heart": self.overfit,
-            "decode takes one code and many": self.decode_any_number,
-            "evaluation gives the same twice": self.deterministic,
-        }
-        if self.task == "Genwithlabel":
-            checks["the label changes the picture"] = self.uses_label
-        return checks
-
-    # ------------------------------------------------------------ the checks
-
-    def contract(self) -> None:
-        """The file loads, the model is built, and forward, decode and loss fit the contract."""
-        set_seed(0)
-        try:
-            self.submission = Submission(self.path, self.task, self.latent_dim)
-            self.submission.check()
-        except ContractError as error:
-            raise CheckFailed(str(error), "mend this first; the other checks need it.") from None
-
-    def gradients(self) -> None:
-        """One step back from the loss gives every trainable parameter a gradient."""
-        self._needs_forward()
-        model = self.submission.model
-        model.train().zero_grad()
-        self._loss(*self._digits(64)).backward()
-        silent = [
-            name
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
-        ]
-        if silent:
-            raise CheckFailed(
-                f"no gradient reaches {', '.join(silent[:4])}{' ...' if len(silent) > 4 else ''}",
-                "a layer that forward does not use, a .detach(), or ReLUs that are all dead.",
-            )
-
-    def kl_divergence(self) -> None:
-        """vae_loss grows by exactly the KL divergence when mu and log_var leave N(0, I)."""
-        self._needs_vae_loss()
-        x, recon_x = self._noise(16)
-        mu, log_var = torch.randn(2, 16, self.latent_dim)  # (B, d) each
-        zero = torch.zeros_like(mu)
-        loss = self.submission.vae_loss
-        measured = loss(recon_x, x, mu, log_var, var=0.5) - loss(recon_x, x, zero, zero, var=0.5)
-        posterior, prior = Normal(mu, (0.5 * log_var).exp()), Normal(zero, 1.0)
-        expected = kl_divergence(posterior, prior).sum(dim=1).mean()
-        if not torch.isclose(measured, expected, rtol=1e-3):
-            ratio = (measured / expected).item()
-            hint = "sum over the latent dimensions, mean over the batch; mind the factor 1/2."
-            if math.isclose(ratio, len(x), rel_tol=1e-3):
-                hint = "it is summed over the batch; divide by the batch size."
-            elif math.isclose(ratio, 1 / self.latent_dim, rel_tol=1e-3):
-                hint = "it is averaged over the latent dimensions; sum over them."
-            raise CheckFailed(
-                f"the KL term of vae_loss is {measured.item():.3f} where "
-                f"torch.distributions gives {expected.item():.3f}",
-                hint,
-            )
-
-    def batch_size(self) -> None:
-        """A batch twice over has the same loss as the batch once."""
-        self._needs_vae_loss()
-        x, recon_x = self._noise(8)
-        once = (recon_x, x, *torch.randn(2, 8, self.latent_dim))
-        twice = [torch.cat([part, part]) for part in once]
-        loss = self.submission.vae_loss
-        one, two = loss(*once, var=0.5).item(), loss(*twice, var=0.5).item()
-        if not math.isclose(one, two, rel_tol=1e-4):
-            raise CheckFailed(
-                f"vae_loss is {one:.3f} for 8 images and {two:.3f} for the same 8 twice",
-                "take the mean over the batch, so that --lr means the same at any batch size.",
-            )
-
-    def overfit(self) -> None:
-        """A few hundred steps on one batch must reconstruct it better than one grey picture."""
-        self._needs_forward()
-        model = self.submission.model.train()
-        x, labels = self._digits(64)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-        constant = (x - x.mean(dim=0)).square().mean().item()
-        error = math.inf
-        for step in range(OVERFIT_STEPS):
-            optimizer.zero_grad()
-            self._loss(x, labels, var=0.02).backward()
-            optimizer.step()
-            if step % 25 == 24:
-                recon = self.submission.decode(self.submission.encode(x, labels), labels)
-                error = (recon - x.squeeze(1)).square().mean().item()
-                if error < OVERFIT_SHARE * constant:
-                    return
-        raise CheckFailed(
-            f"after {OVERFIT_STEPS} steps on 64 images their mse is {error:.4f}; "
-            f"the mean picture alone has {constant:.4f}",
-            "does z reach the decoder? is the squared error in the loss, divided by 2 var?",
-        )
-
-    def decode_any_number(self) -> None:
-        """decode works for a batch of one, and gives one code the same picture in any batch."""
-        codes = torch.randn(5, self.latent_dim)  # (B, d)
-        labels = torch.arange(5)
-        try:
-            many = self.submission.decode(codes, labels)  # (5, 28, 28)
-            one = self.submission.decode(codes[:1], labels[:1])  # (1, 28, 28)
-        except ContractError as error:
-            raise CheckFailed(str(error), "avoid squeeze() and fixed batch sizes.") from None
-        if not torch.allclose(one[0], many[0], atol=1e-4):
-            raise CheckFailed(
-                "the picture of a code depends on the other codes in the batch",
-                "in decode, nothing may mix the rows of a batch (dim 0).",
-            )
-
-    def deterministic(self) -> None:
-        """The same image gives the same mu twice, whatever is drawn between."""
-        self._needs_forward()
-        x, labels = self._digits(16)
-        model = self.submission.model.eval()
-        with torch.no_grad():
-            first, second = (model(x, labels)[1] for _ in range(2))  # mu, (B, d)
-        if not torch.equal(first, second):
-            raise CheckFailed(
-                "the same images have another mu the second time, in evaluation",
-                "draw noise in reparameterize only; use nn.Dropout, which knows model.eval().",
-            )
-
-    def uses_label(self) -> None:
-        """Two labels give one code two pictures."""
-        codes = torch.randn(1, self.latent_dim).repeat(10, 1)  # (10, d)
-        pictures = self.submission.decode(codes, torch.arange(10))  # (10, 28, 28)
-        if (pictures - pictures[0]).abs().max() < 1e-6:
-            raise CheckFailed(
-                "decode draws the same picture whatever the label",
-                "put the label, one-hot or embedded, beside z in decode (TODO 3.3).",
-            )
-
-    # ------------------------------------------------------------ what they share
-
-    def _needs_vae_loss(self) -> None:
-        self._needs_forward()
-        if hasattr(self.submission.model, "compute_loss"):
-            raise Skipped("the model brings its own compute_loss")
-
-    def _needs_forward(self) -> None:
-        if hasattr(self.submission.model, "training_step"):
-            raise Skipped("the model brings its own training_step")
-
-    def _loss(self, x: Tensor, labels: Tensor, var: float = 0.5) -> Tensor:
-        model = self.submission.model
-        if hasattr(model, "compute_loss"):
-            return model.compute_loss(x, labels, var)["loss"]
-        recon_x, mu, log_var = model(x, labels)
-        return self.submission.vae_loss(recon_x, x, mu, log_var, var=var)
-
-    def _noise(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return random x (count, 1, 28, 28) and a recon_x in the shape that forward gives it."""
-        x = torch.rand(count, 1, 28, 28)
-        with torch.no_grad():
-            shape = self.submission.model(x, torch.zeros(count, dtype=torch.long))[0].shape
-        return x, (0.9 * x).reshape(shape)
-
-    def _digits(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return drawn shapes, some strokes each: x (count, 1, 28, 28) and labels (count,)."""
-        generator = torch.Generator().manual_seed(0)
-        corners = torch.randint(2, 16, (count, 2, 2), generator=generator).tolist()
-        x = torch.zeros(count, 1, 28, 28)
-        for image, ((top, left), (low, right)) in zip(x, corners):
-            image[0, top : top + 10, left : left + 3] = 1
-            image[0, low : low + 3, right : right + 10] = 1
-        return x, self.submission.visible(torch.arange(count) % 10)
-
-
-def _attempt(check: Callable[[], None]) -> CheckFailed | Skipped | None:
-    """Run one check; an exception of the student's code counts as a failure of it."""
-    try:
-        check()
-    except (CheckFailed, Skipped) as found:
-        return found
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        return CheckFailed(f"{type(error).__name__}: {reason}", "the message names the operation.")
-    return None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -256,9 +31,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Parse, check, print a line a check."""
+    """Parse, check, print one line per check."""
     parser = make_parser()
     options = parser.parse_args()
+    from lab.checks import CheckFailed, Checks
+    from lab.loading import ContractError
+
     failed = 0
     with command.clear_errors(parser.prog, ContractError):
         if not options.submission.is_file():
@@ -273,6 +51,8 @@ def main() -> None:
 
 
 def _print_line(name: str, found: CheckFailed | Skipped | None) -> None:
+    from lab.checks import CheckFailed
+
     if isinstance(found, CheckFailed):
         print(f"  FAIL  {name}\n        {found}\n        hint: {found.hint}", flush=True)
     elif found:

@@ -15,7 +15,7 @@ from sweeps.plan import (
     DEFAULT_TRIALS,
     PRESETS,
     SweepError,
-    add_options,
+    add_training_options,
     check_values,
     chosen_values,
     clear,
@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--trials_per_gpu", type=int, help="trials that share a GPU of this machine; 1 if not given"
     )
-    add_options(parser, nargs="+")
+    add_training_options(parser, nargs="+")
     return parser
 
 
@@ -81,8 +81,8 @@ def main() -> None:
             require_dask()
 
     # These load torch, which takes seconds; --help and a mistyped option do not wait for it.
-    from lab.contract import ContractError
     from lab.device import pick_device
+    from lab.loading import ContractError
 
     errors = (SweepError, SearchError, SettingsError, DataError, ContractError, ClusterError)
     with command.clear_errors(parser.prog, *errors):

@@ -1,21 +1,22 @@
-"""The fixed Trainer: drives any model of the contract and knows nothing of any one.
+"""The training loop: batches, steps, validation, epochs, stop.
 
-What a run leaves on disk is the business of its callbacks (`run_folder.py`).
+It drives any model of the contract. What a run does beside training (files, pictures, progress)
+is in callbacks; what keeps training going (recovery, precision, schedule) is in `lab/`.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from data_utils import (
@@ -32,34 +33,35 @@ from lab import metrics
 from lab.callbacks import Callback
 from lab.command import stop_requests
 from lab.convolutions import quicken
-from lab.device import native_bf16, pick_device
+from lab.device import compiled, pick_device
+from lab.gradients import clip_gradients, gradient_norm
+from lab.precision import Precision
+from lab.progress_bar import ProgressBar
+from lab.recovery import Recovery, TrainingError
+from lab.schedule import learning_rate_factor
 from lab.settings import Settings
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; says why, and where the last good state is."""
+from lab.submission import Submission
+from lab.training_state import TrainingState
+from lab.trial_step import trial_loss
 
 
 class Trainer:
-    """Trains `submission.model` on a device, and can stop and go on at any step.
+    """Trains a submission's model on one device, and can stop and continue at any step.
+
+    Call `prepare` once, then `load_state_dict` to resume a run, then `fit`.
 
     Args:
-        submission: a `contract.Submission`; the Trainer uses its model, vae_loss, visible,
-            has_encoder, encode, decode and make_optimizers.
-        settings: the knobs.
+        submission: the model and its loss.
+        settings: the hyper-parameters.
         train_set, valid_set: the datasets.
-        callbacks: told of each epoch; see Callback.
+        callbacks: called at each event of the run; see `lab/callbacks.py`.
         say: prints one line above the progress bar.
-        progress: whether to show the bar.
+        progress: whether to show the progress bar.
     """
-
-    WARMUP_SHARE = 0.05  # of all steps, with the cosine schedule
-    BAD_STEPS_IN_A_ROW = 5  # then back to the last good state
-    MAX_ROLLBACKS = 3  # without a good epoch between them
 
     def __init__(
         self,
-        submission: Any,
+        submission: Submission,
         settings: Settings,
         train_set: MNISTDataset,
         valid_set: MNISTDataset,
@@ -68,158 +70,220 @@ class Trainer:
         progress: bool = True,
     ) -> None:
         self.submission, self.settings = submission, settings
-        self.callbacks, self.say, self.progress = callbacks, say, progress
+        self.callbacks, self.say, self.show_progress = callbacks, say, progress
         self.device = pick_device(settings.device)
-        self.model: nn.Module = submission.model.to(self.device)
-        self.compiled: Callable | None = None  # what a step calls of the model, with --compile
+        self.model = submission.model.to(self.device)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.batches = Batches(train_set, settings.batch_size, self.device, settings.seed)
         self.valid_images = torch.from_numpy(valid_set.images[: settings.eval_num]).to(self.device)
         self.valid_labels = torch.from_numpy(valid_set.labels[: settings.eval_num]).to(self.device)
+        self.precision = Precision(self.device)
+        self.state = TrainingState()
 
+    def prepare(self) -> None:
+        """Make the optimizers, and find out by trial steps how the model runs best here.
+
+        This is the first time that the Trainer runs a student's code.
+        """
+        own_step = self.submission.training_step is not None
         self.optimizers = self._make_optimizers()
-        for optimizer in self.optimizers:
+        set_seed(self.settings.seed)
+        self.run_compiled: Callable[..., Any] | None = None
+        fast = self.settings.convolutions == "fast" and self.settings.compile == "no"
+        if fast and not own_step:
+            trials = self._trial_loss, self.submission.try_encode, self.submission.try_decode
+            quicken(self.model, *trials)
+        given_up = self.precision.choose(
+            self.settings.precision, None if own_step else self._trial_loss
+        )
+        if given_up:
+            self.say(f"this submission does not run in bf16 ({given_up}); it trains in fp32")
+        if self.settings.compile == "yes" and own_step:
+            self.say("a model with its own training_step compiles what it wants to by itself")
+        elif self.settings.compile == "yes":
+            self.run_compiled = compiled(self.submission.compute_loss or self.model, self.device)
+        self.recovery = Recovery(self.model, self.optimizers, self.state)
+
+    def _make_optimizers(self) -> list[torch.optim.Optimizer]:
+        if self.submission.configure_optimizers is not None:
+            optimizers = self.submission.make_optimizers(self.settings.lr)
+        else:
+            fused = self.device.type in ("cpu", "cuda")
+            adam = torch.optim.Adam(self.model.parameters(), lr=self.settings.lr, fused=fused)
+            optimizers = [adam]
+        for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.has_loss = hasattr(self.model, "compute_loss") or submission.vae_loss is not None
-        self.has_loss &= not hasattr(self.model, "training_step")
-
-        self.epoch = 0  # complete epochs
-        self.batch = 0  # complete steps of the epoch under way
-        self.step = 0  # complete steps of the run
-        self.finished = False
-        self.lr_scale = 1.0  # halved at each rollback
-        self.skipped_steps = 0
-        self.bad_in_a_row = 0
-        self.rollbacks = 0
-        self.mean_norm: float | None = None  # running mean of the gradient's norm
-        self.sums: dict[str, float] = {}  # of each named part since the last row of history
-        self.seconds = 0.0  # of training, validation left out, over all sittings
-        self.history: list[dict] = []
-        self.best_loss = math.inf
-        self.best_epoch = 0
-
-        set_seed(settings.seed)
-        self.bf16 = False
-        has_step = hasattr(self.model, "training_step")
-        if settings.compile == "no" and not has_step:
-            quicken(self.model, self._try_step, submission.try_encode, submission.try_decode)
-        self.bf16 = self._choose_precision()
-        if settings.compile == "yes" and has_step:
-            self.say("a model with its own training_step compiles what it wants to by itself")
-        elif settings.compile == "yes":
-            self.compiled = self._compiled()
-        self.last_good = self._snapshot()
+        return optimizers
 
     # ------------------------------------------------------------ the loop
 
     def fit(self, stop: threading.Event | None = None) -> bool:
-        """Train to the last epoch; False if `stop`, or a signal (Ctrl-C), stopped it before."""
+        """Train to the last epoch; return False if `stop`, or a signal (Ctrl-C), came first."""
         listening = stop_requests() if stop is None else nullcontext(stop)
-        with listening as stop, self._bar() as bar:
+        with listening as stop, self._progress_bar() as bar:
             self._tell("on_start")
-            while self.epoch < self.settings.epochs:
+            while self.state.epoch < self.settings.epochs:
                 if not self._run_epoch(bar, stop):
                     self._tell("on_interrupt")
                     return False
-            if not self.finished:
-                self.finished = True
+            if not self.state.finished:
+                self.state.finished = True
                 self._tell("on_finish")
         return True
 
-    def _run_epoch(self, bar: tqdm, stop: threading.Event) -> bool:
-        """Run what is left of the epoch under way; False if a stop was asked for."""
+    def _run_epoch(self, bar: ProgressBar, stop: threading.Event) -> bool:
+        """Run what is left of the current epoch; return False if a stop was asked for."""
+        state = self.state
         self.model.train()
         started = time.perf_counter()
-        for x, labels in self.batches.epoch(self.epoch, skip=self.batch):
+        for x, labels in self.batches.epoch(state.epoch, skip=state.batch):
             if stop.is_set():
                 return False
             parts = self.training_step(x, self.submission.visible(labels))
-            self.step += 1
-            self.batch += 1
-            self._count(parts)
-            bar.update(len(x))
-            if parts:
-                bar.set_postfix({k: f"{v:.4g}" for k, v in parts.items()}, refresh=False)
-            if self.bad_in_a_row >= self.BAD_STEPS_IN_A_ROW:
-                self._roll_back(f"{self.bad_in_a_row} steps in a row were not finite")
-            due = self.settings.pred_step and self.step % self.settings.pred_step == 0
-            self.seconds += time.perf_counter() - started
-            if due and self.batch < len(self.batches):  # the epoch's end validates anyhow
-                self._validate()
+            state.count_step(parts)
+            bar.step(len(x), parts)
+            if self.recovery.needed:
+                self._roll_back(f"{state.bad_in_a_row} steps in a row were not finite")
+            due = self.settings.pred_step and state.step % self.settings.pred_step == 0
+            state.seconds += time.perf_counter() - started
+            if due and state.batch < len(self.batches):  # the end of the epoch validates anyway
+                self._add_row()
             started = time.perf_counter()
-        self.epoch, self.batch = self.epoch + 1, 0
-        bar.set_description(self._bar_text())
-        row = self._validate()
-        if not self._is_finite(row):
+        state.epoch, state.batch = state.epoch + 1, 0
+        bar.epoch_end(state.epoch)
+        row = self._add_row()
+        if not self.recovery.is_finite(row):
             self._roll_back("the epoch ended with numbers that are not finite")
-        elif self.bad_in_a_row == 0:
-            self.last_good = self._snapshot()
-            self.rollbacks = 0
-            if row.get("valid_loss", -self.epoch) < self.best_loss:
-                self.best_loss = row.get("valid_loss", -self.epoch)
-                self.best_epoch = self.epoch
+        elif state.bad_in_a_row == 0:
+            self.recovery.keep()
+            state.note_best(row)
         self._tell("on_epoch_end")
         return True
+
+    def _roll_back(self, why: str) -> None:
+        try:
+            self.recovery.roll_back(why)
+        except TrainingError:
+            self._tell("on_failure")
+            raise
+        rate = self.settings.lr * self.state.lr_scale
+        self.say(
+            f"step {self.state.step}: {why}; back to the last good state "
+            f"with learning rate {rate:.3g}"
+        )
+
+    def _progress_bar(self) -> ProgressBar:
+        done = self.state.batch * self.batches.batch_size
+        counts = self.settings.epochs, len(self.batches.images), self.state.epoch, done
+        return ProgressBar(*counts, shown=self.show_progress)
+
+    def _tell(self, event: str) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self)
+
+    # ------------------------------------------------------------ a step
 
     def training_step(self, x: Tensor, labels: Tensor) -> dict[str, float]:
         """Take one step on x (B, 1, 28, 28) and labels (B,).
 
-        Returns the named parts of the loss, or nothing when a loss or gradient that is not
+        Returns the named parts of the loss; an empty dict when a loss or gradient that is not
         finite made it skip the step.
         """
-        self._set_lr()
-        if hasattr(self.model, "training_step"):
-            with self._autocast():
-                parts = self.model.training_step(x, labels, self.optimizers, self.step)
-            values = _to_floats(parts)
-            return values if all(map(math.isfinite, values.values())) else {}
+        self._set_learning_rate()
+        if self.submission.training_step is not None:
+            with self.precision.autocast():
+                parts = self.submission.training_step(x, labels, self.optimizers, self.state.step)
+            named = _to_floats(parts)
+            return named if all(map(math.isfinite, named.values())) else {}
 
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         parts = self.losses(x, labels)
         parts["loss"].backward()
-        norm = self._gradient_norm()
+        norm = gradient_norm(self.parameters, self.device)
         numbers = [_detached(value, like=norm) for value in parts.values()]
-        *values, norm_value = torch.stack([*numbers, norm]).tolist()  # one wait for the device
+        *values, norm_value = torch.stack([*numbers, norm]).tolist()  # waits for the device once
         if not all(map(math.isfinite, [*values, norm_value])):
-            self._restore_buffers()
+            self.recovery.restore_buffers()
             return {}
-        self._clip(norm_value)
+        self.state.mean_norm = clip_gradients(
+            self.parameters, norm_value, self.state.mean_norm, self.settings.grad_clip
+        )
         for optimizer in self.optimizers:
             optimizer.step()
         return dict(zip(parts, values))
 
     def losses(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return the loss and its named parts, the loss computed in fp32."""
-        # Validation runs the model as it is: its sizes and modes would each be compiled anew.
-        compiled = self.compiled is not None and self.model.training
-        if hasattr(self.model, "compute_loss"):
-            compute_loss = self.compiled if compiled else self.model.compute_loss
-            with self._autocast():
-                parts = compute_loss(x, labels, self.settings.var)
+        """Return the loss of a batch and its named parts, the loss computed in fp32."""
+        compute_loss = self.submission.compute_loss
+        run: Callable[..., Any] = self.model if compute_loss is None else compute_loss
+        # Validation runs the model uncompiled: its batch sizes and modes would compile again.
+        if self.run_compiled is not None and self.model.training:
+            run = self.run_compiled
+        if compute_loss is not None:
+            with self.precision.autocast():
+                parts = run(x, labels, self.settings.var)
             return {**parts, "loss": parts["loss"].float()}
-        with self._autocast():
-            recon_x, mu, log_var = (self.compiled if compiled else self.model)(x, labels)
+        assert self.submission.vae_loss is not None
+        with self.precision.autocast():
+            recon_x, mu, log_var = run(x, labels)
         recon_x, mu, log_var = recon_x.float(), mu.float(), log_var.float()
         loss = self.submission.vae_loss(recon_x, x, mu, log_var, var=self.settings.var)
         with torch.no_grad():
-            # KL(N(mu, sigma^2) || N(0, 1)), Kingma and Welling 2014, appendix B; nats an image.
+            # KL(N(mu, sigma^2) || N(0, 1)), Kingma and Welling 2014, appendix B; nats per image.
             kl = (mu.square() + log_var.exp() - 1 - log_var).sum() / (2 * len(x))
         return {"loss": loss.float(), "kl": kl}
+
+    def _set_learning_rate(self) -> None:
+        factor = self._learning_rate_factor(self.state.step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def _learning_rate_factor(self, step: int) -> float:
+        total = self.settings.epochs * len(self.batches)
+        return self.state.lr_scale * learning_rate_factor(step, total, self.settings.lr_schedule)
+
+    def _trial_loss(self) -> float:
+        """Return the loss of a step on a few images, which leaves no trace."""
+        return trial_loss(self.model, self._loss_of_a_few_images, self.settings.seed)
+
+    def _loss_of_a_few_images(self) -> Tensor:
+        x, labels = next(self.batches.epoch(0))
+        return self.losses(x[:8], self.submission.visible(labels[:8]))["loss"]
+
+    # ------------------------------------------------------------ validation
+
+    def _add_row(self) -> dict[str, Any]:
+        """Validate, add a row to the history and tell the callbacks."""
+        state = self.state
+        row = {
+            "epoch": state.epoch,
+            "step": state.step,
+            "lr": self.settings.lr * self._learning_rate_factor(max(0, state.step - 1)),
+            **{f"train_{name}": mean for name, mean in state.take_means().items()},
+            **self.validate(),
+            "skipped_steps": state.skipped_steps,
+            "seconds": round(state.seconds, 3),
+        }
+        state.history.append(row)
+        for callback in self.callbacks:
+            callback.on_validation(self, row)
+        return row
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Score the validation images: the training loss, and mse and ssim at the posterior mean.
 
-        The generators of random numbers are left as they were, so validation never changes
-        how training goes on. A reconstruction that is not finite scores nan.
+        The generators of random numbers are left unchanged, so validation never changes how
+        training continues. A reconstruction that is not finite scores nan.
         """
         sums: dict[str, float] = {}
         self.model.eval()
-        with own_randomness(self.settings.seed), self._full_precision():
-            if self.has_loss:
-                for images, labels in self._chunks(self.valid_images, self.valid_labels):
+        with own_randomness(self.settings.seed), self.precision.full():
+            if self.submission.has_loss:
+                for images, labels in self._valid_batches():
                     parts = self.losses(to_float(images), self.submission.visible(labels))
                     for name, value in _to_floats(parts).items():
                         sums[name] = sums.get(name, 0) + value * len(images)
@@ -235,7 +299,7 @@ class Trainer:
         try:
             recon = [
                 to_uint8(self.reconstruct(to_float(images), labels))
-                for images, labels in self._chunks(self.valid_images, self.valid_labels)
+                for images, labels in self._valid_batches()
             ]
         except ArithmeticError:
             return {"valid_mse": math.nan, "valid_ssim": math.nan}
@@ -249,263 +313,38 @@ class Trainer:
         """Encode at the posterior mean and decode: (B, 1, 28, 28) to (B, 28, 28)."""
         return self.submission.decode(self.submission.encode(x, labels), labels)
 
-    def fit_prior(self) -> None:
-        """Let the model, which must offer it, fit its prior to the codes of the training images."""
-        codes = [
-            self.submission.encode(to_float(images), labels)
-            for images, labels in self._chunks(self.batches.images, self.batches.labels)
-        ]
-        before = _shapes(self.model)
-        with own_randomness(self.settings.seed):
-            self.model.fit_prior(torch.cat(codes), self.submission.visible(self.batches.labels))
-        if _shapes(self.model) != before:
-            names = sorted(set(_shapes(self.model).items()) ^ set(before.items()))
-            raise TrainingError(
-                f"fit_prior changed the shape or number of the model's tensors ({names[0][0]}), so "
-                "its checkpoint would not load; make them in __init__ with register_buffer."
-            )
-
-    def _chunks(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Cut images and labels into pieces that fit in memory as a training batch does."""
+    def _valid_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield validation images and labels in pieces that fit in memory."""
         size = self.batches.batch_size
-        return zip(images.split(size), labels.split(size))
+        return zip(self.valid_images.split(size), self.valid_labels.split(size))
 
-    # ------------------------------------------------------------ the pieces of a step
+    # ------------------------------------------------------------ stop and continue
 
-    def lr_at(self, step: int) -> float:
-        """Return the factor on the learning rate at a step: warm-up, then half a cosine."""
-        if self.settings.lr_schedule == "constant":
-            return self.lr_scale
-        total = self.settings.epochs * len(self.batches)
-        warmup = max(1, round(self.WARMUP_SHARE * total))
-        if step < warmup:
-            return self.lr_scale * (step + 1) / warmup
-        progress = (step - warmup) / max(1, total - warmup)
-        return self.lr_scale * 0.5 * (1 + math.cos(math.pi * progress))
-
-    def _set_lr(self) -> None:
-        factor = self.lr_at(self.step)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * factor
-
-    def _gradient_norm(self) -> Tensor:
-        """Return the norm of all gradients; torch's get_total_norm takes twice as long."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
-        return torch.linalg.vector_norm(torch.stack(norms or [torch.zeros((), device=self.device)]))
-
-    def _clip(self, norm: float) -> None:
-        """Clip at a multiple of the running mean of the norm, whatever the loss's own scale.
-
-        A fixed bound would mean one thing for a loss averaged over the batch and
-        another for one that is summed, and submissions have both.
-        """
-        if self.mean_norm is None:
-            self.mean_norm = norm
-        bound = self.settings.grad_clip * self.mean_norm
-        if bound and norm > bound:
-            nn.utils.clip_grads_with_norm_(self.parameters, bound, torch.tensor(norm))
-            norm = bound
-        self.mean_norm += 0.05 * (norm - self.mean_norm)
-
-    def _count(self, parts: dict[str, float]) -> None:
-        if not parts:
-            self.skipped_steps += 1
-            self.bad_in_a_row += 1
-            return
-        self.bad_in_a_row = 0
-        self.sums["steps"] = self.sums.get("steps", 0) + 1
-        for name, value in parts.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def _validate(self) -> dict:
-        """Add a row to the history and tell of it."""
-        sums, self.sums = self.sums, {}
-        steps = sums.pop("steps", 0)
-        row = {
-            "epoch": self.epoch,
-            "step": self.step,
-            "lr": self.settings.lr * self.lr_at(max(0, self.step - 1)),
-            **{f"train_{name}": total / steps for name, total in sums.items()},
-            **self.validate(),
-            "skipped_steps": self.skipped_steps,
-            "seconds": round(self.seconds, 3),
-        }
-        self.history.append(row)
-        for callback in self.callbacks:
-            callback.on_validation(self, row)
-        return row
-
-    # ------------------------------------------------------------ when numbers go bad
-
-    def _is_finite(self, row: dict) -> bool:
-        scores = [value for name, value in row.items() if name.startswith("valid_")]
-        weights = all(bool(torch.isfinite(p).all()) for p in self.parameters)
-        return weights and all(map(math.isfinite, scores))
-
-    def _restore_buffers(self) -> None:
-        """Undo what a batch that was not finite did to BatchNorm's running statistics."""
-        for name, buffer in self.model.named_buffers():
-            good = self.last_good["model"].get(name)  # None for a buffer that is not kept
-            if good is not None and not torch.isfinite(buffer).all():
-                buffer.copy_(good)
-
-    def _roll_back(self, why: str) -> None:
-        """Go back to the last good state with half the learning rate, or give up."""
-        self._restore(self.last_good)
-        self.bad_in_a_row = 0
-        if self.rollbacks == self.MAX_ROLLBACKS:
-            self._tell("on_failure")
-            raise TrainingError(
-                f"training gave up at step {self.step}: {why}, also after {self.MAX_ROLLBACKS} "
-                "returns to the last good state, each with half the learning rate. Look for a log "
-                "or a division that can meet zero in your loss, or try a lower --lr."
-            )
-        self.rollbacks += 1
-        self.lr_scale /= 2
-        self.say(
-            f"step {self.step}: {why}; back to the last good state "
-            f"with learning rate {self.settings.lr * self.lr_scale:.3g}"
-        )
-
-    def _snapshot(self) -> dict:
-        return copy.deepcopy(
-            {
-                "model": self.model.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "mean_norm": self.mean_norm,
-                "step": self.step,
-            }
-        )
-
-    def _restore(self, snapshot: dict) -> None:
-        # Optimizers keep the tensors that they are given, so a copy goes in.
-        snapshot = copy.deepcopy(snapshot)
-        self.model.load_state_dict(snapshot["model"])
-        for optimizer, state in zip(self.optimizers, snapshot["optimizers"]):
-            optimizer.load_state_dict(state)
-        self.mean_norm = snapshot["mean_norm"]
-
-    # ------------------------------------------------------------ stopping and going on
-
-    # What is counted rather than learned; all of it goes into a checkpoint as it is.
-    COUNTERS = (
-        *("epoch", "batch", "step", "finished", "seconds", "sums", "history"),
-        *("lr_scale", "skipped_steps", "bad_in_a_row", "rollbacks", "mean_norm"),
-        *("best_loss", "best_epoch"),
-    )
-
-    def state_dict(self) -> dict:
-        """Return all that training needs to go on exactly as if it had not stopped."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training needs to continue exactly as if it had not stopped."""
         first, *others = [optimizer.state_dict() for optimizer in self.optimizers]
         return {
-            "epoch": self.epoch,
+            "epoch": self.state.epoch,
             "model_state_dict": self.model.state_dict(),
             "optimizer_state_dict": first,
             "other_optimizer_state_dicts": others,
-            "counters": {name: getattr(self, name) for name in self.COUNTERS},
+            "counters": asdict(self.state),
             "rng_state": rng_state(),
-            # None where the state saved is itself the last good one, as at most epochs' ends.
-            "last_good": self.last_good if self.last_good["step"] != self.step else None,
-            "bf16": self.bf16,
+            "last_good": self.recovery.state_dict(),
+            "bf16": self.precision.bf16,
         }
 
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from a state_dict of a Trainer with the same settings (epochs may differ)."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state_dict of a Trainer with the same settings (epochs may differ)."""
         self.model.load_state_dict(state["model_state_dict"])
         states = [state["optimizer_state_dict"], *state["other_optimizer_state_dicts"]]
         for optimizer, optimizer_state in zip(self.optimizers, states):
             optimizer.load_state_dict(optimizer_state)
-        for name in self.COUNTERS:
-            setattr(self, name, state["counters"][name])
-        self.finished &= self.epoch >= self.settings.epochs  # more epochs may be asked for now
+        self.state = self.recovery.state = TrainingState(**state["counters"])
+        self.state.finished &= self.state.epoch >= self.settings.epochs  # more may be asked now
         restore_rng_state(state["rng_state"])
-        self.bf16 = state["bf16"]
-        self.last_good = state["last_good"] or self._snapshot()
-
-    # ------------------------------------------------------------ setting up
-
-    def _make_optimizers(self) -> list[torch.optim.Optimizer]:
-        if hasattr(self.model, "configure_optimizers"):
-            return self.submission.make_optimizers(self.settings.lr)
-        fused = self.device.type in ("cpu", "cuda")
-        return [torch.optim.Adam(self.model.parameters(), lr=self.settings.lr, fused=fused)]
-
-    def _compiled(self) -> Callable:
-        """Return what a step calls of the model, compiled; on a GPU as one graph."""
-        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
-        return torch.compile(getattr(self.model, "compute_loss", self.model), mode=mode)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
-
-    @contextmanager
-    def _full_precision(self) -> Iterator[None]:
-        before, self.bf16 = self.bf16, False
-        try:
-            yield
-        finally:
-            self.bf16 = before
-
-    def _choose_precision(self) -> bool:
-        """Whether to train in bf16: asked for or native here, and the submission runs in it."""
-        wanted = self.settings.precision
-        if wanted == "fp32" or (wanted == "auto" and not native_bf16(self.device)):
-            return False
-        if hasattr(self.model, "training_step"):
-            return wanted == "bf16"  # a trial step would train; adversarial losses want fp32
-        self.bf16 = True
-        try:
-            if math.isfinite(self._try_step()):
-                return True
-            reason = "its loss is not finite there"
-        except Exception as error:  # whatever a student's code raises; fp32 is tried next
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-        self.say(f"this submission does not run in bf16 ({reason}); it trains in fp32")
-        return False
-
-    def _try_step(self) -> float:
-        """Return the loss of a step on a few images; weights, buffers and randomness stay."""
-        before = {name: value.detach().clone() for name, value in self._tensors()}
-        try:
-            with own_randomness(self.settings.seed):
-                x, labels = next(self.batches.epoch(0))
-                loss = self.losses(x[:8], self.submission.visible(labels[:8]))["loss"]
-                loss.backward()
-            return loss.item()
-        finally:
-            self.model.zero_grad(set_to_none=True)
-            with torch.no_grad():
-                for name, value in self._tensors():
-                    value.copy_(before[name])
-
-    def _tensors(self) -> list[tuple[str, Tensor]]:
-        return [*self.model.named_parameters(), *self.model.named_buffers()]
-
-    def _bar(self) -> tqdm:
-        images = len(self.batches.images)
-        done = self.epoch * images + self.batch * self.batches.batch_size
-        return tqdm(
-            total=self.settings.epochs * images,
-            initial=min(done, self.settings.epochs * images),
-            desc=self._bar_text(),
-            unit=" images",
-            unit_scale=True,
-            disable=not self.progress,
-            dynamic_ncols=True,
-        )
-
-    def _bar_text(self) -> str:
-        return f"epoch {min(self.epoch + 1, self.settings.epochs)}/{self.settings.epochs}"
-
-    def _tell(self, event: str) -> None:
-        for callback in self.callbacks:
-            getattr(callback, event)(self)
-
-
-def _shapes(model: nn.Module) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in model.state_dict().items()}
+        self.precision.bf16 = state["bf16"]
+        self.recovery.load_state_dict(state["last_good"])
 
 
 def _detached(value: Tensor | float, like: Tensor) -> Tensor:
@@ -513,5 +352,5 @@ def _detached(value: Tensor | float, like: Tensor) -> Tensor:
     return torch.as_tensor(value, device=like.device).detach().float().reshape(())
 
 
-def _to_floats(parts: dict[str, Tensor]) -> dict[str, float]:
+def _to_floats(parts: dict[str, Any]) -> dict[str, float]:
     return {name: float(torch.as_tensor(value).detach()) for name, value in parts.items()}

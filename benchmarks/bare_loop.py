@@ -20,10 +20,10 @@ from benchmarks.commands import ROOT
 from benchmarks.usual import say
 from data_utils import Batches, MNISTDataset, set_seed
 from lab.callbacks import Callback
-from lab.contract import Submission
 from lab.convolutions import quicken
 from lab.device import keep_freed_memory
 from lab.settings import Settings
+from lab.submission import Submission
 from trainer import Trainer
 
 MATRIX = 2048  # rows and columns of the products that show the machine's peak
@@ -38,7 +38,7 @@ def wait(device: torch.device) -> None:
 
 def bare_step(path: Path, trainer: Trainer) -> Callable[[Tensor, Tensor], None]:
     """Return the shortest step that trains the model, on x (B, 1, 28, 28) and labels (B,)."""
-    settings, device, bf16 = trainer.settings, trainer.device, trainer.bf16
+    settings, device, bf16 = trainer.settings, trainer.device, trainer.precision.bf16
     set_seed(settings.seed)
     submission = Submission(path, "VAEwolabel", 20)
     model, vae_loss = submission.model.to(device).train(), submission.vae_loss
@@ -95,9 +95,9 @@ class BesideBare(Batches, Callback):
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Note the epoch: the Trainer's clock ran while bare steps were taken."""
-        whole = trainer.seconds - self.seconds
+        whole = trainer.state.seconds - self.seconds
         self.pairs.append([whole - self.stepping, self.making + self.stepping])
-        self.making, self.stepping, self.seconds = 0.0, 0.0, trainer.seconds
+        self.making, self.stepping, self.seconds = 0.0, 0.0, trainer.state.seconds
 
 
 def flops_of_an_epoch(path: Path, settings: Settings, train_set: MNISTDataset) -> int:
@@ -139,11 +139,11 @@ def main() -> None:
     beside = BesideBare(trainer, train_set, bare_step(args.submission, trainer))
     trainer.batches, trainer.callbacks = beside, [beside]
     trainer.fit()
-    peak = peak_flops(trainer.device, torch.bfloat16 if trainer.bf16 else torch.float32)
+    peak = peak_flops(trainer.device, torch.bfloat16 if trainer.precision.bf16 else torch.float32)
     say(
         pairs=beside.pairs[1:],
         device=str(trainer.device),
-        precision="bf16" if trainer.bf16 else "fp32",
+        precision="bf16" if trainer.precision.bf16 else "fp32",
         flops=flops_of_an_epoch(args.submission, settings, train_set),
         peak=peak,
     )

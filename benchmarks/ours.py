@@ -22,23 +22,22 @@ from benchmarks.usual import say
 def train(words: list[str]) -> None:
     """Train; say the seconds of each epoch, without and with all that belongs to it."""
     import train
-    from lab.callbacks import Callback
-    from trainer import Trainer
+    from lab.callbacks import Callback, Training
 
     class Clock(Callback):
-        def on_start(self, trainer: Trainer) -> None:
+        def on_start(self, trainer: Training) -> None:
             self.before, self.trained = time.perf_counter(), 0.0
 
-        def on_epoch_end(self, trainer: Trainer) -> None:
+        def on_epoch_end(self, trainer: Training) -> None:
             # The run's folder was told first, so its checkpoint and its picture are in here.
             now = time.perf_counter()
             validated.append(now - self.before)
-            plain.append(trainer.seconds - self.trained)
-            self.before, self.trained = now, trainer.seconds
+            plain.append(trainer.state.seconds - self.trained)
+            self.before, self.trained = now, trainer.state.seconds
 
     plain: list[float] = []
     validated: list[float] = []
-    options = vars(train.make_parser().parse_args(words))
+    options = train.TrainOptions(**vars(train.make_parser().parse_args(words)))
     train.train(options, callbacks=[Clock()])
     say(epochs=plain, validated=validated)
 
@@ -51,7 +50,7 @@ def infer(words: list[str]) -> None:
         convolutions,  # noqa: F401
     )
 
-    options = vars(inference.make_parser().parse_args(words))
+    options = inference.InferenceOptions(**vars(inference.make_parser().parse_args(words)))
     started = time.perf_counter()
     inference.infer(options)
     say(seconds=time.perf_counter() - started)

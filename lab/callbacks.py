@@ -7,29 +7,27 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from data_utils import Batches
 from lab.settings import Settings
+from lab.submission import Submission
+from lab.training_state import TrainingState
 
 
 class Training(Protocol):
     """What a callback may use of the Trainer."""
 
-    submission: Any
+    submission: Submission
     settings: Settings
     model: nn.Module
     device: torch.device
-    history: list[dict[str, Any]]
-    epoch: int
-    best_epoch: int
-    seconds: float
+    batches: Batches
+    state: TrainingState
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that training needs to continue; see `Trainer.state_dict`."""
 
     def reconstruct(self, x: Tensor, labels: Tensor) -> Tensor:
         """Encode at the posterior mean and decode: (B, 1, 28, 28) to (B, 28, 28)."""
-
-    def fit_prior(self) -> None:
-        """Let the model fit its prior to the codes of the training images."""
 
 
 class Callback:

@@ -1,9 +1,11 @@
-"""Which device to compute on, whether in bf16, and memory that is kept from step to step."""
+"""The device to compute on, what it can do, and memory that is kept from step to step."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -14,7 +16,7 @@ MALLOPT = {-1: 2**31 - 1, -2: 2**28, -3: 2**25}
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the named device, or for `auto` the fastest here. Raises SettingsError."""
+    """Return the named device, or for "auto" the fastest one here. Raises SettingsError."""
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -28,7 +30,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether the device computes bf16 in hardware, rather than by way of fp32."""
+    """Return whether the device computes bf16 in hardware, not by conversion to fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -38,10 +40,10 @@ def native_bf16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what it frees, as each training step asks for the same again.
+    """Let this process keep the memory that it frees: each training step needs as much again.
 
-    Without it glibc gives large blocks back to the system, which clears them page by page at the
-    next step: a tenth to a fifth of the time of training on a CPU. Elsewhere, does nothing.
+    By default glibc returns large blocks to the system, which clears them page by page at the
+    next step: a tenth to a fifth of the time of training on a CPU. Does nothing without glibc.
     """
     if sys.platform != "linux":
         return
@@ -49,3 +51,9 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         for parameter, value in MALLOPT.items():
             mallopt(parameter, value)
+
+
+def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """Return a function compiled by torch.compile; on a GPU as one CUDA graph."""
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return torch.compile(function, mode=mode)

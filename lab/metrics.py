@@ -11,6 +11,7 @@ import numpy as np
 
 WINDOW = 7  # pixels along each side of SSIM's uniform window, as in scikit-image
 CAPS = {"VAEwolabel": 10.0, "Genwithlabel": 30.0}
+TASKS = tuple(CAPS)
 
 
 def mse_per_image(images: np.ndarray, others: np.ndarray, chunk: int = 256) -> np.ndarray:

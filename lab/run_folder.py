@@ -3,7 +3,7 @@
 epoch_{n}.pth   the newest five; best.pth, of the lowest validation loss
 submission.py   the code that was trained, so that the checkpoint can be used later
 hyperparams.json, history.csv, loss_curve.png, train.log
-progress/       one frame an epoch, and from them training.gif with --video
+progress/       one frame per epoch, and from them training.gif with --video
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -22,20 +23,28 @@ from data_utils import MNISTDataset, to_float, to_uint8
 from lab import checkpoint, plots
 from lab.callbacks import Callback, Training
 from lab.checkpoint import write_whole
+from lab.prior import fit_prior
 from lab.settings import SettingsError
 
-FRAME_COLUMNS = 10  # one a label
+FRAME_COLUMNS = 10  # one per label
 FRAME_SAMPLE_ROWS = 4
-OURS = ("*.pth", "hyperparams.json", "history.csv", "loss_curve.png", "train.log", "training.*")
+RUN_FILES = (
+    "*.pth",
+    "hyperparams.json",
+    "history.csv",
+    "loss_curve.png",
+    "train.log",
+    "training.*",
+)
 
 
 class RunFolder(Callback):
-    """Writes a run's folder as training goes on.
+    """Writes the files of a run while it trains.
 
     Args:
-        path: the folder; made if need be.
-        facts: what a checkpoint must know to rebuild its run (task, submission, settings, ...).
-        valid_set: whose first image of each label is in every frame.
+        path: the folder; made if it does not exist.
+        facts: what a checkpoint must hold to rebuild its run (task, submission, settings, ...).
+        valid_set: its first image of each label is in every frame.
         save_loss_plot, video: whether to write loss_curve.png and training.gif at the end.
     """
 
@@ -50,20 +59,20 @@ class RunFolder(Callback):
         self.path, self.facts = path, facts
         self.save_loss_plot, self.video = save_loss_plot, video
         labels = torch.from_numpy(valid_set.labels)
-        chosen = [(labels == label).nonzero().flatten()[:1] for label in range(FRAME_COLUMNS)]
-        chosen = torch.cat(chosen)
+        firsts = [(labels == label).nonzero().flatten()[:1] for label in range(FRAME_COLUMNS)]
+        chosen = torch.cat(firsts)  # indices of one image per label
         self.frame_images = valid_set.images[chosen.numpy()]  # (10, 28, 28)
         self.frame_labels = labels[chosen]  # (10,)
 
     # ------------------------------------------------------------ before training
 
-    def claim(self, going_on: bool, overwrite: bool) -> None:
-        """Make the folder; raise SettingsError if another run or other work is in it."""
+    def claim(self, resuming: bool, overwrite: bool) -> None:
+        """Make the folder. Raises SettingsError if another run or other work is in it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if any(self.path.glob("*.pth")) and not (going_on or overwrite):
+        if any(self.path.glob("*.pth")) and not (resuming or overwrite):
             raise SettingsError(
-                f"{self.path} holds a run already; go on with it (--load_from_checkpoint), "
-                "replace it (--overwrite), or name another folder (--save_dir)."
+                f"{self.path} holds a run already; continue it (--load_from_checkpoint), "
+                "replace it (--overwrite), or choose another folder (--save_dir)."
             )
         is_run = (self.path / "hyperparams.json").exists()
         if (self.path / "submission.py").exists() and not is_run:
@@ -73,26 +82,26 @@ class RunFolder(Callback):
             )
 
     def clear(self) -> None:
-        """Remove an earlier run's files, and nothing else."""
-        for pattern in OURS:
+        """Remove the files of an earlier run, and nothing else."""
+        for pattern in RUN_FILES:
             for file in self.path.glob(pattern):
                 file.unlink()
         for folder in ("progress", "inference"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def start(self, code: bytes, parameters: int) -> None:
-        """Write what is known before the first step: the code, and the knobs for people to read."""
+        """Write what is known before the first step: the code, and the settings as JSON."""
         hyperparams = {**self.facts, **self.facts["settings"], "trainable_parameters": parameters}
         del hyperparams["settings"]
         hyperparams["learning_rate"] = hyperparams.pop("lr")  # the older layout's name
-        # In this order: a submission.py alone would look like somebody's own work (see claim).
+        # In this order: a submission.py alone would look like a student's own work (see claim).
         with write_whole(self.path / "hyperparams.json") as file:
             file.write(json.dumps(hyperparams, indent=2).encode())
         with write_whole(self.path / "submission.py") as file:
             file.write(code)
 
-    def adopt(self, state: dict) -> None:
-        """Begin with a checkpoint of another run, which is the best so far."""
+    def adopt(self, state: dict[str, Any]) -> None:
+        """Start from a checkpoint of another run, which is the best so far."""
         path = checkpoint.epoch_path(self.path, state["epoch"])
         checkpoint.save(path, state)
         checkpoint.mark_best(self.path, path)
@@ -106,64 +115,69 @@ class RunFolder(Callback):
     # ------------------------------------------------------------ during training
 
     def on_start(self, trainer: Training) -> None:
-        """Make good what a kill between an epoch's checkpoint and its mark left undone."""
-        path = checkpoint.epoch_path(self.path, trainer.best_epoch)
+        """Repair best.pth after a kill between saving an epoch and marking it."""
+        path = checkpoint.epoch_path(self.path, trainer.state.best_epoch)
         if path.is_file():
             checkpoint.mark_best(self.path, path)
 
-    def on_validation(self, trainer: Training, row: dict) -> None:
-        """Write history.csv anew, so that it is complete whenever someone looks."""
-        columns = list(dict.fromkeys(key for row in trainer.history for key in row))
+    def on_validation(self, trainer: Training, row: dict[str, Any]) -> None:
+        """Write history.csv again as a whole, so that it is complete at any time."""
+        columns = list(dict.fromkeys(key for row in trainer.state.history for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(trainer.history)
+        writer.writerows(trainer.state.history)
         with write_whole(self.path / "history.csv") as file:
             file.write(text.getvalue().encode())
 
     def on_epoch_end(self, trainer: Training) -> None:
         """Save the checkpoint and the frame of this epoch."""
-        path = checkpoint.epoch_path(self.path, trainer.epoch)
+        path = checkpoint.epoch_path(self.path, trainer.state.epoch)
         self._save(trainer, path)
-        if trainer.best_epoch == trainer.epoch:
+        if trainer.state.best_epoch == trainer.state.epoch:
             checkpoint.mark_best(self.path, path)
         checkpoint.prune(self.path)
-        self._write_frame(trainer, f"epoch_{trainer.epoch:04d}", f"epoch {trainer.epoch}")
+        self._write_frame(
+            trainer, f"epoch_{trainer.state.epoch:04d}", f"epoch {trainer.state.epoch}"
+        )
 
     def on_interrupt(self, trainer: Training) -> None:
-        """Save the very step at which training stopped."""
+        """Save the step at which training stopped."""
         self._save(trainer, self.path / checkpoint.INTERRUPTED)
         self._write_pictures(trainer)
 
     def on_failure(self, trainer: Training) -> None:
         """Save the last good state."""
-        path = checkpoint.epoch_path(self.path, trainer.epoch)
+        path = checkpoint.epoch_path(self.path, trainer.state.epoch)
         self._save(trainer, path)
         self.say(f"the last good state is in {path}")
         self._write_pictures(trainer)
 
     def on_finish(self, trainer: Training) -> None:
-        """Fit the prior where a model has one, then draw what the run was."""
-        if hasattr(trainer.model, "fit_prior"):
+        """Fit the prior where a model has one, then draw the pictures of the run."""
+        if trainer.submission.fit_prior is not None:
             self._fit_priors(trainer)
-            self._write_frame(trainer, "prior", f"epoch {trainer.epoch}, prior fitted")
+            self._write_frame(trainer, "prior", f"epoch {trainer.state.epoch}, prior fitted")
         self._write_pictures(trainer)
 
     def _fit_priors(self, trainer: Training) -> None:
-        """Fit the prior of the best and of the last weights, each in its own checkpoint."""
-        last = checkpoint.epoch_path(self.path, trainer.epoch)
+        """Fit the prior for the best and for the last weights, each in its own checkpoint."""
+        last = checkpoint.epoch_path(self.path, trainer.state.epoch)
         best = self.path / checkpoint.BEST
-        if trainer.best_epoch != trainer.epoch and best.is_file():
+        if trainer.state.best_epoch != trainer.state.epoch and best.is_file():
             state = checkpoint.load(best)
             last_weights = {k: v.clone() for k, v in trainer.model.state_dict().items()}
             trainer.model.load_state_dict(state["model_state_dict"])
-            trainer.fit_prior()
+            self._fit_prior(trainer)
             checkpoint.save(best, {**state, "model_state_dict": trainer.model.state_dict()})
             trainer.model.load_state_dict(last_weights)
-        trainer.fit_prior()
+        self._fit_prior(trainer)
         self._save(trainer, last)
-        if trainer.best_epoch == trainer.epoch:
+        if trainer.state.best_epoch == trainer.state.epoch:
             checkpoint.mark_best(self.path, last)
+
+    def _fit_prior(self, trainer: Training) -> None:
+        fit_prior(trainer.submission, trainer.batches, trainer.settings.seed)
 
     def _save(self, trainer: Training, path: Path) -> None:
         checkpoint.save(path, {**trainer.state_dict(), **self.facts})
@@ -171,22 +185,22 @@ class RunFolder(Callback):
     # ------------------------------------------------------------ pictures
 
     def _write_frame(self, trainer: Training, name: str, title: str) -> None:
-        """Draw the same images, and samples from the same z, each time."""
+        """Draw the same images, and samples of the same z, each time."""
         labels = self.frame_labels.to(trainer.device)
-        recon = torch.empty(0)
+        recon = np.empty((0, 28, 28), np.uint8)
         if trainer.submission.has_encoder:
             x = to_float(torch.from_numpy(self.frame_images).to(trainer.device))
-            recon = trainer.reconstruct(x, labels)
+            recon = to_uint8(trainer.reconstruct(x, labels))  # (10, 28, 28)
         wanted = torch.arange(FRAME_COLUMNS).repeat(FRAME_SAMPLE_ROWS)
-        samples = trainer.submission.generate(wanted, seed=trainer.settings.seed)
-        samples = to_uint8(samples).reshape(FRAME_SAMPLE_ROWS, FRAME_COLUMNS, 28, 28)
+        made = trainer.submission.generate(wanted, seed=trainer.settings.seed)
+        samples = to_uint8(made).reshape(FRAME_SAMPLE_ROWS, FRAME_COLUMNS, 28, 28)
         with write_whole(self.path / "progress" / f"{name}.png") as file:
-            plots.frame(file, self.frame_images, to_uint8(recon), samples, title)
+            plots.frame(file, self.frame_images, recon, samples, title)
 
     def _write_pictures(self, trainer: Training) -> None:
-        if self.save_loss_plot and trainer.history:
+        if self.save_loss_plot and trainer.state.history:
             with write_whole(self.path / "loss_curve.png") as file:
-                plots.loss_curve(file, trainer.history)
+                plots.loss_curve(file, trainer.state.history)
         if self.video:
             self._write_video()
 

@@ -1,49 +1,93 @@
-"""Every knob of a training run, in one place: `train.py --help` is made from it."""
+"""Options that carry their own help, and the settings of a training run.
+
+A command's options are the fields of a dataclass: `add_options` makes its `--help` from them, so
+that names, defaults and help stand in one place.
+"""
 
 from __future__ import annotations
 
+import argparse
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+CONVOLUTIONS = ("fast", "torch")
 
 
 class SettingsError(ValueError):
-    """A setting is out of its range."""
+    """An option is out of its range, or contradicts another one."""
 
 
-def knob(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
-    """Make a field of Settings that carries its own help and choices, for `train.py --help`."""
-    return field(default=default, metadata={"help": help, "choices": choices})
+def option(
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] | None = None,
+    kind: type | None = None,
+) -> Any:
+    """Return a dataclass field that carries its help, its choices and its type.
+
+    kind: the type of a value, where the default (None) does not tell it.
+    """
+    facts = {"help": help, "choices": choices, "kind": kind or type(default)}
+    return field(default=default, metadata=facts)
 
 
-@dataclass(frozen=True)
+def add_options(
+    parser: argparse._ActionsContainer,
+    options: Iterable[Field[Any]],
+    nargs: str | None = None,
+) -> None:
+    """Add the fields of a dataclass to a parser or a group of it.
+
+    nargs: "+" lets each option take several values, as a sweep does.
+    """
+    for each in options:
+        named: dict[str, Any] = {"default": each.default, "help": each.metadata["help"]}
+        if each.metadata["kind"] is bool:
+            named["action"] = argparse.BooleanOptionalAction
+        else:
+            named |= {"type": each.metadata["kind"], "choices": each.metadata["choices"]}
+            named["nargs"] = nargs
+        parser.add_argument(f"--{each.name}", **named)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Every knob of a training run, with a word on when to change it."""
+    """The settings of a training run, each with a word on when to change it."""
 
-    epochs: int = knob(10, "passes over the training images; more, while validation improves")
-    batch_size: int = knob(1024, "images a step; smaller learns more an epoch, but runs slower")
-    lr: float = knob(5e-3, "peak learning rate; halve it when steps are skipped or loss jumps")
-    lr_schedule: str = knob(
+    epochs: int = option(10, "passes over the training images; more, while validation improves")
+    batch_size: int = option(
+        1024, "images per step; smaller learns more per epoch, but runs slower"
+    )
+    lr: float = option(5e-3, "peak learning rate; halve it when steps are skipped or loss jumps")
+    lr_schedule: str = option(
         "cosine", "warm-up then cosine decay, or constant", choices=("cosine", "constant")
     )
-    var: float = knob(0.5, "the decoder's variance; small favours reconstruction, large the prior")
-    grad_clip: float = knob(
+    var: float = option(
+        0.5, "the decoder's variance; small favours reconstruction, large the prior"
+    )
+    grad_clip: float = option(
         2.0, "clip gradients at this multiple of their running mean norm; 0 never clips"
     )
-    pred_step: int = knob(0, "validate every so many steps too; 0 is at each epoch's end only")
-    eval_num: int = knob(5000, "validation images to use; fewer is faster and noisier")
-    seed: int = knob(42, "seed of weights, batches and noise; change it to measure the spread")
-    precision: str = knob(
+    pred_step: int = option(0, "validate every N steps too; 0: only at the end of each epoch")
+    eval_num: int = option(5000, "validation images to use; fewer is faster and noisier")
+    seed: int = option(42, "seed of weights, batches and noise; change it to measure the spread")
+    precision: str = option(
         "auto",
-        "bf16 where the processor computes it natively, else fp32",
+        "bf16 where the device computes it natively, else fp32",
         choices=("auto", "fp32", "bf16"),
     )
-    compile: str = knob(
-        "no", "torch.compile the model: minutes first, then faster on a GPU", choices=("no", "yes")
+    convolutions: str = option(
+        "fast",
+        "the lab's faster convolutions on x86 CPUs, or PyTorch's own; equal up to rounding",
+        CONVOLUTIONS,
     )
-    device: str = knob(
-        "auto", "cuda, else mps, else cpu, unless named", choices=("auto", "cuda", "mps", "cpu")
+    compile: str = option(
+        "no", "torch.compile the model: takes minutes, then faster on a GPU", choices=("no", "yes")
     )
+    device: str = option("auto", "where to compute; auto: cuda, else mps, else cpu", DEVICES)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_num"):

@@ -32,11 +32,13 @@ from staff.submissions import HandedInError, Student, loose_files, students_in
 GRADER_FILES = (
     "data_utils",
     "grade",
-    "inference",
     "lab/checkpoint",
-    "lab/contract",
     "lab/diagnostics",
+    "lab/loading",
     "lab/metrics",
+    "lab/outputs",
+    "lab/stages",
+    "lab/submission",
 )
 GRADER_STAFF = ("flags", "job", "returned", "sandbox", "seccomp", "stage", "statuses", "walls")
 GRADER_STAFF += ("student", "submissions", "task")

@@ -23,8 +23,8 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from check import Checks
-from lab.contract import TASKS
+from lab.checks import Checks
+from lab.metrics import TASKS
 from staff.solutions import BEGIN, END, OPTIONAL, HandoutError, blank, leaks, solutions
 
 LATENT_DIM = 20

@@ -81,10 +81,10 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Any) 
     import numpy as np
     import torch
 
-    from inference import decode_codes, encode_images, generate_samples
     from lab.checkpoint import CheckpointError, load
-    from lab.contract import Submission
     from lab.convolutions import quicken
+    from lab.stages import decode_codes, encode_images, generate_samples
+    from lab.submission import Submission
 
     torch.set_num_threads(order["threads"])
     file = folder / "checkpoint.pth"
@@ -154,9 +154,9 @@ def main() -> None:
     from lab.imports import import_torch
 
     import_torch()
-    from inference import InferenceError
     from lab.checkpoint import CheckpointError
-    from lab.contract import ContractError
+    from lab.loading import ContractError
+    from lab.stages import InferenceError
 
     folder = Path(order["folder"])
     inputs = read_inputs(folder)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from data_utils import MNISTDataset
-from grade import GradeError, grade
+from grade import grade
 from lab import metrics, plots
 from lab.checkpoint import write_whole
+from lab.outputs import OutputsError
 from staff import flags, sandbox
 from staff.job import Job, npy_bytes
 from staff.returned import Breach, is_count, read_array
@@ -57,7 +58,7 @@ class Task:
             result["status"] = FLAGGED if result["flags"] else GRADED
         except _Failed as failure:
             result |= {"status": failure.status, "message": failure.message}
-        except (Breach, GradeError) as error:
+        except (Breach, OutputsError) as error:
             result |= {"status": "contract breach", "message": str(error)}
         if result["status"] not in (GRADED, FLAGGED):
             result["score"] = 0.0

@@ -22,8 +22,8 @@ from lab import ROOT
 
 STAFF = Path(__file__).resolve().parent
 # What a stage is made of: no trainer, no grader, no data.
-MODULES = ("data_utils", "inference", "lab/__init__", "lab/checkpoint", "lab/command")
-MODULES += ("lab/contract", "lab/convolutions", "lab/imports", "lab/plots")
+MODULES = ("data_utils", "lab/__init__", "lab/checkpoint", "lab/convolutions", "lab/imports")
+MODULES += ("lab/loading", "lab/stages", "lab/submission")
 MODULES += ("staff/__init__", "staff/stage", "staff/probe")
 NOBODY = 65534
 INPUTS = "/inputs"

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from data_utils import NUM_CLASSES, MNISTDataset
-from sweeps.trial import INFERENCE, Trial
+from inference import InferenceOptions
+from sweeps.trial import Trial
 
 CHECKPOINTS_AT_ONCE = 7  # of a trial under way: five epochs, the best, and one being written
 PICTURE_BYTES = 1_000_000  # what a trial draws
@@ -48,7 +49,7 @@ class Room:
         images = len(MNISTDataset(trial.root / trial.options["valid_data"]))
         self.checkpoint = checkpoint
         self.arrays = images * (28 * 28 + 2 * trial.options["latent_dim"])  # recon and codes
-        self.always = NUM_CLASSES * INFERENCE["gen_num"] * 28 * 28 + PICTURE_BYTES
+        self.always = NUM_CLASSES * InferenceOptions().gen_num * 28 * 28 + PICTURE_BYTES
 
     def needed(self, trials: int, at_once: int, keep_weights: bool) -> int:
         """Return the bytes that so many trials need, with so many under way at once."""

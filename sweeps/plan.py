@@ -16,7 +16,7 @@ from lab.checkpoint import write_whole
 from lab.settings import Settings
 from sweeps.search import Grid, Tpe
 from sweeps.trial import FAILED, FINISHED, PATHS, WAITING, Trial, read_record
-from train import add_options
+from train import add_training_options
 
 # Named after the tables of the reports that the lab grew from.
 PRESETS: dict[str, dict[str, list]] = {
@@ -51,7 +51,7 @@ def chosen_values(options: dict[str, Any], given: set[str]) -> dict[str, list]:
 
 def _train_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
-    add_options(parser)
+    add_training_options(parser)
     return parser
 
 
@@ -100,7 +100,8 @@ def check_values(values: dict[str, list]) -> None:
 
     Raises SweepError, SettingsError, DataError, ContractError.
     """
-    from lab.contract import MAX_LATENT_DIM, Submission
+    from lab.contract import check_contract
+    from lab.submission import MAX_LATENT_DIM, Submission
 
     for knob in fields(Settings):
         for value in values[knob.name]:
@@ -117,7 +118,7 @@ def check_values(values: dict[str, list]) -> None:
                     "never sees that one. Give dataset/train and dataset/valid."
                 )
     for path, task in itertools.product(values["submission"], values["task"]):
-        Submission(path, task, values["latent_dim"][0]).check()
+        check_contract(Submission(path, task, values["latent_dim"][0]))
 
 
 def read_records(search: Grid | Tpe, options: dict[str, Any]) -> dict[str, dict[str, Any]]:

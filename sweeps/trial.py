@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,13 @@ from lab import command
 from lab.checkpoint import INTERRUPTED as INTERRUPTED_FILE
 from lab.checkpoint import CheckpointError, to_infer_from, write_whole
 from lab.settings import SettingsError
+from train import TrainOptions
 
 WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
 FINISHED, FAILED = "finished", "failed"
 IN_NAME = ("var", "lr", "latent_dim", "batch_size", "epochs", "seed")
 SCORES = ("ssim", "mse", "fid", "raw", "score")
 PATHS = ("submission", "train_data", "valid_data")  # options that are paths
-# What inference.py does when a student types nothing but the checkpoint.
-INFERENCE = {"inf_num": 0, "gen_num": 100, "batch_size": 4096, "seed": 42, "stage": "all"}
 
 # A trial seeds the generators of random numbers of its whole process, so a process runs one.
 _one_at_a_time = threading.Lock()
@@ -46,7 +45,7 @@ class Trial:
     """What to run, and where.
 
     Attributes:
-        options: every option of `train.add_options` by name, one value each.
+        options: every option of `train.add_training_options` by name, one value each.
         sweep_dir: the sweep's folder, absolute; the trial's own is in its trials/.
         root: the folder from which relative paths in the options are meant, absolute.
         code: the copy of the submission that is trained, absolute; it stays as it is while the
@@ -74,15 +73,11 @@ class Trial:
         """Return the options as JSON holds them."""
         return {name: command.plain(value) for name, value in self.options.items()}
 
-    def full_options(self) -> dict[str, Any]:
-        """Return what `train.train` wants, with paths that hold in any working folder."""
-        return {
-            **self.options,
-            **{name: self.root / self.options[name] for name in PATHS},
-            **{"submission": self.code, "save_dir": self.folder},
-            **{"checkpoint": None, "overwrite": False},
-            **{"show_loss_plot": False, "save_loss_plot": True, "video": False},
-        }
+    def train_options(self) -> TrainOptions:
+        """Return the options of `train.train`, with paths that hold in any working folder."""
+        paths = {name: self.root / self.options[name] for name in PATHS}
+        where = {"submission": self.code, "save_dir": self.folder}
+        return TrainOptions(**{**self.options, **paths, **where})
 
     def code_sha256(self) -> str:
         """SHA-256 of the code that is trained."""
@@ -202,13 +197,13 @@ def _outcome(trial: Trial, order: Order, stop: threading.Event, going_on: bool) 
     # These need torch, which whoever only reads records does without.
     import torch
 
-    from grade import GradeError
-    from inference import InferenceError
-    from lab.contract import ContractError
+    from lab.loading import ContractError
+    from lab.outputs import OutputsError
+    from lab.stages import InferenceError
     from trainer import TrainingError
 
     known = (SettingsError, DataError, CheckpointError, ContractError, TrainingError)
-    known += (InferenceError, GradeError, OSError)
+    known += (InferenceError, OutputsError, OSError)
     threads_before = torch.get_num_threads()
     try:
         if order.threads:
@@ -232,12 +227,13 @@ def _train_infer_grade(
 
     import train
 
-    options, state = trial.full_options(), None
+    options, state = trial.train_options(), None
     checkpoints = [trial.folder / INTERRUPTED_FILE, *trial.folder.glob("epoch_*.pth")]
     if going_on and any(file.is_file() for file in checkpoints):
-        state = train.resume(options, given=set(options))
+        given = {option.name for option in fields(options)}
+        options, state = train.resume(options, given)
     else:
-        options["overwrite"] = True
+        options = replace(options, overwrite=True)
     clock = _clock(order.epochs_now, stop)
     complete = train.train(options, state, stop, [clock], progress=False)
     facts = {**_training_figures(trial.folder), "epoch_seconds": clock.epoch_seconds()}
@@ -249,38 +245,38 @@ def _train_infer_grade(
         return {**facts, "status": INTERRUPTED}
     result = _infer_grade(trial, options)
     with write_whole(trial.folder / "grade_result.json") as file:
-        file.write(json.dumps({options["task"]: result}, indent=2).encode())
+        file.write(json.dumps({options.task: result}, indent=2).encode())
     return {**facts, **{name: result[name] for name in SCORES}, "status": FINISHED}
 
 
-def _infer_grade(trial: Trial, options: dict[str, Any]) -> dict[str, Any]:
+def _infer_grade(trial: Trial, options: TrainOptions) -> dict[str, Any]:
     """Return the result of grading the trial's best checkpoint on the validation data."""
     import grade
     import inference
     from data_utils import MNISTDataset
 
-    task, outputs = options["task"], trial.folder / "inference"
+    task, outputs = options.task, trial.folder / "inference"
+    shared = ("task", "latent_dim", "submission", "device", "convolutions")
     inference.infer(
-        {
-            **{name: options[name] for name in ("task", "latent_dim", "submission", "device")},
-            **INFERENCE,
-            **{"checkpoint_path": to_infer_from(trial.folder), "save_dir": outputs},
-            **{"data_path": options["valid_data"], "png": False},
-        }
+        inference.InferenceOptions(
+            checkpoint_path=to_infer_from(trial.folder),
+            save_dir=outputs,
+            data_path=options.valid_data,
+            **{name: getattr(options, name) for name in shared},
+        )
     )
-    return grade.grade(MNISTDataset(options["valid_data"]), {task: outputs})[task]
+    return grade.grade(MNISTDataset(options.valid_data), {task: outputs})[task]
 
 
 def _clock(epochs_now: int, stop: threading.Event) -> Any:
     """Return a callback that times epochs, and asks for a stop after `epochs_now` of them."""
-    from lab.callbacks import Callback
-    from trainer import Trainer
+    from lab.callbacks import Callback, Training
 
     class Clock(Callback):
-        def on_start(self, trainer: Trainer) -> None:
+        def on_start(self, trainer: Training) -> None:
             self.times = [time.perf_counter()]
 
-        def on_epoch_end(self, trainer: Trainer) -> None:
+        def on_epoch_end(self, trainer: Training) -> None:
             self.times.append(time.perf_counter())
             if epochs_now and len(self.times) > epochs_now:
                 stop.set()

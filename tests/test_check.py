@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import ROOT, SUBMISSIONS, assert_clear_error, run
 
-from check import Checks, Skipped
+from lab.checks import Checks, Skipped
 from staff.solutions import blank
 
 MODEL = (ROOT / "model.py").read_text(encoding="utf-8")

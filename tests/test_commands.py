@@ -502,7 +502,7 @@ def _nothing(folder):
         (_cut, "samples.npy is not a whole array"),
         (_absurd, "recon.npy is not a whole array"),
         (_no_codes, "codes.npy is missing"),
-        (_few_samples, "5 samples a label; expected 10"),
+        (_few_samples, "5 samples per label; expected 10"),
         (_other_task, "holds outputs of VAEwolabel"),
         (_nothing, "has no outputs"),
     ],
@@ -575,6 +575,6 @@ def test_help_has_examples_and_defaults(command):
         (inference, {"inf_num": 0, "batch_size": 4096, "seed": 42}),
     ],
 )
-def test_the_seeds_defaults_stay(module, defaults):
+def test_the_original_defaults_stay(module, defaults):
     options = vars(module.make_parser().parse_args([]))
     assert {name: options[name] for name in defaults} == defaults

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_utils import set_seed, to_float
-from lab.contract import ContractError, Submission
+from lab.contract import check_contract
+from lab.loading import ContractError
+from lab.submission import Submission
 
 GOOD = [
     (ROOT / "submission.py", "VAEwolabel"),
@@ -42,7 +44,7 @@ def digits(tiny_set):
 @each_good
 def test_the_three_functions(path, task, digits):
     submission = Submission(path, task, latent_dim=6)
-    submission.check()
+    check_contract(submission)
     codes = submission.encode(*digits)
     assert codes.shape == (20, 6) and codes.dtype == torch.float32
     assert torch.equal(codes, submission.encode(*digits))
@@ -60,7 +62,7 @@ def test_check_leaves_the_model_and_the_generators_alone(path, task):
     submission = Submission(path, task, latent_dim=4)
     before = {k: v.clone() for k, v in submission.model.state_dict().items()}
     drawn = torch.get_rng_state()
-    submission.check()
+    check_contract(submission)
     assert torch.equal(drawn, torch.get_rng_state())
     assert all(torch.equal(v, before[k]) for k, v in submission.model.state_dict().items())
 
@@ -189,7 +191,7 @@ def test_a_breach_is_told_in_words(tmp_path, name):
     file = tmp_path / "mine.py"
     file.write_text(MODEL.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ContractError) as caught:
-        Submission(file, "VAEwolabel", 20).check()
+        check_contract(Submission(file, "VAEwolabel", 20))
     assert re.search(words, str(caught.value)), caught.value
     assert "\n" not in str(caught.value)
 
@@ -201,7 +203,7 @@ def test_an_error_of_theirs_names_file_and_line(tmp_path):
         "        hidden = F.leaky_relu(self.hidden(x), 0.2)  # (B, hidden_dim)"
     )
     with pytest.raises(ContractError, match=f"mine.py, line {line}, while forward: RuntimeError"):
-        Submission(file, "VAEwolabel", 20).check()
+        check_contract(Submission(file, "VAEwolabel", 20))
 
 
 @pytest.mark.parametrize("latent_dim", [0, -1, 785, 10_000])
@@ -242,6 +244,6 @@ def test_training_step_must_return_named_parts(tmp_path):
     assert last in text
     file = tmp_path / "mine.py"
     file.write_text(text.replace(last, ""), encoding="utf-8")
-    Submission(SUBMISSIONS / "adversarial.py", "Genwithlabel", 4).check()
+    check_contract(Submission(SUBMISSIONS / "adversarial.py", "Genwithlabel", 4))
     with pytest.raises(ContractError, match="returned NoneType; expected a dict"):
-        Submission(file, "Genwithlabel", 4).check()
+        check_contract(Submission(file, "Genwithlabel", 4))

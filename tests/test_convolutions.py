@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from data_utils import set_seed
-from lab.contract import Submission
 from lab.convolutions import (
     FEW_CHANNELS,
     QuickConv2d,
@@ -21,6 +20,7 @@ from lab.convolutions import (
     gradient_by_products,
     quicken,
 )
+from lab.submission import Submission
 
 pytestmark = pytest.mark.skipif(
     torch.cpu.get_capabilities().get("architecture") != "x86_64", reason="quick on x86-64 only"

@@ -23,7 +23,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import inference
 import sweep
 from sweeps import estimate, pictures, plan, report, search, trial
 from sweeps.runner import Sweep
@@ -120,11 +119,6 @@ def test_a_trial_scores_what_the_three_commands_score(sweep_folder, tiny_data, t
     assert [repr(graded[name]) for name in FIGURES] == [row[name] for name in FIGURES]
 
 
-def test_a_trial_infers_as_the_command_does_unasked():
-    defaults = vars(inference.make_parser().parse_args([]))
-    assert {name: defaults[name] for name in trial.INFERENCE} == trial.INFERENCE
-
-
 def test_nothing_finished_is_run_again(sweep_folder, tiny_data):
     files = sorted(sweep_folder.glob("trials/**/*"))
     before = [(file, file.stat().st_mtime_ns) for file in files if file.is_file()]
@@ -202,7 +196,7 @@ def test_stopped_and_then_killed_it_goes_on_and_repeats_nothing(sweep_folder, ti
     after = records_in(tmp_path)
     assert all(after[name] == before[name] for name in done)
     added = (tmp_path / "trials" / name / "output.log").read_text()[len(log) :]
-    assert "going on after epoch" in added
+    assert "continuing after epoch" in added
 
 
 # ---------------------------------------------------------------- on a cluster
@@ -252,7 +246,7 @@ def test_a_lost_worker_and_a_lost_scheduler_lose_nothing(
     pid = int(records_in(folder)[name]["process"].split(":")[1])
     (killed,) = (worker for worker in workers if worker.pid == pid)
     killed.kill()  # the other one takes the trial over, and does not begin it anew
-    wait_until(lambda: "going on after epoch" in log.read_text()[len(before) :])
+    wait_until(lambda: "continuing after epoch" in log.read_text()[len(before) :])
     assert sum(worker.poll() is None for worker in workers) == 1
 
     scheduler.kill()

@@ -13,15 +13,21 @@ import torch
 from conftest import ROOT, SUBMISSIONS
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from data_utils import set_seed
 from lab import checkpoint
 from lab.callbacks import Callback
-from lab.contract import Submission
 from lab.device import native_bf16, pick_device
+from lab.gradients import clip_gradients
+from lab.prior import fit_prior
+from lab.recovery import MAX_ROLLBACKS
+from lab.schedule import learning_rate_factor
 from lab.settings import Settings, SettingsError
+from lab.submission import Submission
 from trainer import Trainer, TrainingError
 
+IS_X86 = torch.cpu.get_capabilities().get("architecture") == "x86_64"
 QUICK = {"epochs": 3, "batch_size": 15, "lr": 2e-3, "eval_num": 40, "device": "cpu"}
 
 
@@ -34,6 +40,7 @@ def make_trainer(tiny_set, path: Path, task="VAEwolabel", callbacks=(), **change
         submission, settings, tiny_set, tiny_set, callbacks, said.append, progress=False
     )
     trainer.said = said
+    trainer.prepare()
     return trainer
 
 
@@ -93,14 +100,14 @@ def test_resume_is_exact(tmp_path, tiny_set, path, task, step):
     file = tmp_path / "interrupted.pth"
     first = make_trainer(tiny_set, path, task, [InterruptAt(step, file)], **pred_step)
     assert not first.fit()
-    assert first.step == step
+    assert first.state.step == step
     torch.rand(17)  # another process would have drawn other numbers by now
 
     second = make_trainer(tiny_set, path, task, **pred_step)
     second.load_state_dict(checkpoint.load(file))
     assert second.fit()
     assert_same_state(second.state_dict(), whole.state_dict())
-    assert numbers(second.history) == numbers(whole.history)
+    assert numbers(second.state.history) == numbers(whole.state.history)
 
 
 def test_validation_does_not_change_training(tiny_set):
@@ -110,7 +117,7 @@ def test_validation_does_not_change_training(tiny_set):
     seldom = make_trainer(tiny_set, SUBMISSIONS / "convolutional.py")
     assert seldom.fit()
     assert_same_state(often.model.state_dict(), seldom.model.state_dict())
-    assert len(often.history) == 24 and len(seldom.history) == 3
+    assert len(often.state.history) == 24 and len(seldom.state.history) == 3
 
 
 def test_more_epochs_after_the_end(tiny_set):
@@ -118,16 +125,16 @@ def test_more_epochs_after_the_end(tiny_set):
     short.fit()
     longer = make_trainer(tiny_set, ROOT / "model.py", epochs=2)
     longer.load_state_dict(short.state_dict())
-    assert longer.fit() and longer.epoch == 2 and longer.step == 16
+    assert longer.fit() and longer.state.epoch == 2 and longer.state.step == 16
 
 
 def test_training_learns(tiny_set):
     trainer = make_trainer(tiny_set, ROOT / "submission.py", epochs=25, var=0.02)
     trainer.fit()
-    first, last = trainer.history[0], trainer.history[-1]
+    first, last = trainer.state.history[0], trainer.state.history[-1]
     assert last["valid_mse"] < 0.6 * first["valid_mse"]
     assert last["train_loss"] < first["train_loss"]
-    assert trainer.best_loss == min(row["valid_loss"] for row in trainer.history)
+    assert trainer.state.best_loss == min(row["valid_loss"] for row in trainer.state.history)
 
 
 # ---------------------------------------------------------------- steps gone bad
@@ -152,15 +159,15 @@ def finite(trainer) -> bool:
 def test_a_bad_step_is_skipped_and_counted(tmp_path, tiny_set):
     trainer = make_trainer(tiny_set, gone_bad(tmp_path, 3, 2), precision="fp32")
     assert trainer.fit()
-    assert trainer.skipped_steps == 2 and trainer.lr_scale == 1 and not trainer.said
-    assert trainer.history[-1]["skipped_steps"] == 2
+    assert trainer.state.skipped_steps == 2 and trainer.state.lr_scale == 1 and not trainer.said
+    assert trainer.state.history[-1]["skipped_steps"] == 2
     assert finite(trainer), "BatchNorm's statistics must not keep the bad batch"
 
 
 def test_several_bad_steps_go_back_to_the_last_good_state(tmp_path, tiny_set):
     trainer = make_trainer(tiny_set, gone_bad(tmp_path, 10, 7), precision="fp32")
     assert trainer.fit()
-    assert trainer.skipped_steps == 7 and trainer.lr_scale == 0.5
+    assert trainer.state.skipped_steps == 7 and trainer.state.lr_scale == 0.5
     assert len(trainer.said) == 1 and "learning rate 0.001" in trainer.said[0]
     assert finite(trainer)
 
@@ -170,7 +177,7 @@ class Events(Callback):
         self.seen = []
 
     def on_failure(self, trainer):
-        self.seen.append(("failure", trainer.epoch, finite(trainer)))
+        self.seen.append(("failure", trainer.state.epoch, finite(trainer)))
 
 
 def test_training_gives_up_with_the_last_good_state(tmp_path, tiny_set):
@@ -181,7 +188,7 @@ def test_training_gives_up_with_the_last_good_state(tmp_path, tiny_set):
     with pytest.raises(TrainingError, match="gave up at step 30.*lower --lr"):
         trainer.fit()
     assert len(events.seen) == 1 and events.seen[0][2]
-    assert trainer.lr_scale == 1 / 8 and trainer.rollbacks == Trainer.MAX_ROLLBACKS
+    assert trainer.state.lr_scale == 1 / 8 and trainer.state.rollbacks == MAX_ROLLBACKS
     assert_same_state(dict(trainer.model.state_dict()), good)
 
 
@@ -190,7 +197,7 @@ class KeepAt(Callback):
         self.epoch, self.into = epoch, into
 
     def on_epoch_end(self, trainer):
-        if trainer.epoch == self.epoch:
+        if trainer.state.epoch == self.epoch:
             self.into.update({k: v.clone() for k, v in trainer.model.state_dict().items()})
 
 
@@ -212,9 +219,9 @@ def test_an_epoch_that_ends_in_nan_is_taken_back(tiny_set):
     trainer = make_trainer(tiny_set, ROOT / "model.py")
     spoil_at(trainer, step=8)
     assert trainer.fit()
-    assert trainer.lr_scale == 0.5 and "epoch ended" in trainer.said[0] and finite(trainer)
-    assert math.isnan(trainer.history[0]["valid_loss"])
-    assert math.isfinite(trainer.history[-1]["valid_loss"])
+    assert trainer.state.lr_scale == 0.5 and "epoch ended" in trainer.said[0] and finite(trainer)
+    assert math.isnan(trainer.state.history[0]["valid_loss"])
+    assert math.isfinite(trainer.state.history[-1]["valid_loss"])
 
 
 def spoil_at(trainer: Trainer, step: int) -> None:
@@ -223,7 +230,7 @@ def spoil_at(trainer: Trainer, step: int) -> None:
 
     def spoiling(x, labels):
         parts = original(x, labels)
-        if trainer.step + 1 == step:
+        if trainer.state.step + 1 == step:
             with torch.no_grad():
                 trainer.parameters[0].fill_(math.nan)
         return parts
@@ -236,11 +243,11 @@ def test_resume_is_exact_after_a_rollback(tmp_path, tiny_set):
     path = gone_bad(tmp_path, 10, 7)
     options = {"precision": "fp32", "pred_step": 1, "epochs": 4}
     whole = make_trainer(tiny_set, path, **options)
-    assert whole.fit() and whole.lr_scale == 0.5
+    assert whole.fit() and whole.state.lr_scale == 0.5
 
     file = tmp_path / "interrupted.pth"
     first = make_trainer(tiny_set, path, callbacks=[InterruptAt(21, file)], **options)
-    assert not first.fit() and first.lr_scale == 0.5
+    assert not first.fit() and first.state.lr_scale == 0.5
     second = make_trainer(tiny_set, gone_bad(tmp_path, 10**9, 0), **options)
     second.load_state_dict(checkpoint.load(file))
     assert second.fit()
@@ -254,7 +261,7 @@ def test_a_mask_that_is_not_kept_survives_a_bad_step(tmp_path, tiny_set):
     mask = 'self.register_buffer("mask", torch.full((2,), -torch.inf), persistent=False)\n'
     file.write_text(text.replace(line, f"{line}        {mask}"), encoding="utf-8")
     trainer = make_trainer(tiny_set, file, precision="fp32")
-    assert trainer.fit() and trainer.skipped_steps == 2
+    assert trainer.fit() and trainer.state.skipped_steps == 2
     assert torch.isinf(trainer.model.mask).all()
 
 
@@ -280,7 +287,7 @@ def test_what_is_tried_at_first_leaves_the_model_as_it_was(tiny_set, tmp_path):
     set_seed(7)
     submission = Submission(file, "VAEwolabel", 4)
     before = {name: value.clone() for name, value in submission.model.state_dict().items()}
-    Trainer(submission, Settings(**QUICK, seed=7, precision="bf16"), tiny_set, tiny_set)
+    Trainer(submission, Settings(**QUICK, seed=7, precision="bf16"), tiny_set, tiny_set).prepare()
     randomness = torch.get_rng_state()
     after = submission.model.state_dict()
     assert list(before) == list(after) and "image_to_features.0.running_mean" in before
@@ -303,10 +310,10 @@ def test_a_step_begins_without_gradients_for_all_that_an_optimizer_holds(tiny_se
 
 def test_precisions_train_alike(tiny_set):
     fp32 = make_trainer(tiny_set, ROOT / "model.py", precision="fp32")
-    assert fp32.fit() and not fp32.bf16
+    assert fp32.fit() and not fp32.precision.bf16
     bf16 = make_trainer(tiny_set, ROOT / "model.py", precision="bf16")
-    assert bf16.fit() and bf16.bf16
-    losses = [trainer.history[-1]["valid_loss"] for trainer in (fp32, bf16)]
+    assert bf16.fit() and bf16.precision.bf16
+    losses = [trainer.state.history[-1]["valid_loss"] for trainer in (fp32, bf16)]
     assert losses[0] != losses[1] and math.isclose(*losses, rel_tol=0.02)
 
 
@@ -334,7 +341,7 @@ def test_loss_and_evaluation_are_fp32(tiny_set):
 
 def test_fallback_to_fp32_is_said_in_one_line(tiny_set):
     trainer = make_trainer(tiny_set, SUBMISSIONS / "no_bf16.py", precision="bf16")
-    assert not trainer.bf16 and len(trainer.said) == 1
+    assert not trainer.precision.bf16 and len(trainer.said) == 1
     assert "trains in fp32" in trainer.said[0] and "\n" not in trainer.said[0]
     assert trainer.fit()
 
@@ -366,28 +373,54 @@ def test_a_device_that_is_not_there():
         pick_device("cuda")
 
 
-def test_schedule_warms_up_and_decays(tiny_set):
-    trainer = make_trainer(tiny_set, ROOT / "model.py", epochs=100)
-    factors = [trainer.lr_at(step) for step in range(800)]
+def test_schedule_warms_up_and_decays():
+    factors = [learning_rate_factor(step, 800, "cosine") for step in range(800)]
     peak = factors.index(max(factors))
     assert peak == 39 or peak == 40  # 5 % of the steps
     assert factors[:peak] == sorted(factors[:peak])
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
     assert factors[0] < 0.05 and factors[-1] < 1e-4
-    constant = make_trainer(tiny_set, ROOT / "model.py", lr_schedule="constant")
-    assert {constant.lr_at(step) for step in range(24)} == {1.0}
+    assert {learning_rate_factor(step, 24, "constant") for step in range(24)} == {1.0}
+
+
+def test_the_schedule_reaches_the_optimizer(tiny_set):
+    trainer = make_trainer(tiny_set, ROOT / "model.py", epochs=1, pred_step=1)
+    trainer.fit()
+    rates = [row["lr"] for row in trainer.state.history]
+    factors = [learning_rate_factor(step, 8, "cosine") for step in range(8)]
+    assert rates == [trainer.settings.lr * factor for factor in factors]
+    assert trainer.optimizers[0].param_groups[0]["lr"] == rates[-1]
 
 
 @given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6))
-def test_clipping_knows_no_scale(tiny_set, scale, norm):
+def test_clipping_knows_no_scale(scale, norm):
     """Gradients of a loss times any number are clipped at that number times the bound."""
-    trainer = Trainer.__new__(Trainer)
-    trainer.settings, trainer.mean_norm = Settings(), scale
     weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
     weight.grad = torch.tensor([norm * scale], dtype=torch.float64)
-    trainer.parameters = [weight]
-    trainer._clip(norm * scale)
+    clip_gradients([weight], norm * scale, mean_norm=scale, factor=2.0)
     assert weight.grad.item() == pytest.approx(scale * min(norm, 2.0), rel=1e-5, abs=1e-5)
+
+
+def test_the_constructor_runs_no_student_code(tiny_set, monkeypatch):
+    """Building a Trainer calls no method of the model; prepare does."""
+    submission = Submission(SUBMISSIONS / "own_loss.py", "Genwithlabel", latent_dim=4)
+    called = []
+    for name in ("forward", "encode", "decode", "compute_loss", "configure_optimizers"):
+        original = getattr(submission.model, name)
+        spy = lambda *words, name=name, original=original: called.append(name) or original(*words)  # noqa: E731
+        monkeypatch.setattr(submission.model, name, spy)
+    trainer = Trainer(submission, Settings(**QUICK), tiny_set, tiny_set)
+    assert not called
+    trainer.prepare()
+    assert "configure_optimizers" in called
+
+
+@pytest.mark.parametrize("convolutions", ["fast", "torch"])
+def test_fast_convolutions_can_be_switched_off(tiny_set, convolutions):
+    path = SUBMISSIONS / "convolutional.py"
+    trainer = make_trainer(tiny_set, path, convolutions=convolutions, precision="fp32")
+    kinds = {type(layer) for layer in trainer.model.modules() if isinstance(layer, nn.Conv2d)}
+    assert (kinds == {nn.Conv2d}) == (convolutions == "torch" or not IS_X86)
 
 
 # ---------------------------------------------------------------- optional methods
@@ -398,9 +431,11 @@ def test_own_loss_and_optimizer(tiny_set):
     trainer = make_trainer(tiny_set, path, "Genwithlabel")
     assert isinstance(trainer.optimizers[0], torch.optim.SGD)
     assert trainer.fit()
-    assert {"train_loss", "train_recon", "train_weight", "valid_recon"} <= set(trainer.history[-1])
+    assert {"train_loss", "train_recon", "train_weight", "valid_recon"} <= set(
+        trainer.state.history[-1]
+    )
     codes_mean = trainer.model.mean.clone()
-    trainer.fit_prior()
+    fit_prior(trainer.submission, trainer.batches, trainer.settings.seed)
     assert trainer.model.fits == 1 and not torch.equal(trainer.model.mean, codes_mean)
 
 
@@ -411,7 +446,7 @@ def test_a_vae_sees_no_labels_in_fit_prior_either(tmp_path, tiny_set):
     trainer = make_trainer(tiny_set, file)
     seen = []
     trainer.model.fit_prior = lambda codes, labels: seen.append(labels)
-    trainer.fit_prior()
+    fit_prior(trainer.submission, trainer.batches, trainer.settings.seed)
     assert len(seen[0]) == len(tiny_set) and not seen[0].any()
 
 
@@ -421,14 +456,14 @@ def test_fit_prior_that_adds_a_buffer(tiny_set):
     model = trainer.model
     model.fit_prior = lambda codes, labels: model.register_buffer("late", torch.zeros(3))
     with pytest.raises(TrainingError, match="late.*in __init__ with register_buffer"):
-        trainer.fit_prior()
+        fit_prior(trainer.submission, trainer.batches, trainer.settings.seed)
 
 
 def test_named_parts_may_be_plain_numbers(tiny_set):
     trainer = make_trainer(tiny_set, SUBMISSIONS / "own_loss.py", "Genwithlabel", epochs=1)
     original = trainer.model.compute_loss
     trainer.model.compute_loss = lambda *words: {**original(*words), "answer": 42}
-    assert trainer.fit() and trainer.history[-1]["train_answer"] == 42
+    assert trainer.fit() and trainer.state.history[-1]["train_answer"] == 42
 
 
 def test_a_part_named_mse_hides_no_score(tiny_set):
@@ -437,7 +472,7 @@ def test_a_part_named_mse_hides_no_score(tiny_set):
     original = trainer.model.compute_loss
     trainer.model.compute_loss = lambda *words: {**original(*words), "mse": 42}
     assert trainer.fit()
-    row = trainer.history[-1]
+    row = trainer.state.history[-1]
     assert row["train_mse"] == 42 and row["valid_mse"] < 1 and "valid_ssim" in row
 
 
@@ -445,8 +480,8 @@ def test_adversarial_training(tiny_set):
     trainer = make_trainer(tiny_set, SUBMISSIONS / "adversarial.py", "Genwithlabel")
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     assert trainer.fit()
-    assert {"train_critic", "train_generator"} <= set(trainer.history[-1])
-    assert trainer.best_epoch == trainer.epoch
+    assert {"train_critic", "train_generator"} <= set(trainer.state.history[-1])
+    assert trainer.state.best_epoch == trainer.state.epoch
     after = trainer.model.state_dict()
     # The critic's bias cancels in the difference of its two means.
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -461,7 +496,7 @@ def test_prior_of_the_reference_standardises_codes(tiny_set):
     labels = torch.from_numpy(tiny_set.labels)
     before = trainer.reconstruct(x, labels)
     for _ in range(2):  # fitting again, on codes that are standard already, changes nothing
-        trainer.fit_prior()
+        fit_prior(trainer.submission, trainer.batches, trainer.settings.seed)
         codes = trainer.submission.encode(x, labels)
         for label in range(10):
             chosen = codes[labels == label]
@@ -480,6 +515,6 @@ def test_a_compiled_model_trains_as_it_does_otherwise(tiny_set):
             tiny_set, ROOT / "zoo" / "mlp_ae.py", compile=compiled, epochs=1, precision="fp32"
         )
         assert trainer.fit()
-        losses[compiled] = trainer.history[-1]["train_loss"]
+        losses[compiled] = trainer.state.history[-1]["train_loss"]
         assert (counts["ok"] > before) == (compiled == "yes")
     assert losses["yes"] == pytest.approx(losses["no"], rel=1e-4)

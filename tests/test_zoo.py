@@ -18,7 +18,9 @@ from benchmarks import zoo
 from benchmarks.markdown import block_in
 from data_utils import MNISTDataset
 from lab import diagnostics
-from lab.contract import ContractError, Submission, class_options
+from lab.contract import check_contract
+from lab.loading import ContractError, class_options
+from lab.submission import Submission
 from sweeps import trial
 
 FILES = sorted((ROOT / "zoo").glob("*.py"))
@@ -116,7 +118,7 @@ def test_variants_of_the_convolutional_models(depth, attention):
     variant = f"depth={depth},attention={attention}"
     for name in ("conv_vae", "conv_cvae"):
         submission = Submission(ROOT / "zoo" / f"{name}.py", task_of(name), 6, variant)
-        submission.check()
+        check_contract(submission)
         layers = [type(layer).__name__ for layer in submission.model.modules()]
         assert layers.count("Conv2d") == layers.count("ConvTranspose2d") == depth
         assert ("Attention" in layers) == attention

@@ -1,0 +1,233 @@
+"""The folder that inference.py writes and grade.py reads.
+
+codes.npy         float16 (N, latent_dim)
+recon.npy         uint8 (N, 28, 28)
+samples.npy       uint8 (10, n, 28, 28)
+hyperparams.json  what the arrays were made from
+
+The older layout has recon/recon_{i}.png and gen/{label}/{j}.png in place of the arrays.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from data_utils import NUM_CLASSES
+from lab.checkpoint import write_whole
+
+MAX_FILE_BYTES = 4 * 1024**3  # far above any output of this lab; bounds what is read
+MAX_LATENT_DIM = 784
+
+
+class OutputsError(ValueError):
+    """Outputs are missing or malformed; the message names the file and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model made of a split.
+
+    Attributes:
+        recon: uint8 (N, 28, 28); None for a model that only generates.
+        samples: uint8 (10, n, 28, 28); None for VAEwolabel.
+        latent_dim: width of the codes, measured on them where they are there.
+        submission_sha256: of the code, where it is known.
+    """
+
+    recon: np.ndarray | None
+    samples: np.ndarray | None
+    latent_dim: int
+    submission_sha256: str | None
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_array(folder: Path, name: str, array: np.ndarray) -> None:
+    """Write NAME.npy into the folder, whole or not at all."""
+    buffer = io.BytesIO()  # numpy's own write to a full disk does not say that it is full
+    np.save(buffer, array, allow_pickle=False)
+    with write_whole(folder / f"{name}.npy") as file:
+        file.write(buffer.getbuffer())
+
+
+def write_facts(folder: Path, facts: dict[str, Any]) -> None:
+    """Write hyperparams.json; what an earlier one says beside these facts stays."""
+    with write_whole(folder / "hyperparams.json") as file:
+        file.write(json.dumps({**known_facts(folder), **facts}, indent=2).encode())
+
+
+def write_png_tree(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write the older layout, one PNG file per image. Each tree appears when it is complete."""
+    trees = {
+        "recon": {f"recon_{i}.png": image for i, image in enumerate(arrays.get("recon", ()))},
+        "gen": {
+            f"{label}/{j}.png": image
+            for label, images in enumerate(arrays.get("samples", ()))
+            for j, image in enumerate(images)
+        },
+    }
+    for name, files in trees.items():
+        if not files:
+            continue
+        temporary, final = folder / f".{name}.tmp", folder / name
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            for path, image in tqdm(files.items(), desc=f"{name}/*.png", unit="file", leave=False):
+                (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(temporary / path)
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_outputs(folder: Path, task: str, count: int, gen_num: int) -> Outputs:
+    """Read the outputs of a task on a split of `count` images, with `gen_num` samples per label.
+
+    The folder holds arrays or the older PNG files. Raises OutputsError.
+    """
+    facts = read_facts(folder)
+    if facts.get("task", task) != task:
+        raise OutputsError(f"{folder} holds outputs of {facts['task']}, not of {task}.")
+    recon: np.ndarray | None
+    if (folder / "recon.npy").exists() or (folder / "codes.npy").exists():
+        recon = read_array(folder / "recon.npy", np.uint8, (count, 28, 28))
+        codes = read_array(folder / "codes.npy", np.float16, (count, None))
+        latent_dim = codes.shape[1]
+    elif (folder / "recon").is_dir():
+        recon = np.stack([_read_png(folder / "recon" / f"recon_{i}.png") for i in range(count)])
+        _refuse_png(folder / "recon" / f"recon_{count}.png", f"more than {count} images")
+        latent_dim = _stated_latent_dim(folder, facts)
+    elif facts.get("generates_only") is True and task == "Genwithlabel":
+        recon, latent_dim = None, _stated_latent_dim(folder, facts)
+    elif facts.get("generates_only") is True:
+        raise OutputsError(
+            f"{folder} is of a model without an encoder, and {task} grades reconstructions only; "
+            "train it with --task Genwithlabel."
+        )
+    else:
+        raise OutputsError(
+            f"{folder} has no outputs (recon.npy or recon/recon_0.png); run inference.py first."
+        )
+    if not 1 <= latent_dim <= MAX_LATENT_DIM:
+        raise OutputsError(f"{folder} has latent_dim {latent_dim}; expected 1 to {MAX_LATENT_DIM}.")
+    samples = read_samples(folder, gen_num) if task == "Genwithlabel" else None
+    return Outputs(recon, samples, latent_dim, facts.get("submission_sha256"))
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what hyperparams.json says; empty where there is none. Raises OutputsError."""
+    file = folder / "hyperparams.json"
+    if not file.is_file():
+        return {}
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OutputsError(f"{file} is not JSON ({error}).") from None
+    if not isinstance(facts, dict):
+        raise OutputsError(f"{file} holds no table of names and values.")
+    return facts
+
+
+def known_facts(folder: Path) -> dict[str, Any]:
+    """Return what hyperparams.json says; empty where there is none that can be read."""
+    try:
+        return read_facts(folder)
+    except (OutputsError, OSError):
+        return {}
+
+
+def read_array(file: Path, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Read a .npy file of this dtype and shape, finite; None in the shape allows any size.
+
+    The header is checked first: it bounds what is read. Raises OutputsError.
+    """
+    if not file.is_file():
+        raise OutputsError(f"{file} is missing; run inference.py with all of its stages.")
+    if file.stat().st_size > MAX_FILE_BYTES:
+        raise OutputsError(f"{file} is larger than {MAX_FILE_BYTES} bytes; the lab's are not.")
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError, OverflowError) as error:
+        raise OutputsError(f"{file} is not a whole array that numpy reads ({error}).") from None
+    fits = isinstance(array, np.ndarray) and array.ndim == len(shape)
+    fits = fits and all(want in (None, came) for want, came in zip(shape, array.shape))
+    if not fits or array.dtype != dtype:
+        came = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "no array"
+        wanted = f"({', '.join('any' if want is None else str(want) for want in shape)})"
+        raise OutputsError(
+            f"{file} is {came}; expected {np.dtype(dtype)} {wanted}. "
+            "Run inference.py on the same data that grade.py is given."
+        )
+    array = np.array(array)
+    if not np.isfinite(array).all():
+        raise OutputsError(f"{file} has values that are not finite (nan or inf).")
+    return array
+
+
+def read_samples(folder: Path, gen_num: int) -> np.ndarray:
+    """Return the first gen_num samples of each label, uint8 (10, gen_num, 28, 28).
+
+    Raises OutputsError.
+    """
+    file = folder / "samples.npy"
+    if file.exists() or not (folder / "gen").is_dir():
+        samples = read_array(file, np.uint8, (NUM_CLASSES, None, 28, 28))
+        if samples.shape[1] < gen_num:
+            raise OutputsError(
+                f"{file} has {samples.shape[1]} samples per label; expected {gen_num} or more: "
+                f"run inference.py with --gen_num {gen_num}."
+            )
+        return samples[:, :gen_num]
+    return np.stack(
+        [
+            np.stack([_read_png(folder / "gen" / str(label) / f"{j}.png") for j in range(gen_num)])
+            for label in range(NUM_CLASSES)
+        ]
+    )
+
+
+def _stated_latent_dim(folder: Path, facts: dict[str, Any]) -> int:
+    """Return the width that hyperparams.json states, where no codes are there to measure it on."""
+    latent_dim = facts.get("latent_dim")
+    if not isinstance(latent_dim, int) or isinstance(latent_dim, bool):
+        raise OutputsError(f"{folder / 'hyperparams.json'} has no whole number latent_dim.")
+    return latent_dim
+
+
+def _read_png(file: Path) -> np.ndarray:
+    try:
+        with Image.open(file, formats=["PNG"]) as picture:
+            if picture.size != (28, 28):
+                width, height = picture.size
+                raise OutputsError(f"{file} is {width} x {height} pixels; expected 28 x 28.")
+            return np.asarray(picture.convert("L"))
+    except FileNotFoundError:
+        raise OutputsError(
+            f"{file} is missing; run inference.py on the data that is graded."
+        ) from None
+    except OutputsError:
+        raise
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise OutputsError(f"{file} is not a readable PNG ({error}).") from None
+
+
+def _refuse_png(file: Path, what: str) -> None:
+    if file.exists():
+        raise OutputsError(
+            f"{file} should not be there: {what}. Grade the data that it was made from."
+        )

@@ -1,0 +1,69 @@
+"""What training counts, rather than learns. A checkpoint holds all of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class TrainingState:
+    """The counters of a run.
+
+    Attributes:
+        epoch: complete epochs.
+        batch: complete steps of the current epoch.
+        step: complete steps of the run.
+        finished: whether the last epoch is complete and callbacks know it.
+        seconds: of training, without validation, over all sittings.
+        sums: each named part of the loss, summed over the steps since the last row of history,
+            and their number, "steps".
+        history: one row per validation.
+        lr_scale: factor on the learning rate; halved by each return to the last good state.
+        skipped_steps: steps whose loss or gradients were not finite.
+        bad_in_a_row: such steps in a row, now.
+        rollbacks: returns to the last good state without a good epoch between them.
+        mean_norm: running mean of the gradient norm; None before the first step.
+        best_loss, best_epoch: the lowest validation loss at the end of an epoch, and that epoch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    finished: bool = False
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    lr_scale: float = 1.0
+    skipped_steps: int = 0
+    bad_in_a_row: int = 0
+    rollbacks: int = 0
+    mean_norm: float | None = None
+    best_loss: float = math.inf
+    best_epoch: int = 0
+
+    def count_step(self, parts: dict[str, float]) -> None:
+        """Count a complete step by its named parts; an empty dict is a skipped step."""
+        self.step += 1
+        self.batch += 1
+        if not parts:
+            self.skipped_steps += 1
+            self.bad_in_a_row += 1
+            return
+        self.bad_in_a_row = 0
+        self.sums["steps"] = self.sums.get("steps", 0) + 1
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def take_means(self) -> dict[str, float]:
+        """Return the mean of each named part since the last call, and start new sums."""
+        sums, self.sums = self.sums, {}
+        steps = sums.pop("steps", 0)
+        return {name: total / steps for name, total in sums.items()}
+
+    def note_best(self, row: dict[str, Any]) -> None:
+        """Compare the completed epoch with the best one; without a loss the latest is best."""
+        loss = row.get("valid_loss", -self.epoch)
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, self.epoch
