@@ -151,7 +151,7 @@ def main() -> None:
         tell({"started": True})
         tell(probe.look(order))
         return
-    from lab.imports import import_torch
+    from staff.quick_torch import import_torch
 
     import_torch()
     from lab.checkpoint import CheckpointError

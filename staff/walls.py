@@ -22,9 +22,9 @@ from lab import ROOT
 
 STAFF = Path(__file__).resolve().parent
 # What a stage is made of: no trainer, no grader, no data.
-MODULES = ("data_utils", "lab/__init__", "lab/checkpoint", "lab/convolutions", "lab/imports")
+MODULES = ("data_utils", "lab/__init__", "lab/checkpoint", "lab/convolutions")
 MODULES += ("lab/loading", "lab/stages", "lab/submission")
-MODULES += ("staff/__init__", "staff/stage", "staff/probe")
+MODULES += ("staff/__init__", "staff/stage", "staff/probe", "staff/quick_torch")
 NOBODY = 65534
 INPUTS = "/inputs"
 MIB = 1024**2
