@@ -36,12 +36,12 @@ def quicken(model: nn.Module, *trials: Callable[[], object]) -> None:
     on_processor = {parameter.device.type for parameter in model.parameters()} == {"cpu"}
     if not on_processor or torch.cpu.get_capabilities().get("architecture") != "x86_64":
         return
-    usual = {layer: type(layer) for layer in model.modules() if type(layer) in QUICK}
+    usual = {layer: type(layer) for layer in model.modules() if type(layer) in FAST}
     convolutions = [layer for layer in usual if hasattr(layer, "kernel_size")]
     if not convolutions:
         return
     for layer, kind in usual.items():
-        layer.__class__ = QUICK[kind]
+        layer.__class__ = FAST[kind]
     if not all(_made_to_run(trial, convolutions) for trial in trials):
         for layer, kind in usual.items():
             layer.__class__ = kind
@@ -71,7 +71,7 @@ def _made_to_run(trial: Callable[[], object], layers: list[nn.Module]) -> bool:
 # ---------------------------------------------------------------- the layers
 
 
-class QuickConv2d(nn.Conv2d):
+class Conv2d(nn.Conv2d):
     """An nn.Conv2d to all but the clock."""
 
     channels_last = True
@@ -86,7 +86,7 @@ class QuickConv2d(nn.Conv2d):
         return Convolution.apply(x, weight, bias, way, self.channels_last)
 
 
-class QuickConvTranspose2d(nn.ConvTranspose2d):
+class ConvTranspose2d(nn.ConvTranspose2d):
     """An nn.ConvTranspose2d to all but the clock."""
 
     channels_last = True
@@ -104,7 +104,7 @@ class QuickConvTranspose2d(nn.ConvTranspose2d):
         return TransposedConvolution.apply(x, weight, bias, way, self.output_padding, last)
 
 
-class QuickFlatten(nn.Flatten):
+class Flatten(nn.Flatten):
     """An nn.Flatten whose gradient is in the order of its input: mixed orders are slow."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class QuickFlatten(nn.Flatten):
         return super().forward(InOrder.apply(x, False) if mixed else x)
 
 
-class QuickSequential(nn.Sequential):
+class Sequential(nn.Sequential):
     """An nn.Sequential in which maps are activated where they lie, if no gradient needs them."""
 
     ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SiLU)
@@ -123,7 +123,7 @@ class QuickSequential(nn.Sequential):
         fresh = False  # whether x are maps that nobody else has seen
         for layer in self:
             x = _in_place(layer, x) if fresh and type(layer) in self.ACTIVATIONS else layer(x)
-            made_maps = type(layer) in (QuickConv2d, QuickConvTranspose2d)
+            made_maps = type(layer) in (Conv2d, ConvTranspose2d)
             fresh = made_maps and not (layer._forward_hooks or torch.is_grad_enabled())
         return x
 
@@ -136,11 +136,11 @@ def _in_place(activation: nn.Module, maps: Tensor) -> Tensor:
         activation.inplace = usual
 
 
-QUICK = {
-    nn.Conv2d: QuickConv2d,
-    nn.ConvTranspose2d: QuickConvTranspose2d,
-    nn.Flatten: QuickFlatten,
-    nn.Sequential: QuickSequential,
+FAST = {
+    nn.Conv2d: Conv2d,
+    nn.ConvTranspose2d: ConvTranspose2d,
+    nn.Flatten: Flatten,
+    nn.Sequential: Sequential,
 }
 
 

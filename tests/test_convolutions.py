@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from data_utils import set_seed
+from lab import convolutions
 from lab.contract import Submission
-from lab.convolutions import (
-    FEW_CHANNELS,
-    QuickConv2d,
-    QuickConvTranspose2d,
-    QuickFlatten,
-    gradient_by_products,
-    quicken,
-)
+from lab.convolutions import FEW_CHANNELS, gradient_by_products, quicken
 
 pytestmark = pytest.mark.skipif(
     torch.cpu.get_capabilities().get("architecture") != "x86_64", reason="quick on x86-64 only"
@@ -70,7 +64,7 @@ def test_same_maps_and_gradients(
     layer = kind(*channels, kernel, **how).to(dtype)
     x = torch.randn(3, channels[0], 8, 7, dtype=dtype)
     quicker = quick(layer, x if viewed else None)
-    assert type(quicker) is (QuickConvTranspose2d if transposed else QuickConv2d)
+    assert type(quicker) is (convolutions.ConvTranspose2d if transposed else convolutions.Conv2d)
     if viewed:
         assert quicker(x).is_contiguous()
     near = {"rtol": 1e-3, "atol": 1e-3} if dtype is torch.float32 else {}
@@ -181,7 +175,7 @@ def test_a_flattens_gradient_is_in_the_order_of_its_input():
     orders = []
     maps.register_hook(lambda gradient: orders.append(gradient.stride()))
     layer = quick(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten()))[1]
-    assert type(layer) is QuickFlatten
+    assert type(layer) is convolutions.Flatten
     values = torch.randn(2, 60)
     layer(maps).backward(values)
     assert orders == [maps.stride()]
@@ -224,7 +218,8 @@ def test_code_that_wants_the_usual_order_gets_it(tmp_path):
         set_seed(0)
         submission = Submission(path, "VAEwolabel", 20)
         quicken(submission.model, submission.try_encode, submission.try_decode)
-        lasts = {QuickConv2d: path.name == "submission.py", QuickConvTranspose2d: True}
+        conv_last = path.name == "submission.py"
+        lasts = {convolutions.Conv2d: conv_last, convolutions.ConvTranspose2d: True}
         for kind, last in lasts.items():
             layers = [layer for layer in submission.model.modules() if type(layer) is kind]
             assert [layer.channels_last for layer in layers] == [last, last]
@@ -259,3 +254,42 @@ def test_nothing_is_changed_where_it_was_not_measured(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "arm64"})
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())
     assert [type(layer) for layer in quick(model)] == [nn.Conv2d, nn.Flatten]
+
+
+def test_a_student_sees_their_own_layers():
+    model = nn.Sequential(
+        nn.Conv2d(1, 32, kernel_size=4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(32, 1, kernel_size=4, stride=2, padding=1),
+        nn.Flatten(),
+    )
+    fast = quick(model)
+    assert [type(layer) for layer in fast.modules()] != [type(layer) for layer in model.modules()]
+    assert str(fast) == str(model)
+    assert "  (0): Conv2d(1, 32, kernel_size=(4, 4), stride=(2, 2), padding=(1, 1))\n" in str(fast)
+    for changed, layer in zip(fast.modules(), model.modules()):
+        assert isinstance(changed, type(layer))
+        assert type(changed).__name__ == type(layer).__name__
+
+
+def test_weights_stay_where_they_are():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 1, 3))
+    parameters, state = list(model.parameters()), model.state_dict()
+    quicken(model)
+    assert all(after is before for after, before in zip(model.parameters(), parameters))
+    assert list(model.state_dict()) == list(state)
+    torchs = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 1, 3))
+    torchs.load_state_dict(model.state_dict())
+
+
+def test_a_deep_copy_is_as_fast_and_shares_no_weights():
+    set_seed(0)
+    x = torch.randn(2, 1, 8, 8)
+    model = quick(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 1, 3)), x)
+    copied = copy.deepcopy(model)
+    for layer, original in zip(copied.modules(), model.modules()):
+        assert type(layer) is type(original)
+        assert getattr(layer, "channels_last", None) == getattr(original, "channels_last", None)
+    assert torch.equal(copied(x), model(x))
+    nn.init.zeros_(copied[0].weight)
+    assert model[0].weight.any()
