@@ -14,7 +14,8 @@ from torch import nn
 from data_utils import set_seed
 from lab import convolutions
 from lab.contract import Submission
-from lab.convolutions import FEW_CHANNELS, gradient_by_products, quicken
+from lab.conv_functions import FEW_CHANNELS, gradient_by_products
+from lab.convolutions import quicken
 
 pytestmark = pytest.mark.skipif(
     torch.cpu.get_capabilities().get("architecture") != "x86_64", reason="quick on x86-64 only"
@@ -101,7 +102,7 @@ def test_a_weights_gradient_is_a_sum_of_products(channels, images, kernel, strid
     gradient = torch.randn_like(maps)
     maps.backward(gradient)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lab.convolutions.COLUMN_BYTES", 10_000)  # several pieces
+        patch.setattr("lab.conv_functions.COLUMN_BYTES", 10_000)  # several pieces
         ours = gradient_by_products(gradient, x, kernel, (stride, padding, (1, 1)))
     torch.testing.assert_close(ours, weight.grad)
 
