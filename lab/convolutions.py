@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lab.conv_functions import Convolution, InOrder, TransposedConvolution
+from lab.conv_functions import ConvGeometry, Convolution, ToMemoryFormat, TransposedConvolution
 
 AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)  # what autocast turns into its own type
 
@@ -74,9 +74,9 @@ class Conv2d(nn.Conv2d):
         if not _is_plain(self, x) or isinstance(self.padding, str):
             return super().forward(x)
         x, weight, bias = _as_autocast(x, self.weight, self.bias)
-        x = InOrder.apply(x, self.channels_last)
-        way = self.stride, self.padding, self.dilation
-        return Convolution.apply(x, weight, bias, way, self.channels_last)
+        x = ToMemoryFormat.apply(x, self.channels_last)
+        geometry = ConvGeometry(self.stride, self.padding, self.dilation)
+        return Convolution.apply(x, weight, bias, geometry, self.channels_last)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -91,10 +91,10 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         if not _is_plain(self, x) or output_size is not None or padded:
             return super().forward(x, output_size)
         x, weight, bias = _as_autocast(x, self.weight, self.bias)
-        x = InOrder.apply(x, self.channels_last)
-        way = self.stride, self.padding, self.dilation
+        x = ToMemoryFormat.apply(x, self.channels_last)
+        geometry = ConvGeometry(self.stride, self.padding, self.dilation)
         last = self.channels_last
-        return TransposedConvolution.apply(x, weight, bias, way, self.output_padding, last)
+        return TransposedConvolution.apply(x, weight, bias, geometry, self.output_padding, last)
 
 
 class Flatten(nn.Flatten):
@@ -103,7 +103,7 @@ class Flatten(nn.Flatten):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C H W), or what else the dimensions say, of maps x (B, C, H, W)."""
         mixed = x.dim() == 4 and self.start_dim == 1 and not x.is_contiguous()
-        return super().forward(InOrder.apply(x, False) if mixed else x)
+        return super().forward(ToMemoryFormat.apply(x, False) if mixed else x)
 
 
 class Sequential(nn.Sequential):

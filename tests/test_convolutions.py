@@ -14,7 +14,7 @@ from torch import nn
 from data_utils import set_seed
 from lab import convolutions
 from lab.contract import Submission
-from lab.conv_functions import FEW_CHANNELS, gradient_by_products
+from lab.conv_functions import FEW_CHANNELS, ConvGeometry, grad_weight_by_products
 from lab.convolutions import quicken
 
 pytestmark = pytest.mark.skipif(
@@ -99,11 +99,12 @@ def test_a_weights_gradient_is_a_sum_of_products(channels, images, kernel, strid
     weight = torch.randn(channels[1], channels[0], *kernel, dtype=torch.float64, requires_grad=True)
     x = torch.randn(images, channels[0], 7, 6, dtype=torch.float64)
     maps = nn.functional.conv2d(x, weight, None, stride, padding)
-    gradient = torch.randn_like(maps)
-    maps.backward(gradient)
+    grad_output = torch.randn_like(maps)
+    maps.backward(grad_output)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lab.conv_functions.COLUMN_BYTES", 10_000)  # several pieces
-        ours = gradient_by_products(gradient, x, kernel, (stride, padding, (1, 1)))
+        geometry = ConvGeometry(stride, padding, dilation=(1, 1))
+        ours = grad_weight_by_products(grad_output, x, kernel, geometry)
     torch.testing.assert_close(ours, weight.grad)
 
 
