@@ -15,7 +15,7 @@ from data_utils import set_seed
 from lab import convolutions
 from lab.contract import Submission
 from lab.conv_functions import FEW_CHANNELS, ConvGeometry, grad_weight_by_products
-from lab.convolutions import quicken
+from lab.convolutions import use_fast_convolutions
 
 pytestmark = pytest.mark.skipif(
     torch.cpu.get_capabilities().get("architecture") != "x86_64", reason="quick on x86-64 only"
@@ -26,7 +26,7 @@ def quick(model: nn.Module, viewed: torch.Tensor | None = None) -> nn.Module:
     """Return a quick copy of a model, which is kept to torch's usual order where it is viewed."""
     model = copy.deepcopy(model)
     trials = [] if viewed is None else [lambda: model(viewed).view(len(viewed), -1)]
-    quicken(model, *trials)
+    use_fast_convolutions(model, *trials)
     return model
 
 
@@ -219,7 +219,7 @@ def test_code_that_wants_the_usual_order_gets_it(tmp_path):
     for path in (ROOT / "submission.py", tmp_path / "viewing.py"):
         set_seed(0)
         submission = Submission(path, "VAEwolabel", 20)
-        quicken(submission.model, submission.try_encode, submission.try_decode)
+        use_fast_convolutions(submission.model, submission.try_encode, submission.try_decode)
         conv_last = path.name == "submission.py"
         lasts = {convolutions.Conv2d: conv_last, convolutions.ConvTranspose2d: True}
         for kind, last in lasts.items():
@@ -247,9 +247,11 @@ def test_torchs_own_layers_where_a_trial_fails_all_the_same():
     def trial() -> None:
         assert type(model[0]) is nn.Conv2d, "as torch.func asks for"
 
-    quicken(model, trial)
+    use_fast_convolutions(model, trial)
     assert [type(layer) for layer in model] == [nn.Conv2d, nn.Flatten]
-    quicken(nn.Sequential(nn.Flatten()), lambda: pytest.fail("there is nothing to try"))
+    use_fast_convolutions(
+        nn.Sequential(nn.Flatten()), lambda: pytest.fail("there is nothing to try")
+    )
 
 
 def test_nothing_is_changed_where_it_was_not_measured(monkeypatch):
@@ -277,7 +279,7 @@ def test_a_student_sees_their_own_layers():
 def test_weights_stay_where_they_are():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 1, 3))
     parameters, state = list(model.parameters()), model.state_dict()
-    quicken(model)
+    use_fast_convolutions(model)
     assert all(after is before for after, before in zip(model.parameters(), parameters))
     assert list(model.state_dict()) == list(state)
     torchs = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 1, 3))
