@@ -1,13 +1,14 @@
 """Convolution and transposed convolution as autograd functions, faster than torch's on x86 CPUs.
 
-On a CPU, torch calls the library oneDNN. Most convolutions here are oneDNN's as well, on maps in
-the memory format that it is fastest in. Two are slow there and are computed as matrix products:
+On a CPU, torch calls the library oneDNN. Most computations here call it too, with maps in the
+memory format in which it is fastest. Two are slow in oneDNN and are computed as matrix products:
 a transposed convolution to few channels (`conv_transpose_by_product`) and, in bf16, the gradient
 of a weight (`grad_weight_by_products`).
 
-Shapes: x (B, C_in, H, W), the output (B, C_out, H_out, W_out), a weight's last two dimensions
-(K_h, K_w). Torch's default memory format holds one channel after the other; channels-last holds
-all channels of a pixel side by side.
+Maps are feature maps (B, C, H, W): the input x (B, C_in, H, W), the output (B, C_out, H_out,
+W_out). The last two dimensions of a weight are the kernel's size (K_h, K_w). In torch's default
+memory format, one channel follows the other; in channels-last, all channels of a pixel are side by
+side.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 FEW_CHANNELS = 16  # with fewer, oneDNN's gradient of a weight is faster than matrix products
 COLUMN_BYTES = 2**22  # size of the columns computed at once, so that they stay in the CPU's cache
-PRODUCT_PARTS = 4  # each matrix product is cut into 4 parts, which the cores share
+PRODUCT_PARTS = 4  # a matrix product is cut into 4 equal parts, which the cores share
 
 
 class ConvGeometry(NamedTuple):
