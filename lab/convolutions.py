@@ -1,357 +1,188 @@
-"""Convolutions that take a processor less time than torch's own do, with the same weights.
+"""Drop-in convolution layers, faster than torch's on x86 CPUs; results are equal up to rounding.
 
-oneDNN, which computes them for torch, is at its best with maps that are channels-last: the values
-of a place beside each other. What it is slow at is computed as matrix products: a transposed
-convolution to a few channels and, in bf16, gradients of weights. On two cores with AVX-512 in bf16,
-a step of a convolutional VAE takes three quarters of the time; in fp32, and with AVX2, four fifths.
+`use_fast_convolutions(model)` replaces the class of a model's layers by the class of the same name
+in this file. The weights, the state_dict, `print(model)` and `isinstance` stay as they were.
+
+The gain has two sources. The layers compute in the channels-last memory format, in which oneDNN,
+torch's library for convolutions on CPUs, is fastest. What oneDNN is slow at is computed by matrix
+products (conv_functions.py). Time of a training step without / with the fast layers, on 2 cores
+with AVX-512 and its bf16 instructions:
+
+                                   bf16     fp32
+    zoo/conv_vae.py              1.75 x   1.20 x
+    submission.py                1.24 x   1.14 x
+    a student's BatchNorm model  1.82 x   1.25 x
+
+The memory format alone gives little or nothing: when zoo/conv_vae.py uses torch's own layers in
+torch.channels_last, the fast layers are still 1.76 x (bf16) and 1.15 x (fp32) as fast.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-Pair = tuple[int, int]
-Gradients = tuple["Tensor | None", ...]
+from lab.conv_functions import ConvGeometry, Convolution, ToMemoryFormat, TransposedConvolution
 
-AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)  # what autocast turns into its own type
-FEW_CHANNELS = 16  # below it, oneDNN's own gradients of weights are quicker
-COLUMN_BYTES = 2**22  # of columns at once: they are used while they are near the processor
-PRODUCTS = 4  # into which a long product is cut, for cores to share
+AUTOCAST_DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # autocast leaves other dtypes
 
 
-def quicken(model: nn.Module, *trials: Callable[[], object]) -> None:
-    """Make the convolutions of a model quick ones; its weights stay what they are.
+def use_fast_convolutions(model: nn.Module, *trials: Callable[[], object]) -> None:
+    """Let a model on an x86-64 CPU compute with the fast layers. The weights are not changed.
 
-    Each trial runs the model as it is going to be run. Where one fails with maps channels-last, as
-    `view` of a student's code does, the layers that led there keep torch's usual order; where it
-    fails all the same, the model keeps torch's own layers. Only where it was measured to help, on
-    an x86-64 processor; elsewhere, and for classes derived from torch's, does nothing.
+    Does nothing on other devices and CPUs, where the gain was not measured, and to layers of a
+    class derived from torch's.
+
+    Each trial is a function that runs the model as it will be used. Some code needs torch's default
+    memory format, for instance `x.view(...)` after a convolution. So if a trial raises, the
+    convolutions that ran before the error return their output in the default format, and the trial
+    is repeated. If it still raises, the model gets torch's layers back. Errors of a trial are not
+    passed on.
     """
-    on_processor = {parameter.device.type for parameter in model.parameters()} == {"cpu"}
-    if not on_processor or torch.cpu.get_capabilities().get("architecture") != "x86_64":
+    on_cpu = {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+    if not on_cpu or torch.cpu.get_capabilities().get("architecture") != "x86_64":
         return
-    usual = {layer: type(layer) for layer in model.modules() if type(layer) in QUICK}
-    convolutions = [layer for layer in usual if hasattr(layer, "kernel_size")]
-    if not convolutions:
-        return
-    for layer, kind in usual.items():
-        layer.__class__ = QUICK[kind]
-    if not all(_made_to_run(trial, convolutions) for trial in trials):
-        for layer, kind in usual.items():
-            layer.__class__ = kind
+    torch_classes = {layer: type(layer) for layer in model.modules() if type(layer) in FAST_CLASSES}
+    for layer, torch_class in torch_classes.items():
+        layer.__class__ = FAST_CLASSES[torch_class]
+    convolutions = [layer for layer in torch_classes if isinstance(layer, Conv2d | ConvTranspose2d)]
+    if not convolutions or not all(_runs(trial, convolutions) for trial in trials):
+        for layer, torch_class in torch_classes.items():
+            layer.__class__ = torch_class
 
 
-def _made_to_run(trial: Callable[[], object], layers: list[nn.Module]) -> bool:
-    """Take channels-last from the layers that lead to a failure, until the trial does not fail."""
-    ran: list[nn.Module] = []
-    hooks = [layer.register_forward_pre_hook(lambda it, _: ran.append(it)) for layer in layers]
-    try:
+def _runs(trial: Callable[[], object], convolutions: list[Conv2d | ConvTranspose2d]) -> bool:
+    """Run a trial; after an error, try again without channels-last in the layers that ran.
+
+    Returns False if the trial fails although none of the layers that ran uses channels-last.
+    """
+    called: list[Any] = []
+    with ExitStack() as hooks:
+        for layer in convolutions:
+            hook = layer.register_forward_pre_hook(lambda layer, inputs: called.append(layer))
+            hooks.enter_context(hook)
         while True:
-            ran.clear()
+            called.clear()
             try:
                 trial()
                 return True
-            except Exception:  # whatever a student's code raises
-                suspects = [layer for layer in ran if layer.channels_last]
+            except Exception:  # a student's code can raise anything
+                suspects = [layer for layer in called if layer.channels_last]
             if not suspects:
                 return False
             for layer in suspects:
                 layer.channels_last = False
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 # ---------------------------------------------------------------- the layers
 
 
-class QuickConv2d(nn.Conv2d):
-    """An nn.Conv2d to all but the clock."""
+class Conv2d(nn.Conv2d):
+    """Drop-in nn.Conv2d, faster on x86 CPUs; equal up to rounding."""
 
-    channels_last = True
+    channels_last = True  # memory format of the input, the output and their gradients
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the maps (B, out_channels, H, W) of x (B, in_channels, h, w)."""
-        if not _is_plain(self, x) or isinstance(self.padding, str):
+        """Return the output (B, out_channels, H_out, W_out) for x (B, in_channels, H, W)."""
+        if not _is_supported(self, x) or isinstance(self.padding, str):
             return super().forward(x)
-        x, weight, bias = _as_autocast(x, self.weight, self.bias)
-        x = InOrder.apply(x, self.channels_last)
-        way = self.stride, self.padding, self.dilation
-        return Convolution.apply(x, weight, bias, way, self.channels_last)
+        x, weight, bias = _autocast(self, x)
+        x = ToMemoryFormat.apply(x, self.channels_last)
+        geometry = ConvGeometry(self.stride, self.padding, self.dilation)
+        return Convolution.apply(x, weight, bias, geometry, self.channels_last)
 
 
-class QuickConvTranspose2d(nn.ConvTranspose2d):
-    """An nn.ConvTranspose2d to all but the clock."""
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """Drop-in nn.ConvTranspose2d, faster on x86 CPUs; equal up to rounding."""
 
-    channels_last = True
+    channels_last = True  # memory format of the input, the output and their gradients
+    padding: tuple[int, ...]  # never a string, which torch allows in nn.Conv2d only
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Return the maps (B, out_channels, H, W) of x (B, in_channels, h, w)."""
-        # More of it than that, and the gradient, a convolution, would be larger than x.
-        padded = any(more >= step for more, step in zip(self.output_padding, self.stride))
-        if not _is_plain(self, x) or output_size is not None or padded:
+        """Return the output (B, out_channels, H_out, W_out) for x (B, in_channels, H, W)."""
+        # The gradient of x is computed by a convolution. With an output padding of the stride or
+        # more, that convolution would return more pixels than x has.
+        over_padded = any(pad >= step for pad, step in zip(self.output_padding, self.stride))
+        if not _is_supported(self, x) or output_size is not None or over_padded:
             return super().forward(x, output_size)
-        x, weight, bias = _as_autocast(x, self.weight, self.bias)
-        x = InOrder.apply(x, self.channels_last)
-        way = self.stride, self.padding, self.dilation
-        last = self.channels_last
-        return TransposedConvolution.apply(x, weight, bias, way, self.output_padding, last)
+        x, weight, bias = _autocast(self, x)
+        x = ToMemoryFormat.apply(x, self.channels_last)
+        geometry = ConvGeometry(self.stride, self.padding, self.dilation)
+        return TransposedConvolution.apply(
+            x, weight, bias, geometry, self.output_padding, self.channels_last
+        )
 
 
-class QuickFlatten(nn.Flatten):
-    """An nn.Flatten whose gradient is in the order of its input: mixed orders are slow."""
+class Flatten(nn.Flatten):
+    """Drop-in nn.Flatten whose gradient has the memory format of x: mixed formats are slow."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C H W), or what else the dimensions say, of maps x (B, C, H, W)."""
-        mixed = x.dim() == 4 and self.start_dim == 1 and not x.is_contiguous()
-        return super().forward(InOrder.apply(x, False) if mixed else x)
+        """Return x (B, C, H, W) as (B, C H W), or as start_dim and end_dim say."""
+        if x.dim() == 4 and self.start_dim == 1 and not x.is_contiguous():
+            x = ToMemoryFormat.apply(x, False)
+        return super().forward(x)
 
 
-class QuickSequential(nn.Sequential):
-    """An nn.Sequential in which maps are activated where they lie, if no gradient needs them."""
+class Sequential(nn.Sequential):
+    """Drop-in nn.Sequential; without gradients, it activates the output of convolutions in place.
+
+    That saves the memory traffic of a second tensor. Nothing else sees the overwritten values.
+    """
 
     ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SiLU)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the last layer makes of what the others make of x."""
-        fresh = False  # whether x are maps that nobody else has seen
+        """Return the output of the last layer."""
+        may_overwrite = False  # True if x is the output of a convolution that nothing else holds
         for layer in self:
-            x = _in_place(layer, x) if fresh and type(layer) in self.ACTIVATIONS else layer(x)
-            made_maps = type(layer) in (QuickConv2d, QuickConvTranspose2d)
-            fresh = made_maps and not (layer._forward_hooks or torch.is_grad_enabled())
+            if may_overwrite and type(layer) in self.ACTIVATIONS:
+                x = _activate_in_place(layer, x)
+            else:
+                x = layer(x)
+            is_convolution = type(layer) in (Conv2d, ConvTranspose2d)
+            # A student's hook may keep the output; autograd needs it for the gradient.
+            may_overwrite = is_convolution and not (layer._forward_hooks or torch.is_grad_enabled())
         return x
 
 
-def _in_place(activation: nn.Module, maps: Tensor) -> Tensor:
-    usual, activation.inplace = activation.inplace, True
-    try:
-        return activation(maps)
-    finally:
-        activation.inplace = usual
-
-
-QUICK = {
-    nn.Conv2d: QuickConv2d,
-    nn.ConvTranspose2d: QuickConvTranspose2d,
-    nn.Flatten: QuickFlatten,
-    nn.Sequential: QuickSequential,
+FAST_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: Conv2d,
+    nn.ConvTranspose2d: ConvTranspose2d,
+    nn.Flatten: Flatten,
+    nn.Sequential: Sequential,
 }
 
 
-def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
+def _activate_in_place(activation: Any, x: Tensor) -> Tensor:
+    """Run an activation with inplace=True, then set its own `inplace` again."""
+    inplace = activation.inplace
+    activation.inplace = True
+    try:
+        return activation(x)
+    finally:
+        activation.inplace = inplace
+
+
+def _is_supported(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
+    """Whether the fast functions can compute the layer; if not, torch's own forward does."""
     return x.dim() == 4 and len(x) > 0 and layer.groups == 1 and layer.padding_mode == "zeros"
 
 
-def _as_autocast(*tensors: Tensor | None) -> list[Tensor | None]:
-    """Return the tensors in autocast's type, as autocast itself would give them to torch's own."""
-    if not torch.is_autocast_enabled("cpu"):
-        return list(tensors)
-    dtype = torch.get_autocast_dtype("cpu")
-    return [
-        tensor.to(dtype) if tensor is not None and tensor.dtype in AUTOCAST else tensor
-        for tensor in tensors
-    ]
+def _autocast(
+    layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return x, weight and bias in the dtype that autocast, if enabled, computes in.
 
-
-# ---------------------------------------------------------------- the order of maps in memory
-
-
-class InOrder(torch.autograd.Function):
-    """Maps (B, C, H, W), channels-last or in torch's usual order; the gradient as they came."""
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, channels_last: bool) -> Tensor:
-        """Return the maps in that order."""
-        ctx.came_last = _is_last(maps)
-        return _in_order(maps, channels_last)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Gradients:
-        """Return the gradient in the order that the maps came in."""
-        return _in_order(gradient, ctx.came_last), None
-
-
-def _is_last(maps: Tensor) -> bool:
-    return maps.is_contiguous(memory_format=torch.channels_last)
-
-
-def _in_order(maps: Tensor, channels_last: bool) -> Tensor:
-    if not channels_last:
-        return maps.contiguous()
-    if maps.shape[1] == 1:  # either order to torch, which goes by the strides alone
-        return maps.reshape(len(maps), *maps.shape[2:], 1).permute(0, 3, 1, 2)
-    return maps.contiguous(memory_format=torch.channels_last)
-
-
-def _as_result(maps: Tensor, channels_last: bool) -> Tensor:
-    """Return maps in an order, and no view, for what comes next may work in place."""
-    return maps if maps.shape[1] == 1 else _in_order(maps, channels_last)
-
-
-# ---------------------------------------------------------------- forward and back
-
-Way = tuple[Pair, Pair, Pair]  # how a kernel moves: stride, padding, dilation
-
-
-class Convolution(torch.autograd.Function):
-    """F.conv2d, with its weights' gradient as matrix products where that is quicker."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, way: Way, channels_last: bool
-    ) -> Tensor:
-        """Return the maps (B, C, H, W) of x (B, c, h, w) and weight (C, c, k, l)."""
-        ctx.save_for_backward(x, weight)
-        ctx.way, ctx.last = way, channels_last
-        return _as_result(F.conv2d(x, weight, bias, *way), ctx.last)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Gradients:
-        """Return the gradients of x, weight and bias."""
-        return *_needed(ctx, gradient, _gradient_of_x, _gradient_of_weight), None, None
-
-
-class TransposedConvolution(torch.autograd.Function):
-    """F.conv_transpose2d, as matrix products where these are quicker."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        way: Way,
-        output_padding: Pair,
-        channels_last: bool,
-    ) -> Tensor:
-        """Return the maps (B, C, H, W) of x (B, c, h, w) and weight (c, C, k, l)."""
-        ctx.save_for_backward(x, weight)
-        ctx.way, ctx.last = way, channels_last
-        stride, padding, dilation = way
-        few = weight[0].numel() < len(weight)  # C k l columns to fold instead of c channels
-        # In bf16 and without output padding, oneDNN takes six times as long when it adds a bias.
-        apart = bias is not None and (few or x.dtype is not torch.float32)
-        if few:
-            maps = _folded(x, weight, way, output_padding)
-        else:
-            added = None if apart else bias
-            maps = F.conv_transpose2d(
-                x, weight, added, stride, padding, output_padding, dilation=dilation
-            )
-        if apart:
-            maps += bias.view(-1, 1, 1)
-        return _as_result(maps, ctx.last)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Gradients:
-        """Return the gradients of x, weight and bias: what it transposes, run forward."""
-
-        def of_x(gradient: Tensor, x: Tensor, weight: Tensor, way: Way) -> Tensor:
-            return _in_order(F.conv2d(gradient, weight, None, *way), ctx.last)
-
-        def of_weight(gradient: Tensor, x: Tensor, weight: Tensor, way: Way) -> Tensor:
-            return _gradient_of_weight(x, gradient, weight, way)
-
-        return *_needed(ctx, gradient, of_x, of_weight), None, None, None
-
-
-def _needed(
-    ctx: Any,
-    gradient: Tensor,
-    of_x: Callable[[Tensor, Tensor, Tensor, Way], Tensor],
-    of_weight: Callable[[Tensor, Tensor, Tensor, Way], Tensor],
-) -> Gradients:
-    """Return the gradients of x, weight and bias, None for one that nobody asks for."""
-    x, weight = ctx.saved_tensors
-    gradient = _in_order(gradient, ctx.last)
-    for_x, for_weight, for_bias, *_ = ctx.needs_input_grad
-    return (
-        of_x(gradient, x, weight, ctx.way) if for_x else None,
-        of_weight(gradient, x, weight, ctx.way) if for_weight else None,
-        gradient.sum((0, 2, 3)) if for_bias else None,
-    )
-
-
-def _folded(x: Tensor, weight: Tensor, way: Way, output_padding: Pair) -> Tensor:
-    """Return the transposed convolution as a product, each of whose columns adds to k l pixels."""
-    stride, padding, dilation = way
-    kernel = weight.shape[2:]
-    size = [
-        (n - 1) * s - 2 * p + d * (k - 1) + o + 1
-        for n, s, p, d, k, o in zip(x.shape[2:], *way, kernel, output_padding)
-    ]
-    product = weight.flatten(1).t()[:, :, None, None]  # (C k l, c, 1, 1)
-    columns = F.conv2d(x, product).unflatten(1, (-1, kernel.numel()))  # (B, C, k l, h, w)
-    padded = [n + 2 * p for n, p in zip(size, padding)]
-    # Up to k l of them are added to one pixel. F.fold would take it image by image.
-    sums = x.new_zeros(len(x), weight.shape[1], *padded, dtype=_type_of_sums(x.dtype))
-    for column, place in enumerate(itertools.product(*map(range, kernel))):
-        rows, across = (
-            slice(k * d, k * d + (n - 1) * s + 1, s)
-            for k, d, n, s in zip(place, dilation, x.shape[2:], stride)
-        )
-        sums[:, :, rows, across] += columns[:, :, column]
-    rows, across = (slice(p, p + n) for p, n in zip(padding, size))
-    return sums[:, :, rows, across].to(x.dtype, copy=True).contiguous()  # (B, C, H, W)
-
-
-def _of_torch(which: int, gradient: Tensor, x: Tensor, weight: Tensor, way: Way) -> Tensor:
-    """Return a gradient as torch has it computed: 0 that of x, 1 that of weight."""
-    wanted = [number == which for number in range(3)]
-    how = *way, False, (0, 0), 1  # not transposed, no output padding, one group
-    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *how, wanted)[which]
-
-
-def _gradient_of_x(gradient: Tensor, x: Tensor, weight: Tensor, way: Way) -> Tensor:
-    """Return the gradient of what a convolution was given, in the shape of x."""
-    return _of_torch(0, gradient, x, weight, way)
-
-
-def _gradient_of_weight(gradient: Tensor, x: Tensor, weight: Tensor, way: Way) -> Tensor:
-    """Return the gradient of a convolution's weight by the quicker way, in the shape of weight."""
-    few = min(gradient.shape[1], x.shape[1]) < FEW_CHANNELS
-    # With AMX, oneDNN's own way was not measured against the other.
-    amx = torch.cpu.get_capabilities().get("amx_bf16")
-    if x.dtype is not torch.bfloat16 or few or amx:
-        return _of_torch(1, gradient, x, weight, way)
-    return gradient_by_products(gradient, x, weight.shape[2:], way)
-
-
-def gradient_by_products(gradient: Tensor, x: Tensor, kernel: Pair, way: Way) -> Tensor:
-    """Return the gradient of a convolution's weight, a sum over images and places of products.
-
-    gradient (B, C, H, W) of the maps that the weight makes of x (B, c, h, w). Returns (C, c, k, l).
+    Autocast casts the inputs of torch's convolutions, but not those of an autograd function.
     """
-    places, width = gradient[0, 0].numel(), x.shape[1] * kernel[0] * kernel[1]
-    size = max(1, COLUMN_BYTES // (places * width * x.element_size()))
-    size -= size % PRODUCTS if size > PRODUCTS else 0  # so that the rows can be cut evenly
-    total: Tensor | float = 0.0
-    for images, gradients in zip(x.split(size), gradient.split(size)):
-        rows = gradients.permute(0, 2, 3, 1).reshape(-1, gradient.shape[1])  # (b H W, C)
-        columns = _columns(images, gradient.shape[2:], kernel, way).reshape(len(rows), width)
-        parts = PRODUCTS if len(rows) % PRODUCTS == 0 else 1
-        rows, columns = (values.unflatten(0, (parts, -1)) for values in (rows, columns))
-        products = torch.bmm(rows.transpose(1, 2), columns)  # (parts, C, k l c)
-        total = total + products.sum(0, dtype=_type_of_sums(x.dtype))
-    total = total.view(-1, *kernel, x.shape[1]).permute(0, 3, 1, 2)  # (C, c, k, l)
-    return total.to(x.dtype)
-
-
-def _type_of_sums(dtype: torch.dtype) -> torch.dtype:
-    """Return the type to add many values of another in: at least fp32."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def _columns(x: Tensor, size: tuple[int, ...], kernel: Pair, way: Way) -> Tensor:
-    """Return what of x (b, c, h, w) each place of the maps is made of: (b, H, W, k, l, c)."""
-    stride, (above, beside), dilation = way
-    x = F.pad(x.permute(0, 2, 3, 1), (0, 0, beside, beside, above, above))  # (b, h, w, c)
-    image, row, place, channel = x.stride()
-    steps = row * stride[0], place * stride[1], row * dilation[0], place * dilation[1]
-    return x.as_strided((len(x), *size, *kernel, x.shape[3]), (image, *steps, channel))
+    weight, bias = layer.weight, layer.bias
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        x, weight = (t.to(dtype) if t.dtype in AUTOCAST_DTYPES else t for t in (x, weight))
+        if bias is not None and bias.dtype in AUTOCAST_DTYPES:
+            bias = bias.to(dtype)
+    return x, weight, bias

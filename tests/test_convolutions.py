@@ -1,4 +1,4 @@
-"""Quick convolutions are torch's own to all but the clock."""
+"""The fast convolutions compute what torch's own layers compute, up to rounding."""
 
 from __future__ import annotations
 
@@ -12,36 +12,38 @@ from hypothesis import strategies as st
 from torch import nn
 
 from data_utils import set_seed
-from lab.convolutions import (
-    FEW_CHANNELS,
-    QuickConv2d,
-    QuickConvTranspose2d,
-    QuickFlatten,
-    gradient_by_products,
-    quicken,
-)
+from lab import convolutions
 from lab.submission import Submission
+from lab.conv_functions import FEW_CHANNELS, ConvGeometry, grad_weight_by_products
+from lab.convolutions import use_fast_convolutions
 
 pytestmark = pytest.mark.skipif(
-    torch.cpu.get_capabilities().get("architecture") != "x86_64", reason="quick on x86-64 only"
+    torch.cpu.get_capabilities().get("architecture") != "x86_64",
+    reason="fast layers are for x86-64",
 )
 
 
-def quick(model: nn.Module, viewed: torch.Tensor | None = None) -> nn.Module:
-    """Return a quick copy of a model, which is kept to torch's usual order where it is viewed."""
+def fast_copy(model: nn.Module, view_input: torch.Tensor | None = None) -> nn.Module:
+    """Return a copy of a model with fast layers.
+
+    With view_input, a trial calls `view` on the output for that input, so that the last layers
+    keep torch's default memory format.
+    """
     model = copy.deepcopy(model)
-    trials = [] if viewed is None else [lambda: model(viewed).view(len(viewed), -1)]
-    quicken(model, *trials)
+    trials = []
+    if view_input is not None:
+        trials = [lambda: model(view_input).view(len(view_input), -1)]
+    use_fast_convolutions(model, *trials)
     return model
 
 
 def results(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
-    """Return the maps and the gradients of the input and of the layer's parameters."""
+    """Return the output and the gradients of the input and of the parameters."""
     x = x.clone().requires_grad_()
-    maps = layer(x)
+    output = layer(x)
     set_seed(1)
-    maps.mul(torch.randn(maps.shape, dtype=torch.float64)).sum().backward()
-    return [maps.detach(), x.grad, *(p.grad for p in layer.parameters())]
+    output.mul(torch.randn(output.shape, dtype=torch.float64)).sum().backward()
+    return [output.detach(), x.grad, *(p.grad for p in layer.parameters())]
 
 
 @given(
@@ -55,40 +57,40 @@ def results(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     dilation=st.integers(1, 2),
     output_padding=st.integers(0, 2),
     bias=st.booleans(),
-    viewed=st.booleans(),
+    with_view=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
 @settings(max_examples=60, deadline=None)
-def test_same_maps_and_gradients(
-    transposed, channels, kernel, stride, padding, dilation, output_padding, bias, viewed, dtype
+def test_outputs_and_gradients_equal_torchs(
+    transposed, channels, kernel, stride, padding, dilation, output_padding, bias, with_view, dtype
 ):
     set_seed(0)
-    how = {"stride": stride, "padding": padding, "dilation": dilation, "bias": bias}
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "bias": bias}
     if transposed:
-        how["output_padding"] = min(output_padding, max(dilation, min(stride)) - 1)
+        options["output_padding"] = min(output_padding, max(dilation, min(stride)) - 1)
     kind = nn.ConvTranspose2d if transposed else nn.Conv2d
-    layer = kind(*channels, kernel, **how).to(dtype)
+    layer = kind(*channels, kernel, **options).to(dtype)
     x = torch.randn(3, channels[0], 8, 7, dtype=dtype)
-    quicker = quick(layer, x if viewed else None)
-    assert type(quicker) is (QuickConvTranspose2d if transposed else QuickConv2d)
-    if viewed:
-        assert quicker(x).is_contiguous()
-    near = {"rtol": 1e-3, "atol": 1e-3} if dtype is torch.float32 else {}
-    for ours, torchs in zip(results(quicker, x), results(layer, x)):
-        torch.testing.assert_close(ours, torchs, **near)
+    fast = fast_copy(layer, x if with_view else None)
+    assert type(fast) is (convolutions.ConvTranspose2d if transposed else convolutions.Conv2d)
+    if with_view:
+        assert fast(x).is_contiguous()
+    tolerance = {"rtol": 1e-3, "atol": 1e-3} if dtype is torch.float32 else {}
+    for actual, expected in zip(results(fast, x), results(layer, x)):
+        torch.testing.assert_close(actual, expected, **tolerance)
 
 
 @pytest.mark.parametrize("groups, padding_mode, padding", [(2, "zeros", 1), (1, "reflect", "same")])
-def test_what_is_left_to_torch(groups, padding_mode, padding):
+def test_unsupported_layers_use_torchs_forward(groups, padding_mode, padding):
     set_seed(0)
     layer = nn.Conv2d(4, 6, 3, padding=padding, groups=groups, padding_mode=padding_mode).double()
     x = torch.randn(3, 4, 8, 7, dtype=torch.float64)
-    for ours, torchs in zip(results(quick(layer), x), results(layer, x)):
-        torch.testing.assert_close(ours, torchs)
-    one = x[0]  # a single image without a batch, which torch's layers take as well
-    torch.testing.assert_close(quick(layer)(one), layer(one))
+    for actual, expected in zip(results(fast_copy(layer), x), results(layer, x)):
+        torch.testing.assert_close(actual, expected)
+    image = x[0]  # without a batch dimension, which torch's layers also accept
+    torch.testing.assert_close(fast_copy(layer)(image), layer(image))
     up = nn.ConvTranspose2d(4, 2, 3, 2, 1).double()
-    torch.testing.assert_close(quick(up)(x, output_size=[16, 14]), up(x, output_size=[16, 14]))
+    torch.testing.assert_close(fast_copy(up)(x, output_size=[16, 14]), up(x, output_size=[16, 14]))
 
 
 @given(
@@ -99,45 +101,48 @@ def test_what_is_left_to_torch(groups, padding_mode, padding):
     padding=st.tuples(st.integers(0, 1), st.integers(0, 1)),
 )
 @settings(max_examples=40, deadline=None)
-def test_a_weights_gradient_is_a_sum_of_products(channels, images, kernel, stride, padding):
+def test_grad_weight_by_products_equals_torchs(channels, images, kernel, stride, padding):
     set_seed(0)
     weight = torch.randn(channels[1], channels[0], *kernel, dtype=torch.float64, requires_grad=True)
     x = torch.randn(images, channels[0], 7, 6, dtype=torch.float64)
-    maps = nn.functional.conv2d(x, weight, None, stride, padding)
-    gradient = torch.randn_like(maps)
-    maps.backward(gradient)
+    output = nn.functional.conv2d(x, weight, None, stride, padding)
+    grad_output = torch.randn_like(output)
+    output.backward(grad_output)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lab.convolutions.COLUMN_BYTES", 10_000)  # several pieces
-        ours = gradient_by_products(gradient, x, kernel, (stride, padding, (1, 1)))
-    torch.testing.assert_close(ours, weight.grad)
+        patch.setattr("lab.conv_functions.COLUMN_BYTES", 10_000)  # several chunks
+        geometry = ConvGeometry(stride, padding, dilation=(1, 1))
+        grad_weight = grad_weight_by_products(grad_output, x, kernel, geometry)
+    torch.testing.assert_close(grad_weight, weight.grad)
 
 
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Conv2d(FEW_CHANNELS, 2 * FEW_CHANNELS, 3, 2, 1),  # gradients by products
+        nn.Conv2d(FEW_CHANNELS, 2 * FEW_CHANNELS, 3, 2, 1),  # grad_weight by products
         nn.Conv2d(3, 5, 4, 2, 1),
-        nn.ConvTranspose2d(2 * FEW_CHANNELS, FEW_CHANNELS, 3, 2, 1, 1),  # gradients by products
-        nn.ConvTranspose2d(32, 1, 4, 2, 1),  # folded
+        nn.ConvTranspose2d(2 * FEW_CHANNELS, FEW_CHANNELS, 3, 2, 1, 1),  # grad_weight by products
+        nn.ConvTranspose2d(32, 1, 4, 2, 1),  # forward by a product
         nn.ConvTranspose2d(32, 24, 3, 2, 1),  # no output padding
     ],
     ids=str,
 )
-def test_bf16_is_as_near_to_the_truth_as_torchs(layer):
+def test_bf16_is_as_accurate_as_torchs(layer):
     set_seed(0)
     x = torch.randn(40, layer.in_channels, 8, 8)
-    truth = results(layer, x)
-    for one in (layer, quicker := quick(layer)):
-        one.zero_grad()
+    in_fp32 = results(layer, x)
+    fast = fast_copy(layer)
+    layer.zero_grad()
+    fast.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
-        torchs, ours = results(layer, x), results(quicker, x)
-    for true, own, other in zip(truth, ours, torchs):
-        assert own.dtype == other.dtype
-        errors = [_size(values.double() - true.double()) for values in (own, other)]
-        assert errors[0] <= 1.5 * errors[1] and errors[0] < 0.01 * _size(true.double())
+        torchs, ours = results(layer, x), results(fast, x)
+    for exact, our, their in zip(in_fp32, ours, torchs):
+        assert our.dtype == their.dtype
+        our_error, their_error = (_rms(v.double() - exact.double()) for v in (our, their))
+        assert our_error <= 1.5 * their_error and our_error < 0.01 * _rms(exact.double())
 
 
-def _size(values: torch.Tensor) -> torch.Tensor:
+def _rms(values: torch.Tensor) -> torch.Tensor:
+    """Return the root mean square."""
     return values.square().mean().sqrt()
 
 
@@ -146,18 +151,18 @@ def _size(values: torch.Tensor) -> torch.Tensor:
     [nn.Conv2d(3, 2, 3, 2, 1), nn.ConvTranspose2d(3, 2, 3, 2, 1), nn.ConvTranspose2d(5, 1, 2)],
     ids=str,
 )
-def test_gradients_of_gradients(layer):
+def test_second_derivatives(layer):
     set_seed(0)
-    layer = quick(layer.double())
+    layer = fast_copy(layer.double())
     x = torch.randn(2, layer.in_channels, 4, 4, dtype=torch.float64, requires_grad=True)
 
-    def maps(x, weight, bias):
+    def output(x, weight, bias):
         return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
 
-    assert torch.autograd.gradgradcheck(maps, (x, *layer.parameters()))
+    assert torch.autograd.gradgradcheck(output, (x, *layer.parameters()))
 
 
-@pytest.mark.parametrize("viewed", [True, False])
+@pytest.mark.parametrize("with_view", [True, False])
 @pytest.mark.parametrize(
     "layer",
     [
@@ -166,53 +171,54 @@ def test_gradients_of_gradients(layer):
     ],
     ids=str,
 )
-def test_what_comes_next_may_work_in_place(layer, viewed):
+def test_the_next_layer_may_work_in_place(layer, with_view):
     set_seed(0)
     channels = getattr(layer, "in_channels", 3)
     after = nn.LeakyReLU(0.2, inplace=True)
     model = nn.Sequential(nn.Conv2d(1, channels, 3), copy.deepcopy(layer), after).double()
     x = torch.randn(3, 1, 8, 7, dtype=torch.float64)
-    for ours, torchs in zip(results(quick(model, x if viewed else None), x), results(model, x)):
-        torch.testing.assert_close(ours, torchs)
+    fast = fast_copy(model, x if with_view else None)
+    for actual, expected in zip(results(fast, x), results(model, x)):
+        torch.testing.assert_close(actual, expected)
 
 
-def test_a_flattens_gradient_is_in_the_order_of_its_input():
+def test_the_gradient_of_flatten_has_the_memory_format_of_its_input():
     maps = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
-    orders = []
-    maps.register_hook(lambda gradient: orders.append(gradient.stride()))
-    layer = quick(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten()))[1]
-    assert type(layer) is QuickFlatten
+    strides = []
+    maps.register_hook(lambda grad: strides.append(grad.stride()))
+    layer = fast_copy(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten()))[1]
+    assert type(layer) is convolutions.Flatten
     values = torch.randn(2, 60)
     layer(maps).backward(values)
-    assert orders == [maps.stride()]
+    assert strides == [maps.stride()]
     torch.testing.assert_close(maps.grad, values.view(2, 3, 4, 5))
     assert torch.equal(layer(maps), nn.Flatten()(maps))
 
 
-def test_maps_are_activated_in_place_where_nobody_else_sees_them():
+def test_sequential_activates_in_place_only_where_nothing_else_sees_the_values():
     set_seed(0)
     activation, x = nn.ELU(), torch.randn(2, 3, 6, 6)
     layers = nn.ConvTranspose2d(3, 4, 3), activation, activation, nn.Conv2d(4, 3, 3), activation
-    usual = nn.Sequential(*layers)
-    model = quick(usual)
-    given = []  # whether each activation was told to work in place
-    model[1].register_forward_pre_hook(lambda layer, _: given.append(layer.inplace))
+    original = nn.Sequential(*layers)
+    model = fast_copy(original)
+    inplace = []  # of each call of an activation
+    model[1].register_forward_pre_hook(lambda layer, _: inplace.append(layer.inplace))
     before = x.clone()
     with torch.no_grad():
-        torch.testing.assert_close(model(x), usual(x))
-        assert given == [True, False, True]
+        torch.testing.assert_close(model(x), original(x))
+        assert inplace == [True, False, True]
         assert torch.equal(x, before)
         assert not model[1].inplace
         seen = []
-        model[0].register_forward_hook(lambda _, __, maps: seen.append(maps))
+        model[0].register_forward_hook(lambda _, __, output: seen.append(output))
         model(x)
-        torch.testing.assert_close(seen[0], usual[0](x))
-        assert given[3:] == [False, False, True]
+        torch.testing.assert_close(seen[0], original[0](x))
+        assert inplace[3:] == [False, False, True]
     model(x)
-    assert given[6:] == [False] * 3, "a gradient may need the maps as they were"
+    assert inplace[6:] == [False] * 3, "a gradient may need the values before the activation"
 
 
-def test_code_that_wants_the_usual_order_gets_it(tmp_path):
+def test_code_that_calls_view_gets_the_default_memory_format(tmp_path):
     text = (ROOT / "submission.py").read_text(encoding="utf-8")
     viewing = text.replace("            nn.Flatten(),  # (B, 3136)\n", "").replace(
         "self.image_to_features(x)", "self.image_to_features(x).view(len(x), -1)"
@@ -223,39 +229,82 @@ def test_code_that_wants_the_usual_order_gets_it(tmp_path):
     for path in (ROOT / "submission.py", tmp_path / "viewing.py"):
         set_seed(0)
         submission = Submission(path, "VAEwolabel", 20)
-        quicken(submission.model, submission.try_encode, submission.try_decode)
-        lasts = {QuickConv2d: path.name == "submission.py", QuickConvTranspose2d: True}
-        for kind, last in lasts.items():
-            layers = [layer for layer in submission.model.modules() if type(layer) is kind]
-            assert [layer.channels_last for layer in layers] == [last, last]
+        use_fast_convolutions(submission.model, submission.try_encode, submission.try_decode)
+        flattens = path.name == "submission.py"  # the other one calls view after the encoder
+        expected = {convolutions.Conv2d: flattens, convolutions.ConvTranspose2d: True}
+        for layer_class, channels_last in expected.items():
+            layers = [layer for layer in submission.model.modules() if type(layer) is layer_class]
+            assert [layer.channels_last for layer in layers] == [channels_last, channels_last]
         set_seed(1)
         x, labels = torch.rand(5, 1, 28, 28), torch.zeros(5, dtype=torch.int64)
         reconstructions.append(submission.decode(submission.encode(x, labels), labels))
     torch.testing.assert_close(*reconstructions)
 
 
-def test_a_first_layer_and_maps_of_one_place_may_be_viewed():
-    """Both are in either order to torch, which goes by the strides alone."""
+def test_view_works_after_an_input_of_one_channel_or_one_pixel():
+    """Such an input is in both memory formats at once, so it does not decide the output's."""
     set_seed(0)
     x, z = torch.rand(3, 1, 28, 28), torch.randn(3, 5, 1, 1)
     for layer, values in ((nn.Conv2d(1, 4, 4, 2, 1), x), (nn.ConvTranspose2d(5, 4, 7), z)):
-        quicker = quick(nn.Sequential(layer, nn.ReLU()), values)
-        assert type(quicker[0]) is not type(layer)
-        torch.testing.assert_close(quicker(values).view(3, -1), layer(values).relu().view(3, -1))
+        fast = fast_copy(nn.Sequential(layer, nn.ReLU()), values)
+        assert type(fast[0]) is not type(layer)
+        torch.testing.assert_close(fast(values).view(3, -1), layer(values).relu().view(3, -1))
 
 
-def test_torchs_own_layers_where_a_trial_fails_all_the_same():
+def test_a_model_whose_trial_keeps_failing_gets_torchs_layers_back():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten())
 
     def trial() -> None:
-        assert type(model[0]) is nn.Conv2d, "as torch.func asks for"
+        assert type(model[0]) is nn.Conv2d, "this model accepts torch's class only"
 
-    quicken(model, trial)
+    use_fast_convolutions(model, trial)
     assert [type(layer) for layer in model] == [nn.Conv2d, nn.Flatten]
-    quicken(nn.Sequential(nn.Flatten()), lambda: pytest.fail("there is nothing to try"))
+    use_fast_convolutions(
+        nn.Sequential(nn.Flatten()), lambda: pytest.fail("there is no convolution to try")
+    )
 
 
-def test_nothing_is_changed_where_it_was_not_measured(monkeypatch):
+def test_other_cpus_keep_torchs_layers(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "arm64"})
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())
-    assert [type(layer) for layer in quick(model)] == [nn.Conv2d, nn.Flatten]
+    assert [type(layer) for layer in fast_copy(model)] == [nn.Conv2d, nn.Flatten]
+
+
+def test_a_student_sees_their_own_layers():
+    model = nn.Sequential(
+        nn.Conv2d(1, 32, kernel_size=4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(32, 1, kernel_size=4, stride=2, padding=1),
+        nn.Flatten(),
+    )
+    fast = fast_copy(model)
+    assert [type(layer) for layer in fast.modules()] != [type(layer) for layer in model.modules()]
+    assert str(fast) == str(model)
+    assert "  (0): Conv2d(1, 32, kernel_size=(4, 4), stride=(2, 2), padding=(1, 1))\n" in str(fast)
+    for fast_layer, layer in zip(fast.modules(), model.modules()):
+        assert isinstance(fast_layer, type(layer))
+        assert type(fast_layer).__name__ == type(layer).__name__
+
+
+def test_parameters_and_state_dict_are_unchanged():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 1, 3))
+    parameters, state = list(model.parameters()), model.state_dict()
+    use_fast_convolutions(model)
+    assert all(after is before for after, before in zip(model.parameters(), parameters))
+    assert list(model.state_dict()) == list(state)
+    torchs = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 1, 3))
+    torchs.load_state_dict(model.state_dict())
+
+
+def test_deepcopy_keeps_the_fast_layers_and_shares_no_weights():
+    set_seed(0)
+    x = torch.randn(2, 1, 8, 8)
+    model = fast_copy(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 2, 3)), x)
+    assert not model[1].channels_last, "the trial calls view"
+    copied = copy.deepcopy(model)
+    for layer, original in zip(copied.modules(), model.modules()):
+        assert type(layer) is type(original)
+        assert getattr(layer, "channels_last", None) == getattr(original, "channels_last", None)
+    assert torch.equal(copied(x), model(x))
+    nn.init.zeros_(copied[0].weight)
+    assert model[0].weight.any()
