@@ -1,4 +1,4 @@
-"""Every knob of a training run, in one place: `train.py --help` is made from it."""
+"""All settings of a training run; `train.py` makes its options and its help from them."""
 
 from __future__ import annotations
 
@@ -8,41 +8,51 @@ from typing import Any
 
 
 class SettingsError(ValueError):
-    """A setting is out of its range."""
+    """A setting is outside its range; the message names it, its value and the range."""
 
 
 def knob(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
-    """Make a field of Settings that carries its own help and choices, for `train.py --help`."""
+    """Return a dataclass field with its default, its help and, if not all are allowed, choices."""
     return field(default=default, metadata={"help": help, "choices": choices})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Every knob of a training run, with a word on when to change it."""
+    """The settings of a training run; each help text says when to change it."""
 
-    epochs: int = knob(10, "passes over the training images; more, while validation improves")
-    batch_size: int = knob(1024, "images a step; smaller learns more an epoch, but runs slower")
-    lr: float = knob(5e-3, "peak learning rate; halve it when steps are skipped or loss jumps")
+    epochs: int = knob(10, "passes over the training images; raise it while validation improves")
+    batch_size: int = knob(1024, "images per step; smaller learns more per epoch but runs slower")
+    lr: float = knob(5e-3, "peak learning rate; halve it if steps are skipped or the loss jumps")
     lr_schedule: str = knob(
-        "cosine", "warm-up then cosine decay, or constant", choices=("cosine", "constant")
+        "cosine",
+        "warm-up and cosine decay, or constant; the paper of a model may ask for constant",
+        choices=("cosine", "constant"),
     )
-    var: float = knob(0.5, "the decoder's variance; small favours reconstruction, large the prior")
+    var: float = knob(
+        0.5, "variance of the decoder; smaller favours reconstruction, larger the prior"
+    )
     grad_clip: float = knob(
-        2.0, "clip gradients at this multiple of their running mean norm; 0 never clips"
+        2.0, "clip gradients at this multiple of their running mean norm; 0 to never clip"
     )
-    pred_step: int = knob(0, "validate every so many steps too; 0 is at each epoch's end only")
-    eval_num: int = knob(5000, "validation images to use; fewer is faster and noisier")
+    pred_step: int = knob(
+        0, "also validate every N steps, to see more of long epochs; 0: at epoch ends only"
+    )
+    eval_num: int = knob(5000, "validation images to use; fewer are faster and noisier")
     seed: int = knob(42, "seed of weights, batches and noise; change it to measure the spread")
     precision: str = knob(
         "auto",
-        "bf16 where the processor computes it natively, else fp32",
+        "auto: bf16 if the processor supports it natively, else fp32; fp32 is more exact",
         choices=("auto", "fp32", "bf16"),
     )
     compile: str = knob(
-        "no", "torch.compile the model: minutes first, then faster on a GPU", choices=("no", "yes")
+        "no",
+        "use torch.compile: takes minutes at first, then runs faster on a GPU",
+        choices=("no", "yes"),
     )
     device: str = knob(
-        "auto", "cuda, else mps, else cpu, unless named", choices=("auto", "cuda", "mps", "cpu")
+        "auto",
+        "auto: cuda if available, else mps, else cpu; name one to force it",
+        choices=("auto", "cuda", "mps", "cpu"),
     )
 
     def __post_init__(self) -> None:
