@@ -90,7 +90,7 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
 
 
 def temporary_path(path: Path) -> Path:
-    """Return the hidden name beside `path` that this process writes to before it renames.
+    """Return the hidden name in the folder of `path` that this process writes to before it renames.
 
     The first call for a folder in a process removes what killed processes left in that folder.
     """

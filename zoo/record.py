@@ -1,6 +1,6 @@
 """The best GenModel of this lab so far: a convolutional CVAE whose codes are sampled with a flow.
 
-Three things are new beside conv_cvae.py. Training images are shifted by one pixel at random, so
+Three things differ from conv_cvae.py. Training images are shifted by one pixel at random, so
 that the encoder generalises. var is small, so that reconstructions are sharp. The codes are then
 far from N(0, I), so an invertible network is fitted to the codes of each label after training.
 Dinh, Sohl-Dickstein and Bengio, Density Estimation using Real NVP, ICLR 2017; Kingma and Welling,
