@@ -1,7 +1,7 @@
-"""Images come in here and nowhere else: MNISTDataset, batches of it, and seeds.
+"""The dataset (MNISTDataset), its batches for training, and the seeds of random numbers.
 
-torch is imported inside the functions that need it, so that `grade.py`, which is numpy only,
-can read a dataset without the seconds that importing torch takes.
+torch is imported inside functions, so that `grade.py`, which uses numpy only, can read a dataset
+without the seconds that importing torch takes.
 """
 
 from __future__ import annotations
@@ -26,32 +26,36 @@ if TYPE_CHECKING:
 IMAGE_SIZE = 28
 NUM_CLASSES = 10
 
-# A dataset of ours is a folder that holds this pair; others are found by the pattern.
+# The lab's own datasets have this name; others are found by the pattern.
 OUR_IMAGES = "images-idx3-ubyte.gz"
 IDX_IMAGES_PATTERN = "*images*idx3-ubyte*"
 OLDER_TABLES = ("data.arrow", "data.parquet")
-MAX_BYTES = 2**31  # of one file, unpacked: 2.7 million images
+MAX_BYTES = 2**31  # of one uncompressed file: 2.7 million images
 
 
 class DataError(ValueError):
-    """A dataset is missing, damaged or not what this lab reads; the message names the file."""
+    """A dataset is missing, damaged or in an unknown format; the message names the file."""
 
 
 class MNISTDataset:
-    """A split of MNIST, or of any set like it, held in memory.
+    """A split of MNIST, or of another dataset in its format, in memory.
+
+    It is also a map-style dataset for torch's DataLoader: `dataset[i]` is an image, float32
+    (1, 28, 28) in [0, 1], and its label.
+
+    Args:
+        path: a folder with one pair of IDX files (gzipped or not), the images file of such a pair,
+            or an older Arrow or parquet table (needs pyarrow). A file that a `SHA256SUMS` in its
+            folder or the one above lists must match its checksum.
 
     Attributes:
         images: uint8 array (N, 28, 28), 0 is black.
         labels: int64 array (N,), 0 to 9.
-        path: where it was read from.
-        sha256: one SHA-256 over the pixels and labels, whatever file format they came in.
+        path: the argument.
+        sha256: SHA-256 of the pixels and labels, independent of the file format.
 
-    `path` may be a folder with one pair of IDX files (gzipped or not), the images file of such
-    a pair, or an older Arrow or parquet table (needs pyarrow). Files that are listed in a
-    `SHA256SUMS` beside or above them must match their sum. Raises DataError.
-
-    It is also a map-style dataset for torch's DataLoader: `dataset[i]` is an image,
-    float32 (1, 28, 28) in [0, 1], and its label.
+    Raises:
+        DataError: files are missing, damaged, or in an unknown format.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -75,17 +79,23 @@ class MNISTDataset:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 over pixels and labels: equal for equal data, in whatever format it came."""
+        """SHA-256 of the pixels and labels; equal data in another file format has the same."""
         digest = hashlib.sha256(self.images.tobytes())
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
 
 class Batches:
-    """Batches cut from tensors that already lie on the device: no Python per image.
+    """Batches as slices of tensors that are already on the device, without Python code per image.
 
-    The order of epoch n depends on the seed and on n alone, so a resumed run
-    sees the very batches that an uninterrupted one would have seen.
+    The order of the images in epoch n depends only on the seed and n, so a resumed run sees the
+    same batches as an uninterrupted one.
+
+    Args:
+        dataset: what to cut into batches.
+        batch_size: images per batch; the last batch of an epoch may have fewer.
+        device: where the tensors are stored.
+        seed: of the order.
     """
 
     def __init__(
@@ -99,42 +109,42 @@ class Batches:
         self.seed = seed
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches per epoch."""
         full, rest = divmod(len(self.images), self.batch_size)
-        # BatchNorm cannot average over one image, so a last batch of one is left out.
+        # BatchNorm cannot average over one image, so a last batch of one image is left out.
         return full + (rest > 1)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the batches of one epoch, shuffled, without the first `skip`.
+        """Yield the shuffled batches of one epoch, without the first `skip` batches.
 
-        Each is images, float32 (B, 1, 28, 28) in [0, 1], and labels, int64 (B,).
+        Each is a pair of images, float32 (B, 1, 28, 28) in [0, 1], and labels, int64 (B,).
         """
         import torch
 
-        order = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.images), generator=order).to(self.images.device)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.images), generator=generator).to(self.images.device)
         for index in order.split(self.batch_size)[skip : len(self)]:
-            # index_select copies whole images, where [index] would copy byte by byte.
+            # index_select copies whole images; [index] would copy single bytes.
             yield to_float(self.images.index_select(0, index)), self.labels[index]
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
-    """Turn uint8 images (B, 28, 28) into what a model takes: float32 (B, 1, 28, 28) in [0, 1]."""
+    """Convert uint8 images (B, 28, 28) to a model's input: float32 (B, 1, 28, 28) in [0, 1]."""
     return images.unsqueeze(1) / 255  # (B, 1, 28, 28)
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """Turn images in [0, 1] into the 8-bit images that are scored: round(255 clip(x, 0, 1))."""
+    """Convert images in [0, 1] to the uint8 images that are scored: round(255 clip(x, 0, 1))."""
     return images.float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
 
 
 def set_seed(seed: int) -> None:
-    """Seed the generators of random, numpy and torch, which a submission may use."""
+    """Seed the random number generators of Python, numpy and torch."""
     import torch
 
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    # torch.manual_seed would do these, and keep a traceback each time where there is no GPU.
+    # torch.manual_seed does the same, but without a GPU it also stores a traceback at each call.
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(seed)
@@ -143,13 +153,15 @@ def set_seed(seed: int) -> None:
 
 
 def rng_state() -> dict:
-    """Return the state of those generators, in plain values and tensors for a checkpoint."""
+    """Return the state of these generators as plain values and tensors, for a checkpoint."""
     import torch
 
-    kind, keys, *rest = np.random.get_state()
+    state = np.random.get_state(legacy=False)
+    keys = torch.from_numpy(state["state"]["key"].astype(np.int64))
+    rest = (state["state"]["pos"], state["has_gauss"], state["gauss"])
     return {
         "python": random.getstate(),
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "numpy": [state["bit_generator"], keys, *rest],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
@@ -157,7 +169,7 @@ def rng_state() -> dict:
 
 
 def restore_rng_state(state: dict) -> None:
-    """Put the generators back where `rng_state` found them."""
+    """Set these generators to a state that `rng_state` returned."""
     import torch
 
     version, internal, gauss = state["python"]
@@ -173,7 +185,7 @@ def restore_rng_state(state: dict) -> None:
 
 @contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
-    """Seed the generators for a while; afterwards they go on as if nothing had been drawn."""
+    """Seed the generators within the block; afterwards they continue as if it had not run."""
     before = rng_state()
     set_seed(seed)
     try:
@@ -186,7 +198,7 @@ def own_randomness(seed: int) -> Iterator[None]:
 
 
 def _find_file(path: Path) -> Path:
-    """Return the images file or the table that `path` means."""
+    """Return the images file or the table at `path`."""
     if path.is_file():
         return path
     if not path.is_dir():
@@ -207,22 +219,23 @@ def _find_file(path: Path) -> Path:
 
 
 def _read_checked(file: Path) -> bytes:
-    """Return the bytes of a file, which must match its sum if a SHA256SUMS lists it."""
+    """Return the content of a file; it must match its checksum if a SHA256SUMS lists it."""
     try:
         content = file.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{file} is missing; images and labels come as a pair.") from None
+        raise DataError(f"{file} is missing; a dataset is a pair of images and labels.") from None
     for folder in (file.parent, file.parent.parent):
         expected = _listed_sum(folder / "SHA256SUMS", file.relative_to(folder).as_posix())
         if expected and hashlib.sha256(content).hexdigest() != expected:
             raise DataError(
                 f"{file} does not match its sum in {folder / 'SHA256SUMS'}: "
-                "it was changed or damaged; get it again."
+                "it was changed or damaged; download it again."
             )
     return content
 
 
 def _listed_sum(sums: Path, name: str) -> str | None:
+    """Return the checksum of a file in a SHA256SUMS, or None if it is not listed."""
     if not sums.is_file():
         return None
     for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -236,6 +249,7 @@ def _listed_sum(sums: Path, name: str) -> str | None:
 
 
 def _read_idx_pair(images_file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return images, uint8 (N, 28, 28), and labels, int64 (N,), of a pair of IDX files."""
     labels_name = images_file.name.replace("images", "labels").replace("idx3", "idx1")
     if labels_name == images_file.name:
         raise DataError(
@@ -250,12 +264,12 @@ def _read_idx_pair(images_file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_idx(file: Path, dimensions: int) -> np.ndarray:
-    """Read a uint8 IDX file (http://yann.lecun.com/exdb/mnist): magic, sizes, bytes."""
+    """Read a uint8 IDX file (http://yann.lecun.com/exdb/mnist): magic number, sizes, bytes."""
     content = _read_checked(file)
     header_size = 4 + 4 * dimensions
-    stream = io.BytesIO(content)
+    stream: io.BytesIO | gzip.GzipFile = io.BytesIO(content)
     if content[:2] == b"\x1f\x8b":
-        stream = gzip.GzipFile(fileobj=stream)
+        stream = gzip.GzipFile(fileobj=io.BytesIO(content))
     try:
         header = stream.read(header_size)
         if len(header) < header_size or header[:4] != bytes((0, 0, 8, dimensions)):
@@ -269,16 +283,16 @@ def _read_idx(file: Path, dimensions: int) -> np.ndarray:
         size = math.prod(shape)
         if size > MAX_BYTES:
             raise DataError(f"{file} promises {size} bytes of data; at most {MAX_BYTES} are read.")
-        # One byte more than promised tells a longer file without unpacking all of it.
+        # Reading one byte more than promised finds a longer file without unpacking all of it.
         body = stream.read(size + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{file} is cut short or damaged ({error}); get it again.") from None
+        raise DataError(f"{file} is cut short or damaged ({error}); download it again.") from None
     if len(body) != size:
         held = f"only {len(body)}" if len(body) < size else "more"
         raise DataError(
-            f"{file} is damaged: its header promises {size} bytes of data, it holds {held}."
+            f"{file} is damaged: its header promises {size} bytes of data, but it holds {held}."
         )
-    # The copy is writable, as torch.from_numpy wants.
+    # torch.from_numpy needs a writable array, so it is copied.
     return np.frombuffer(body, np.uint8).reshape(shape).copy()
 
 
@@ -327,6 +341,7 @@ def _read_table(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_pair(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Raise DataError unless there is one label in 0 to 9 for each image."""
     if len(images) != len(labels):
         raise DataError(
             f"{file} has {len(images)} images but its labels are {len(labels)}; "

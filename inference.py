@@ -99,7 +99,7 @@ def infer(options: InferenceOptions) -> Path:
 
 def load_submission(path: Path, state: dict[str, Any], options: InferenceOptions) -> Submission:
     """Return the trained model of a checkpoint, ready to run."""
-    from lab.convolutions import quicken
+    from lab.convolutions import use_fast_convolutions
     from lab.device import pick_device
     from lab.loading import submission_file
     from lab.submission import Submission
@@ -110,7 +110,7 @@ def load_submission(path: Path, state: dict[str, Any], options: InferenceOptions
     submission.load_weights(state, path)
     submission.model.to(pick_device(options.device)).eval()
     if options.convolutions == "fast":
-        quicken(submission.model, submission.try_encode, submission.try_decode)
+        use_fast_convolutions(submission.model, submission.try_encode, submission.try_decode)
     return submission
 
 

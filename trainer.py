@@ -32,7 +32,7 @@ from data_utils import (
 from lab import metrics
 from lab.callbacks import Callback
 from lab.command import stop_requests
-from lab.convolutions import quicken
+from lab.convolutions import use_fast_convolutions
 from lab.device import compiled, pick_device
 from lab.gradients import clip_gradients, gradient_norm
 from lab.precision import Precision
@@ -92,7 +92,7 @@ class Trainer:
         fast = self.settings.convolutions == "fast" and self.settings.compile == "no"
         if fast and not own_step:
             trials = self._trial_loss, self.submission.try_encode, self.submission.try_decode
-            quicken(self.model, *trials)
+            use_fast_convolutions(self.model, *trials)
         given_up = self.precision.choose(
             self.settings.precision, None if own_step else self._trial_loss
         )

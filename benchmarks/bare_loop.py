@@ -20,7 +20,7 @@ from benchmarks.commands import ROOT
 from benchmarks.usual import say
 from data_utils import Batches, MNISTDataset, set_seed
 from lab.callbacks import Callback
-from lab.convolutions import quicken
+from lab.convolutions import use_fast_convolutions
 from lab.device import keep_freed_memory
 from lab.settings import Settings
 from lab.submission import Submission
@@ -44,7 +44,7 @@ def bare_step(path: Path, trainer: Trainer) -> Callable[[Tensor, Tensor], None]:
     model, vae_loss = submission.model.to(device).train(), submission.vae_loss
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
     # As in the Trainer: what is compared is the loop.
-    quicken(model, submission.try_encode, submission.try_decode)
+    use_fast_convolutions(model, submission.try_encode, submission.try_decode)
 
     def step(x: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)

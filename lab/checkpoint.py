@@ -1,15 +1,18 @@
-"""Files written whole or not at all, and checkpoints that rebuild their own run.
+"""Checkpoints that rebuild their own run, and files that are written whole or not at all.
 
-A checkpoint is one dict of tensors and plain values, so that it loads with `weights_only=True`:
-a stranger's file cannot run code here. torch is imported only where it is used, because
-`grade.py` writes files and has no other need of it.
+A checkpoint is one dict of tensors and plain values, so it loads with `weights_only=True`: a file
+from someone else cannot run code here. torch is imported inside functions, because `grade.py`
+writes files and does not need torch.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import platform
 import re
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,9 +20,9 @@ from typing import BinaryIO
 
 FORMAT_VERSION = 1
 NEWEST_KEPT = 5
-MAX_BYTES = 2 * 1024**3  # far above any model of this lab; bounds what a stranger's file costs
+MAX_BYTES = 2 * 1024**3  # far above any model of this lab; limits what an unknown file can cost
 BEST = "best.pth"
-INTERRUPTED = "interrupted.pth"  # a stop in mid-epoch; gone once that epoch is complete
+INTERRUPTED = "interrupted.pth"  # saved inside an epoch; removed when that epoch is complete
 REQUIRED = ("epoch", "model_state_dict", "optimizer_state_dict")
 
 
@@ -27,15 +30,25 @@ class CheckpointError(ValueError):
     """A checkpoint is missing, damaged or of another kind; the message names the file."""
 
 
+# ---------------------------------------------------------------- files written whole
+
+# A temporary name holds machine and process: .best.pth.MACHINE-PID.tmp. Other machines may share
+# the folder, and nothing can be said here about whether their processes still run.
+MACHINE = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())
+TEMPORARY = re.compile(rf"\..+\.{MACHINE}-(?P<pid>\d+)\.tmp")
+_cleaned: set[Path] = set()  # folders whose leftovers this process has removed
+
+
 @contextmanager
 def write_whole(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file for writing that appears at `path` complete, or not at all.
 
-    The bytes go to a temporary name in the same folder, reach the disk, and are then renamed.
-    Raises OSError, in words for people, when the folder is read-only or the disk is full.
+    The bytes go to a temporary name in the same folder, are flushed to the disk, and the file is
+    then renamed. Raises OSError, with a readable message, if the folder is read-only or the disk is
+    full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -44,28 +57,100 @@ def write_whole(path: str | Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        _forget(temporary)
+        _remove(temporary)
         reason = error.strerror or str(error)
         raise OSError(
             f"{path} could not be written ({reason}): "
             "expected a writable folder with free space; make room or choose another folder."
         ) from error
     except BaseException:
-        _forget(temporary)
+        _remove(temporary)
         raise
 
 
-def _forget(path: Path) -> None:
-    # A folder that refuses the file refuses this too; the first error says why.
+@contextmanager
+def replace_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary folder, which takes the place of `path` when the block ends.
+
+    After an exception the temporary folder is removed and `path` is unchanged.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(path)
+    _remove(temporary)
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def temporary_path(path: Path) -> Path:
+    """Return the hidden name in the folder of `path` that this process writes to before it renames.
+
+    The first call for a folder in a process removes what killed processes left in that folder.
+    """
+    folder = path.parent.absolute()
+    if folder not in _cleaned:
+        _cleaned.add(folder)
+        remove_leftovers(folder)
+    return path.with_name(f".{path.name}.{MACHINE}-{os.getpid()}.tmp")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders of processes of this machine that no longer run."""
+    with suppress(OSError):  # a folder that cannot be listed; the write itself reports why
+        for entry in list(os.scandir(folder)):
+            match = TEMPORARY.fullmatch(entry.name)
+            if match and not is_running(int(match["pid"])):
+                _remove(Path(entry.path))
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process with this number runs on this machine; True if unknown."""
+    if sys.platform == "win32":  # os.kill would end the process there
+        import ctypes
+
+        kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel32.OpenProcess.restype = ctypes.c_void_p
+        query_limited_information, access_denied, still_active = 0x1000, 5, 259
+        handle = kernel32.OpenProcess(query_limited_information, False, pid)
+        if not handle:
+            return ctypes.get_last_error() == access_denied
+        code = ctypes.c_ulong(still_active)
+        kernel32.GetExitCodeProcess(ctypes.c_void_p(handle), ctypes.byref(code))
+        kernel32.CloseHandle(ctypes.c_void_p(handle))
+        return code.value == still_active
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it belongs to another user, or it is not a process number
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder if it exists. An error is ignored: an earlier one says why."""
     with suppress(OSError):
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------- checkpoints
 
 
 def save(path: str | Path, state: dict) -> None:
-    """Write a checkpoint whole or not at all."""
+    """Write a checkpoint whole or not at all. Raises OSError as write_whole does."""
     import torch
 
-    # Through memory, because torch.save to a full disk raises RuntimeError, not OSError.
+    # Saved to memory first, because torch.save to a full disk raises RuntimeError, not OSError.
     buffer = io.BytesIO()
     torch.save({"format_version": FORMAT_VERSION, **state}, buffer)
     with write_whole(path) as file:
@@ -73,18 +158,20 @@ def save(path: str | Path, state: dict) -> None:
 
 
 def load(path: str | Path) -> dict:
-    """Read a checkpoint onto the CPU without running anything in it. Raises CheckpointError."""
+    """Read a checkpoint into CPU memory; no code in the file is run. Raises CheckpointError."""
     import torch
 
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; give the path of a checkpoint (.pth).")
     if path.stat().st_size > MAX_BYTES:
-        raise CheckpointError(f"{path} is larger than {MAX_BYTES} bytes; this lab's are not.")
+        raise CheckpointError(
+            f"{path} is larger than {MAX_BYTES} bytes; checkpoints of this lab are smaller."
+        )
     content = io.BytesIO(path.read_bytes())
     try:
         state = torch.load(content, map_location="cpu", weights_only=True)
-    except Exception:  # a damaged file makes torch raise errors of nearly any type
+    except Exception:  # a damaged file makes torch raise errors of almost any type
         raise CheckpointError(
             f"{path} is not a checkpoint of this lab: expected a file that train.py wrote, but it "
             "is damaged, or holds more than tensors and plain values."
@@ -93,19 +180,21 @@ def load(path: str | Path) -> dict:
     if missing:
         raise CheckpointError(f"{path} is not a checkpoint of this lab: it lacks {missing}.")
     if not all(isinstance(state[key], dict) for key in REQUIRED[1:]):
-        raise CheckpointError(f"{path} is not a checkpoint of this lab: its weights are no table.")
+        raise CheckpointError(
+            f"{path} is not a checkpoint of this lab: {' and '.join(REQUIRED[1:])} must be dicts."
+        )
     if state.get("format_version", 0) > FORMAT_VERSION:
         raise CheckpointError(f"{path} was written by a newer version of this lab; update it.")
     return state
 
 
 def epoch_path(run_dir: Path, epoch: int) -> Path:
-    """Return where the checkpoint after `epoch` complete epochs lies."""
+    """Return the path of the checkpoint after `epoch` complete epochs."""
     return run_dir / f"epoch_{epoch}.pth"
 
 
 def _epochs(run_dir: Path) -> dict[int, Path]:
-    """Return the epoch checkpoints of a run by number, oldest first."""
+    """Return the epoch checkpoints of a run by epoch, oldest first."""
     found = {}
     for path in run_dir.glob("epoch_*.pth"):
         match = re.fullmatch(r"epoch_(\d+)\.pth", path.name)
@@ -115,7 +204,7 @@ def _epochs(run_dir: Path) -> dict[int, Path]:
 
 
 def newest(run_dir: str | Path) -> Path:
-    """Return the checkpoint from which a run goes on. Raises CheckpointError when there is none."""
+    """Return the checkpoint that a run resumes from. Raises CheckpointError if there is none."""
     run_dir = Path(run_dir)
     interrupted = run_dir / INTERRUPTED
     if interrupted.is_file():
@@ -129,26 +218,28 @@ def newest(run_dir: str | Path) -> Path:
 
 
 def to_infer_from(run_dir: str | Path) -> Path:
-    """Return the checkpoint of a run that inference should use: the best, else the newest."""
+    """Return the checkpoint of a run for inference: the best, or else the newest."""
     best = Path(run_dir) / BEST
     return best if best.is_file() else newest(run_dir)
 
 
 def mark_best(run_dir: Path, path: Path) -> None:
-    """Make best.pth the same file as `path`: weights and optimizer state of one step."""
-    temporary = run_dir / f".{BEST}.{os.getpid()}.tmp"
+    """Make best.pth a second name of the checkpoint `path`, or a copy without hard links."""
+    temporary = temporary_path(run_dir / BEST)
     temporary.unlink(missing_ok=True)
     try:
-        os.link(path, temporary)  # costs nothing; pruning the epoch's name leaves this one
+        os.link(path, temporary)  # takes no space, and stays when the epoch's name is pruned
     except OSError:  # a file system without hard links
         with write_whole(run_dir / BEST) as best:
             best.write(path.read_bytes())
     else:
         os.replace(temporary, run_dir / BEST)
+        # If best.pth was this file already, POSIX renames nothing and keeps both names.
+        temporary.unlink(missing_ok=True)
 
 
 def prune(run_dir: Path) -> None:
-    """Keep the newest epoch checkpoints; drop what an interrupted epoch left behind."""
+    """Keep the newest NEWEST_KEPT epoch checkpoints; remove the one of an interrupted epoch."""
     (run_dir / INTERRUPTED).unlink(missing_ok=True)
     for path in list(_epochs(run_dir).values())[:-NEWEST_KEPT]:
         path.unlink(missing_ok=True)

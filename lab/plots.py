@@ -1,28 +1,31 @@
-"""Every picture of the lab, and the training video.
+"""The pictures of the lab: grids of images, the training video, charts, and the plot of codes.
 
-A function here draws into an open binary file, so that the caller decides where it lies and that
-it is written whole. Images are uint8 (..., 28, 28). Grids and codes are drawn with Pillow, which is
-quick; matplotlib, which takes a second to import, is loaded only for charts.
+Each function writes to an open binary file, so that the caller chooses the path and writes the file
+whole. Images are uint8 (..., 28, 28). Grids and codes are drawn with Pillow, which is fast;
+matplotlib, which takes a second to import, is used for charts only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# Three times as quick to write as Pillow's default, for an eighth more bytes.
-PNG = {"format": "PNG", "compress_level": 1}
-SCALE = 2  # screen pixels a pixel of an image
-GAP = 2  # between tiles
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# All sizes are in pixels of the picture.
+SCALE = 2  # per pixel of an image
+GAP = 2  # between images
 MARGIN = 10
 TEXT_SIZE = 15
-INK, PAPER = 40, 255  # grays
+INK, PAPER = 40, 255  # grey levels of text and background
 GRID = (228, 228, 228)
-PLANE = 600  # pixels along a side of the plane of codes
-# Of the labels; matplotlib's ten.
+PLANE = 600  # side of the square that shows codes
+# One color per label: the ten of matplotlib.
 COLORS = (
     *((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189)),
     *((140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207)),
@@ -40,9 +43,17 @@ def grid(
     gap: int = GAP,
     scale: int = SCALE,
 ) -> Image.Image:
-    """Lay images of one size out in rows, each uint8 (columns, H, W), under a title and labels."""
-    font = ImageFont.load_default(TEXT_SIZE)
-    height, width = (side * scale + gap for side in rows[0][0].shape)  # of a tile
+    """Return a picture of images in rows, with a title and labels of rows and columns.
+
+    Args:
+        rows: the images of each row, uint8 (columns, H, W), all of one size.
+        title: the text above.
+        row_labels, column_labels: one text per row, one per column.
+        gap: pixels between images.
+        scale: pixels of the picture per pixel of an image.
+    """
+    font = _font()
+    height, width = (side * scale + gap for side in rows[0][0].shape)  # of one cell
     left = MARGIN + int(max((font.getlength(text) for text in row_labels), default=-8)) + 8
     top = MARGIN + TEXT_SIZE + 8 + (TEXT_SIZE + 6 if len(column_labels) else 0)
     columns = max(len(row) for row in rows)
@@ -67,33 +78,36 @@ def grid(
 def reconstructions(
     file: BinaryIO, images: np.ndarray, recon: np.ndarray, columns: int = 16, pairs: int = 4
 ) -> None:
-    """Draw inputs (N, 28, 28) above their reconstructions, `pairs` double rows of `columns`."""
+    """Draw images (N, 28, 28) above their reconstructions: `pairs` double rows of `columns`."""
     rows, labels = [], []
     for first in range(0, min(pairs * columns, len(images)), columns):
         rows += [images[first : first + columns], recon[first : first + columns]]
         labels += ["input", "output"]
-    grid(rows, "Inputs above their reconstructions", labels).save(file, **PNG)
+    _save(grid(rows, "Inputs above their reconstructions", labels), file)
 
 
 def samples(file: BinaryIO, images: np.ndarray, labelled: bool, columns: int = 10) -> None:
-    """Draw `columns` samples a row; images is (10, n, 28, 28), a row a label if `labelled`."""
+    """Draw samples (10, n, 28, 28), `columns` per row; each row is one label if `labelled`."""
     labels = [str(label) for label in range(len(images))] if labelled else []
-    title = "Samples of each label" if labelled else "Samples; this model is told no label"
-    grid(list(images[:, :columns]), f"{title}, z ~ N(0, I)", labels).save(file, **PNG)
+    title = "Samples of each label" if labelled else "Samples; this model does not use labels"
+    _save(grid(list(images[:, :columns]), f"{title}, z ~ N(0, I)", labels), file)
 
 
 def interpolation(file: BinaryIO, rows: np.ndarray) -> None:
-    """Draw each row's walk between two codes; rows is (pairs, steps, 28, 28)."""
+    """Draw interpolations between two codes, one per row: rows is (pairs, steps, 28, 28)."""
     steps = rows.shape[1]
     shares = [f"{step / (steps - 1):.1f}" for step in range(steps)]
     title = "From one code to another, in equal steps"
-    grid(list(rows), title, column_labels=shares).save(file, **PNG)
+    _save(grid(list(rows), title, column_labels=shares), file)
 
 
 def manifold(file: BinaryIO, panels: np.ndarray, side: float) -> None:
-    """Draw the decoder over a square of the plane of codes, a panel for each label it is told.
+    """Draw the decoder's images over a square of two-dimensional codes, one panel per label.
 
-    panels is (P, n, n, 28, 28), the rows of a panel from the top; P is 1 where no label is told.
+    Args:
+        panels: (P, n, n, 28, 28), the top row of each panel first; P is 1 for a model without
+            labels and 10 for a model with labels.
+        side: of the square, which is centred at 0, in units of z.
     """
     mosaics = panels.swapaxes(2, 3).reshape(len(panels), panels.shape[1] * 28, -1)  # (P, S, S)
     across = min(5, len(mosaics))
@@ -101,19 +115,29 @@ def manifold(file: BinaryIO, panels: np.ndarray, side: float) -> None:
     title = f"Decoder over the square of side {side:g} around 0, first dimension across, second up"
     if len(panels) > 1:
         title += "; labels 0 to 4 above 5 to 9"
-    grid(rows, title, gap=12, scale=2 if len(panels) == 1 else 1).save(file, **PNG)
+    _save(grid(rows, title, gap=12, scale=2 if len(panels) == 1 else 1), file)
 
 
 def frame(
     file: BinaryIO, images: np.ndarray, recon: np.ndarray, samples: np.ndarray, title: str
 ) -> None:
-    """Draw one frame of the training video: fixed inputs, their outputs, fixed samples.
+    """Draw one frame of the training video: inputs, their reconstructions and samples.
 
-    images, recon: (columns, 28, 28); samples: (rows, columns, 28, 28).
+    images, recon: (columns, 28, 28), both empty for a model without an encoder; samples:
+    (rows, columns, 28, 28).
     """
     rows = [*([images, recon] if len(recon) else []), *samples]
     labels = [*(["input", "output"] if len(recon) else []), *["sample"] * len(samples)]
-    grid(rows, title, labels).save(file, **PNG)
+    _save(grid(rows, title, labels), file)
+
+
+def _save(picture: Image.Image, file: BinaryIO) -> None:
+    """Write a PNG: three times as fast as with Pillow's default level, and an eighth larger."""
+    picture.save(file, "PNG", compress_level=1)
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(TEXT_SIZE)
 
 
 # ---------------------------------------------------------------- the training video
@@ -123,14 +147,14 @@ def gif(file: BinaryIO, frames: Sequence[str], seconds: float = 8.0) -> None:
     """Write the PNG files `frames` as one looping GIF that lasts about `seconds`."""
     pictures = _same_size(frames)
     each = int(np.clip(1000 * seconds / len(pictures), 40, 800))
-    durations = [each] * (len(pictures) - 1) + [2000]  # rest on the last one
+    durations = [each] * (len(pictures) - 1) + [2000]  # milliseconds; the last frame stays longer
     pictures[0].save(
         file, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0
     )
 
 
 def mp4(path: str, frames: Sequence[str], seconds: float = 8.0) -> bool:
-    """Write the same video as MP4; False where imageio-ffmpeg is not installed."""
+    """Write the same video as MP4 to `path`. Return False if imageio-ffmpeg is not installed."""
     try:
         from imageio_ffmpeg import write_frames
     except ImportError:
@@ -138,7 +162,10 @@ def mp4(path: str, frames: Sequence[str], seconds: float = 8.0) -> bool:
     pictures = [np.asarray(picture.convert("RGB")) for picture in _same_size(frames, even=True)]
     rate = float(np.clip(len(pictures) / seconds, 1.25, 25))
     height, width = pictures[0].shape[:2]
-    writer = write_frames(path, (width, height), fps=rate, macro_block_size=2)
+    # The format is given, because a temporary name does not end in .mp4.
+    writer = write_frames(
+        path, (width, height), fps=rate, macro_block_size=2, output_params=["-f", "mp4"]
+    )
     writer.send(None)  # starts the generator
     for picture in pictures:
         writer.send(np.ascontiguousarray(picture))
@@ -147,7 +174,7 @@ def mp4(path: str, frames: Sequence[str], seconds: float = 8.0) -> bool:
 
 
 def _same_size(frames: Sequence[str], even: bool = False) -> list[Image.Image]:
-    """Read the frames onto paper of one size, of even sides where the codec wants them."""
+    """Read the frames and pad them to one size; `even` sides are what the MP4 codec needs."""
     pictures = [Image.open(name) for name in frames]
     width, height = np.max([picture.size for picture in pictures], axis=0)
     if even:
@@ -163,18 +190,22 @@ def _same_size(frames: Sequence[str], even: bool = False) -> list[Image.Image]:
 # ---------------------------------------------------------------- charts
 
 
-def figure(width: float, height: float):
-    """Return a figure of so many inches, which needs no screen."""
+def figure(width: float, height: float) -> Figure:
+    """Return an empty matplotlib figure of this size in inches; it needs no screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    drawing = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawing)
+    return drawing
 
 
 def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
-    """Draw training and validation loss over the steps, and the validation scores beside them."""
+    """Draw the training and validation loss over the steps, and beside them ssim and mse.
+
+    history: one dict per validation with step and, where known, train_loss, valid_loss, valid_ssim
+    and valid_mse.
+    """
     drawing = figure(10, 4)
     left, right = drawing.subplots(1, 2)
     for key, label in (("train_loss", "training"), ("valid_loss", "validation")):
@@ -187,14 +218,15 @@ def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
     errors.set_ylabel("mse")
     handles = [*right.get_lines(), *errors.get_lines()]
     right.legend(handles=handles, loc="center right")
-    if left.get_lines():  # a GAN has no one loss
+    if left.get_lines():  # a GAN has no single loss
         left.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
     drawing.savefig(file, format="png", dpi=110)
 
 
-def _line(axes, history: Sequence[dict], key: str, label: str, **style) -> None:
+def _line(axes: Axes, history: Sequence[dict], key: str, label: str, **style: Any) -> None:
+    """Draw one column of the history over the steps, unless it is empty."""
     points = [(row["step"], row[key]) for row in history if row.get(key) is not None]
     if points:
         axes.plot(*zip(*points), marker=".", label=label, **style)
@@ -204,18 +236,19 @@ def _line(axes, history: Sequence[dict], key: str, label: str, **style) -> None:
 
 
 def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
-    """Draw codes (N, d) coloured by label (N,); more than two dimensions are seen through PCA.
+    """Draw codes (N, latent_dim) as points, coloured by label (N,).
 
-    Ten thousand points are drawn at once as pixels, in a tenth of the time that matplotlib
-    takes to be imported.
+    Codes of more than two dimensions are projected by principal component analysis (PCA). The
+    points are set as pixels, which takes a tenth of the time that importing matplotlib takes.
     """
-    codes, names = _in_a_plane(codes.astype(np.float64))  # (N, 2)
+    codes, names = _project(codes.astype(np.float64))  # (N, 2)
     low, high = codes.min(axis=0), codes.max(axis=0)
-    room = np.maximum(0.04 * (high - low), 1e-6)
-    low, high = low - room, high + room
+    margin = np.maximum(0.04 * (high - low), 1e-6)
+    low, high = low - margin, high + margin
     side, left, top = PLANE, 60, 2 * MARGIN + TEXT_SIZE
 
     def pixel(values: np.ndarray | float, axis: int) -> np.ndarray:
+        """Return the column (axis 0) or row (axis 1) in the square."""
         share = (values - low[axis]) / (high[axis] - low[axis])
         return np.round((share if axis == 0 else 1 - share) * (side - 3)).astype(int)
 
@@ -230,7 +263,7 @@ def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
     picture = Image.new("RGB", (left + side + 70, top + side + 60), (PAPER,) * 3)
     ink = (INK,) * 3
     picture.paste(Image.fromarray(plane), (left, top))
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(TEXT_SIZE)
+    draw, font = ImageDraw.Draw(picture), _font()
     draw.rectangle((left - 1, top - 1, left + side, top + side), outline=ink)
     draw.text((left, MARGIN - 2), "Codes of the images, coloured by label", ink, font)
     draw.text((left + side // 2, top + side + 46), names[0], ink, font, anchor="mb")
@@ -246,27 +279,27 @@ def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
         draw.text((left - 6, at), f"{tick:g}", ink, font, anchor="rm")
     draw.text((left + side + 14, top), "label", ink, font)
     for label, color in enumerate(COLORS):
-        at = left + side + 18, top + 26 + 22 * label
-        draw.rectangle((*at, at[0] + 11, at[1] + 11), color)
-        draw.text((at[0] + 20, at[1] + 6), str(label), ink, font, anchor="lm")
-    picture.save(file, **PNG)
+        x, y = left + side + 18, top + 26 + 22 * label
+        draw.rectangle((x, y, x + 11, y + 11), color)
+        draw.text((x + 20, y + 6), str(label), ink, font, anchor="lm")
+    _save(picture, file)
 
 
-def _in_a_plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
-    """Return codes (N, d) in two dimensions, (N, 2), and the names of these."""
+def _project(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
+    """Project codes (N, latent_dim) to two dimensions: (N, 2), and the names of the two axes."""
     if codes.shape[1] == 1:
         codes = np.column_stack([codes, np.zeros(len(codes))])
     if codes.shape[1] == 2:
         return codes, ("first dimension", "second dimension")
     centred = codes - codes.mean(axis=0)
-    variances, axes = np.linalg.eigh(centred.T @ centred)  # in rising order
+    variances, axes = np.linalg.eigh(centred.T @ centred)  # in ascending order
     first, second = 100 * variances[:-3:-1] / max(float(variances.sum()), 1e-12)
     names = f"first principal axis, {first:.0f} %", f"second principal axis, {second:.0f} %"
     return centred @ axes[:, :-3:-1], names
 
 
 def _ticks(low: float, high: float) -> np.ndarray:
-    """Return some round numbers between two others."""
+    """Return about five round numbers between low and high, at equal distances."""
     rough = (high - low) / 5
     power = 10.0 ** np.floor(np.log10(rough))
     step = power * min((1, 2, 5, 10), key=lambda factor: abs(factor * power - rough))

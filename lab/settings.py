@@ -55,29 +55,31 @@ def add_options(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of a training run, each with a word on when to change it."""
+    """The settings of a training run; each help text says when to change it."""
 
-    epochs: int = option(10, "passes over the training images; more, while validation improves")
-    batch_size: int = option(
-        1024, "images per step; smaller learns more per epoch, but runs slower"
-    )
-    lr: float = option(5e-3, "peak learning rate; halve it when steps are skipped or loss jumps")
+    epochs: int = option(10, "passes over the training images; raise it while validation improves")
+    batch_size: int = option(1024, "images per step; smaller learns more per epoch but runs slower")
+    lr: float = option(5e-3, "peak learning rate; halve it if steps are skipped or the loss jumps")
     lr_schedule: str = option(
-        "cosine", "warm-up then cosine decay, or constant", choices=("cosine", "constant")
+        "cosine",
+        "warm-up and cosine decay, or constant; the paper of a model may ask for constant",
+        ("cosine", "constant"),
     )
     var: float = option(
-        0.5, "the decoder's variance; small favours reconstruction, large the prior"
+        0.5, "variance of the decoder; smaller favours reconstruction, larger the prior"
     )
     grad_clip: float = option(
-        2.0, "clip gradients at this multiple of their running mean norm; 0 never clips"
+        2.0, "clip gradients at this multiple of their running mean norm; 0 to never clip"
     )
-    pred_step: int = option(0, "validate every N steps too; 0: only at the end of each epoch")
-    eval_num: int = option(5000, "validation images to use; fewer is faster and noisier")
+    pred_step: int = option(
+        0, "also validate every N steps, to see more of long epochs; 0: at epoch ends only"
+    )
+    eval_num: int = option(5000, "validation images to use; fewer are faster and noisier")
     seed: int = option(42, "seed of weights, batches and noise; change it to measure the spread")
     precision: str = option(
         "auto",
-        "bf16 where the device computes it natively, else fp32",
-        choices=("auto", "fp32", "bf16"),
+        "auto: bf16 if the processor supports it natively, else fp32; fp32 is more exact",
+        ("auto", "fp32", "bf16"),
     )
     convolutions: str = option(
         "fast",
@@ -85,9 +87,13 @@ class Settings:
         CONVOLUTIONS,
     )
     compile: str = option(
-        "no", "torch.compile the model: takes minutes, then faster on a GPU", choices=("no", "yes")
+        "no",
+        "use torch.compile: takes minutes at first, then runs faster on a GPU",
+        ("no", "yes"),
     )
-    device: str = option("auto", "where to compute; auto: cuda, else mps, else cpu", DEVICES)
+    device: str = option(
+        "auto", "auto: cuda if available, else mps, else cpu; name one to force it", DEVICES
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_num"):

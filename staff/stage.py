@@ -82,7 +82,7 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Any) 
     import torch
 
     from lab.checkpoint import CheckpointError, load
-    from lab.convolutions import quicken
+    from lab.convolutions import use_fast_convolutions
     from lab.stages import decode_codes, encode_images, generate_samples
     from lab.submission import Submission
 
@@ -110,7 +110,9 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Any) 
         ) from None
     submission.model.eval()
     encodes = order["stage"] == "encode"
-    quicken(submission.model, submission.try_encode if encodes else submission.try_decode)
+    use_fast_convolutions(
+        submission.model, submission.try_encode if encodes else submission.try_decode
+    )
 
     if order["stage"] == "generate":
         array = generate_samples(submission, order["gen_num"], order["seed"])

@@ -22,7 +22,7 @@ from lab import ROOT
 
 STAFF = Path(__file__).resolve().parent
 # What a stage is made of: no trainer, no grader, no data.
-MODULES = ("data_utils", "lab/__init__", "lab/checkpoint", "lab/convolutions")
+MODULES = ("data_utils", "lab/__init__", "lab/checkpoint", "lab/conv_functions", "lab/convolutions")
 MODULES += ("lab/loading", "lab/stages", "lab/submission")
 MODULES += ("staff/__init__", "staff/stage", "staff/probe", "staff/quick_torch")
 NOBODY = 65534

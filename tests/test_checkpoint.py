@@ -1,16 +1,20 @@
-"""Files are whole or absent; checkpoints are newest-five, load safely, and say what is wrong."""
+"""Files are whole or absent; the newest five checkpoints stay, load safely, and explain errors."""
 
 from __future__ import annotations
 
 import errno
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 
 from lab import checkpoint
-from lab.checkpoint import CheckpointError, write_whole
+from lab.checkpoint import CheckpointError, replace_folder, write_whole
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -24,7 +28,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_full_disk_is_told_in_words(tmp_path, monkeypatch):
+def test_a_full_disk_is_explained(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -32,6 +36,108 @@ def test_a_full_disk_is_told_in_words(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="could not be written .No space left on device.*make room"):
         checkpoint.save(tmp_path / "epoch_1.pth", {"epoch": 1})
     assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- what killed processes leave
+
+WRITER = """
+import sys
+from pathlib import Path
+from lab.checkpoint import temporary_path, write_whole
+
+with write_whole(Path(sys.argv[1]) / "best.pth") as file:
+    file.write(b"half of it")
+    file.flush()
+    folder = temporary_path(Path(sys.argv[1]) / "recon")
+    folder.mkdir()
+    (folder / "recon_0.png").touch()
+    print("writing", flush=True)
+    sys.stdin.readline()
+    folder.rename(Path(sys.argv[1]) / "recon")
+"""
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """A process in the middle of writing best.pth and a folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "writing\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, writer):
+    left = [f".{name}.{checkpoint.MACHINE}-{writer.pid}.tmp" for name in ("best.pth", "recon")]
+    assert names(tmp_path) == left
+    writer.kill()
+    writer.wait()
+    with write_whole(tmp_path / "a.txt") as out:
+        out.write(b"new")
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_files_of_live_processes_and_other_files_stay(tmp_path, writer):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    others = [
+        f".best.pth.other-machine-{ended.pid}.tmp",
+        f".best.pth.{checkpoint.MACHINE}-{ended.pid}.temporary",
+        f"best.pth.{checkpoint.MACHINE}-{ended.pid}.tmp",
+        f".best.pth.{checkpoint.MACHINE}-.tmp",
+        f".best.pth.{checkpoint.MACHINE}-{10**30}.tmp",
+        ".notes.tmp",
+    ]
+    for name in others:
+        (tmp_path / name).touch()
+    (tmp_path / f".gone.{checkpoint.MACHINE}-{ended.pid}.tmp").touch()
+    before = names(tmp_path)
+    checkpoint.remove_leftovers(tmp_path)
+    assert set(before) - set(names(tmp_path)) == {f".gone.{checkpoint.MACHINE}-{ended.pid}.tmp"}
+    writer.communicate("go on\n")
+    assert (tmp_path / "best.pth").read_bytes() == b"half of it"
+    assert names(tmp_path) == sorted([*others, "best.pth", "recon"])
+
+
+def test_a_folder_is_searched_once_in_a_process(tmp_path, monkeypatch):
+    searched = []
+    monkeypatch.setattr(checkpoint, "remove_leftovers", searched.append)
+    for name in ("a.txt", "b.txt", "sub/c.txt", "a.txt"):
+        with write_whole(tmp_path / name) as out:
+            out.write(b"x")
+    assert searched == [tmp_path, tmp_path / "sub"]
+    checkpoint.remove_leftovers(tmp_path / "missing")
+
+
+def test_processes_that_run_and_that_do_not():
+    assert checkpoint.is_running(os.getpid())
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert not checkpoint.is_running(ended.pid)
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    for content in ("old", "new"):
+        with replace_folder(tmp_path / "recon") as folder:
+            (folder / content).touch()
+    assert names(tmp_path) == ["recon"] and names(tmp_path / "recon") == ["new"]
+    with pytest.raises(ZeroDivisionError), replace_folder(tmp_path / "recon") as folder:
+        (folder / "newer").touch()
+        raise ZeroDivisionError
+    assert names(tmp_path) == ["recon"] and names(tmp_path / "recon") == ["new"]
+
+
+# ---------------------------------------------------------------- checkpoints
 
 
 def state(epoch=1):
@@ -55,12 +161,20 @@ def test_newest_five_and_best(tmp_path):
         if epoch == 4:
             checkpoint.mark_best(tmp_path, path)
         checkpoint.prune(tmp_path)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == sorted(["best.pth", *(f"epoch_{n}.pth" for n in range(8, 13))])
+    assert names(tmp_path) == sorted(["best.pth", *(f"epoch_{n}.pth" for n in range(8, 13))])
     assert checkpoint.newest(tmp_path).name == "epoch_12.pth"
     assert checkpoint.load(checkpoint.to_infer_from(tmp_path))["epoch"] == 4
     checkpoint.save(tmp_path / checkpoint.INTERRUPTED, state(12))
     assert checkpoint.newest(tmp_path).name == checkpoint.INTERRUPTED
+
+
+def test_marking_the_same_file_twice_leaves_nothing(tmp_path):
+    """A resumed run does so; renaming a file to its own second name would keep both."""
+    path = checkpoint.epoch_path(tmp_path, 1)
+    checkpoint.save(path, state())
+    checkpoint.mark_best(tmp_path, path)
+    checkpoint.mark_best(tmp_path, path)
+    assert names(tmp_path) == ["best.pth", "epoch_1.pth"]
 
 
 def test_best_where_links_are_not_possible(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The loader: our split, other IDX sets, the older tables, and every kind of damaged file."""
+"""The loader: the lab's splits, other IDX datasets, the older tables, and damaged files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from data_utils import Batches, DataError, MNISTDataset, own_randomness, to_floa
 
 
 @pytest.mark.parametrize("split, count", [("train", 50_000), ("valid", 10_000), ("test", 10_000)])
-def test_our_splits(split, count):
+def test_the_splits(split, count):
     dataset = MNISTDataset(ROOT / "dataset" / split)
     assert dataset.images.shape == (count, 28, 28) and dataset.images.dtype == np.uint8
     assert dataset.labels.shape == (count,) and dataset.labels.dtype == np.int64
@@ -30,7 +30,7 @@ def test_our_splits(split, count):
 
 
 def test_split_is_the_published_order():
-    """Train then valid, joined, have the published MD5 of the training set's pixels."""
+    """Train and valid together have the published MD5 checksum of the training images."""
     parts = [MNISTDataset(ROOT / "dataset" / split) for split in ("train", "valid")]
     pixels = b"".join(part.images.tobytes() for part in parts)
     header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (60_000, 28, 28))
@@ -48,7 +48,7 @@ def test_build_refuses_a_wrong_file(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_changed_file_of_ours_is_noticed(tmp_path, tiny_set):
+def test_a_changed_file_of_the_lab_is_found(tmp_path, tiny_set):
     folder = write_dataset(tmp_path / "train", tiny_set.images, tiny_set.labels)
     sums = [
         f"{hashlib.sha256(file.read_bytes()).hexdigest()}  train/{file.name}\n"
@@ -63,7 +63,7 @@ def test_changed_file_of_ours_is_noticed(tmp_path, tiny_set):
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_fashion_mnist_drops_in(tmp_path, tiny_set, suffix):
-    """A published folder holds two pairs; one is named by its images file."""
+    """A published folder holds two pairs; the path of the images file chooses one."""
     for name, count in (("train", 100), ("t10k", 20)):
         write_idx(tmp_path / f"{name}-images-idx3-ubyte{suffix}", tiny_set.images[:count])
         write_idx(tmp_path / f"{name}-labels-idx1-ubyte{suffix}", tiny_set.labels[:count])
@@ -189,7 +189,7 @@ HEADERS = st.tuples(HUGE, HUGE, HUGE).map(lambda sizes: struct.pack(">I3I", 0x80
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=300) | HEADERS, st.booleans())
 def test_no_bytes_crash_the_loader(tmp_path_factory, content, zipped):
-    """Whatever a file holds, the loader says DataError; sizes that a header claims cost nothing."""
+    """Any content gives a DataError; large sizes in a header take no memory."""
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "images-idx3-ubyte").write_bytes(gzip.compress(content) if zipped else content)
     write_idx(folder / "labels-idx1-ubyte", np.zeros(1))
@@ -227,7 +227,7 @@ def test_batches_resume_where_they_stopped(tiny_set):
     assert not all(torch.equal(a, b) for a, b in zip(whole, other))
 
 
-def test_bytes_survive_the_way_to_float_and_back(tiny_set):
+def test_bytes_survive_the_conversion_to_float_and_back(tiny_set):
     images = torch.from_numpy(tiny_set.images)
     assert np.array_equal(to_uint8(to_float(images)[:, 0]), tiny_set.images)
 

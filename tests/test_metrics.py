@@ -1,4 +1,4 @@
-"""The scores: equal to scikit-image's and to the formulas, and the laws they obey."""
+"""The scores agree with scikit-image and with their formulas, and keep their bounds."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_fid_is_its_formula(tiny_set):
 
 
 def test_fid_of_real_images():
-    """spec.md, section 5: the real training images of each label score 0.35 against the test's."""
+    """The real training images of each label score 0.35 against those of the test split."""
     train, test = (MNISTDataset(ROOT / "dataset" / split) for split in ("train", "test"))
     samples = [train.images[train.labels == label] for label in range(10)]
     by_label = metrics.fid_per_label(samples, test.images, test.labels)
@@ -91,7 +91,7 @@ def test_fid_without_images_of_a_label(tiny_set):
 
 
 def test_published_scores():
-    """The headline rows of spec.md: grade 10 for the VAE, raw 29.276 for the CVAE."""
+    """The original reports: grade 10 for the VAE, raw 29.276 for the CVAE."""
     vae = metrics.raw_score("VAEwolabel", 0.8504, 0.01335, None, 20)
     assert vae == pytest.approx((5 * 0.8504 + 50 * 0.08665) * (1.2 - 20 / 784))
     assert min(vae, metrics.CAPS["VAEwolabel"]) == 10
@@ -100,13 +100,21 @@ def test_published_scores():
     )
 
 
+def test_a_missing_metric_earns_nothing():
+    with_fid = metrics.raw_score("Genwithlabel", 0.9, 0.01, 4.0, 20)
+    without = metrics.raw_score("Genwithlabel", 0.9, 0.01, None, 20)
+    assert with_fid - without == pytest.approx(6 * metrics.compression_bonus(20))
+    assert without == 2 * metrics.raw_score("VAEwolabel", 0.9, 0.01, None, 20)
+    assert metrics.raw_score("VAEwolabel", None, None, None, 20) == 0
+
+
 def test_nothing_below_zero():
     assert metrics.raw_score("VAEwolabel", 0.0, 0.5, None, 20) == 0
     assert metrics.raw_score("Genwithlabel", 0.0, 0.5, 50.0, 20) == 0
 
 
 @given(st.integers(1, 783))
-def test_bonus_falls_with_the_width_of_the_code(latent_dim):
+def test_bonus_falls_with_the_size_of_the_code(latent_dim):
     here, next_one = (
         metrics.compression_bonus(latent_dim),
         metrics.compression_bonus(latent_dim + 1),
@@ -132,6 +140,6 @@ def test_score_task_adds_up(tiny_set):
 
 @pytest.mark.parametrize("module", ["lab.metrics", "grade", "lab.settings", "lab.command"])
 def test_no_torch(module):
-    """The grader, and train.py --help, do not pay for importing torch."""
+    """The grader and `train.py --help` do not import torch, which takes seconds."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,4 +1,4 @@
-"""The picture of codes, which is drawn pixel by pixel."""
+"""The plot of codes, which is drawn pixel by pixel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab import plots
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-5, 1e5))
-def test_ticks_are_some_round_numbers_in_between(low, length):
+def test_ticks_are_a_few_evenly_spaced_numbers(low, length):
     high = low + length
     ticks = plots._ticks(low, high)
     assert 2 <= len(ticks) <= 11

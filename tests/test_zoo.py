@@ -1,4 +1,4 @@
-"""The zoo: every model keeps the contract, trains, is scored, and says of itself what is true."""
+"""The zoo: every model keeps the contract, trains, is scored, and its documentation is true."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_file_stands_alone_and_opens_with_its_command(name):
     assert options.submission.as_posix() == f"zoo/{name}.py"
 
 
-def test_the_zoo_says_what_was_measured():
+def test_documents_agree_with_the_stored_figures():
     figures = json.loads(zoo.FIGURES.read_text(encoding="utf-8"))
     assert set(figures["models"]) <= set(NAMES)
     assert block_in(ROOT / "zoo" / "README.md", "zoo") == zoo.render(figures)
@@ -61,7 +61,7 @@ def test_the_zoo_says_what_was_measured():
 
 
 def test_the_zoo_beats_the_reports():
-    """Spec 6, the rows with figures: S2's and S3's best."""
+    """The best figures of the original reports for the convolutional models."""
     models = json.loads(zoo.FIGURES.read_text(encoding="utf-8"))["models"]
     assert models["conv_vae"]["ssim"] > 0.8551 and models["conv_vae"]["mse"] < 0.01275
     assert models["conv_cvae"]["ssim"] > 0.8632 and models["conv_cvae"]["mse"] < 0.01215
@@ -73,7 +73,7 @@ def test_the_zoo_beats_the_reports():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_trains_and_is_scored(name, tiny_data, tmp_path):
-    """By the functions of the three commands, as a trial of a sweep calls them."""
+    """Calls the functions of the three commands, as a trial of a sweep does."""
     file = Path("zoo") / f"{name}.py"
     options = vars(train.make_parser().parse_args([]))
     options |= {"task": task_of(name), "submission": file, "latent_dim": 4, "lr": 1e-3}
@@ -114,7 +114,7 @@ def test_a_gan_has_nothing_to_grade_without_labels(tmp_path, tiny_data):
 @pytest.mark.parametrize("attention", [False, True])
 def test_variants_of_the_convolutional_models(depth, attention):
     if depth == 0 and attention:
-        pytest.skip("a dense layer has no places to attend to")
+        pytest.skip("a fully connected layer has no positions to attend to")
     variant = f"depth={depth},attention={attention}"
     for name in ("conv_vae", "conv_cvae"):
         submission = Submission(ROOT / "zoo" / f"{name}.py", task_of(name), 6, variant)
@@ -134,7 +134,7 @@ def test_variants_of_the_convolutional_models(depth, attention):
         ("attention=yes", "expected bool"),
     ],
 )
-def test_a_mistyped_variant_is_said(variant, mention):
+def test_a_mistyped_variant_is_an_error(variant, mention):
     with pytest.raises(ContractError, match=mention):
         Submission(ROOT / "zoo" / "conv_vae.py", "VAEwolabel", 4, variant)
 
@@ -159,7 +159,7 @@ def test_the_record_moves_codes_to_standard_and_back():
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(10, (4000,), generator=generator)
     codes = torch.randn(4000, 6, generator=generator)
-    codes[:, 1] += codes[:, 0].square()  # bent, as no Gaussian is
+    codes[:, 1] += codes[:, 0].square()  # bent, unlike a Gaussian
     codes = codes * 3 + labels[:, None]
     model.flow_epochs = 60
     model.fit_prior(codes, labels)
@@ -170,7 +170,7 @@ def test_the_record_moves_codes_to_standard_and_back():
     assert abs(float(z.mean())) < 0.1 and abs(float(z.std()) - 1) < 0.1
 
     def bend(values: torch.Tensor) -> float:
-        """How far the second dimension follows the square of the first; 0 for N(0, I)."""
+        """Return how much the second dimension follows the square of the first; 0 for N(0, I)."""
         pair = torch.stack([values[:, 0].square(), values[:, 1]])
         return abs(float(torch.corrcoef(pair)[0, 1]))
 
@@ -182,7 +182,7 @@ def test_the_record_moves_codes_to_standard_and_back():
 
 @pytest.fixture(scope="module")
 def real_samples(valid_set) -> np.ndarray:
-    """Twenty real digits of each label, in place of samples; not those compared with."""
+    """Twenty real digits of each label in place of samples; they are not compared with."""
     chosen = [np.flatnonzero(valid_set.labels == label)[-400::20] for label in range(10)]
     return np.stack([valid_set.images[indices] for indices in chosen])
 

@@ -1,0 +1,82 @@
+"""Ctrl-C ends a command with one line, also while it imports libraries."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import start
+
+from lab import command
+
+# An import that loses every exception, as some libraries' imports do.
+LOSES = "import time\ntry:\n    print('ready', flush=True)\n    time.sleep(60)\nexcept:\n    pass\n"
+TURNS = LOSES.replace("    pass\n", "    raise ImportError('the library is broken') from None\n")
+SCRIPT = """import time
+from lab import command
+
+
+def main():
+    {body}
+    print("went on", flush=True)
+
+
+if __name__ == "__main__":
+    command.run(main)
+"""
+
+
+def script(folder: Path, body: str, module: str = "") -> Path:
+    """Write a tiny command and a module that it may import."""
+    (folder / "slow_library.py").write_text(module, encoding="utf-8")
+    file = folder / "tiny.py"
+    file.write_text(SCRIPT.format(body=body), encoding="utf-8")
+    return file
+
+
+def interrupted(file: Path) -> subprocess.CompletedProcess:
+    """Start the command, send SIGINT when it is ready, and return what it said."""
+    process = start(file)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(file, process.returncode, stdout, stderr)
+
+
+@pytest.mark.parametrize("module", [LOSES, TURNS])
+def test_ctrl_c_during_an_import_is_one_line(tmp_path, module):
+    result = interrupted(script(tmp_path, "import slow_library", module))
+    assert (result.returncode, result.stdout) == (130, "")
+    assert result.stderr == "tiny.py: interrupted\n"
+
+
+def test_ctrl_c_outside_an_import_unwinds_first(tmp_path):
+    body = "try: print('ready', flush=True); time.sleep(60)\n    finally: print('cleaned up')"
+    result = interrupted(script(tmp_path, body))
+    assert (result.returncode, result.stdout) == (130, "cleaned up\n")
+    assert result.stderr == "tiny.py: interrupted\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that ignores signals")
+def test_a_job_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path):
+    file = script(tmp_path, "import slow_library", LOSES.replace("60", "1"))
+    process = start(file, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("went on\n", "") and process.returncode == 0
+
+
+def test_errors_and_interrupts_of_the_work_are_one_sentence(capsys):
+    for error, status, words in (
+        (ValueError("no such thing"), 2, "tiny.py: error: no such thing\n"),
+        (OSError(28, "No space left", "a.txt"), 2, "tiny.py: error: a.txt: No space left\n"),
+        (KeyboardInterrupt(), 130, "tiny.py: interrupted\n"),
+    ):
+        with pytest.raises(SystemExit) as ended, command.clear_errors("tiny.py", ValueError):
+            raise error
+        assert ended.value.code == status and capsys.readouterr().err == words
+    with pytest.raises(TypeError), command.clear_errors("tiny.py", ValueError):
+        raise TypeError("a defect of the lab keeps its traceback")
