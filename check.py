@@ -62,4 +62,4 @@ def _print_line(name: str, found: CheckFailed | Skipped | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

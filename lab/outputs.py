@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_utils import NUM_CLASSES
-from lab.checkpoint import write_whole
+from lab.checkpoint import replace_folder, write_whole
 
 MAX_FILE_BYTES = 4 * 1024**3  # far above any output of this lab; bounds what is read
 MAX_LATENT_DIM = 784
@@ -79,17 +78,10 @@ def write_png_tree(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     for name, files in trees.items():
         if not files:
             continue
-        temporary, final = folder / f".{name}.tmp", folder / name
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
+        with replace_folder(folder / name) as tree:
             for path, image in tqdm(files.items(), desc=f"{name}/*.png", unit="file", leave=False):
-                (temporary / path).parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(image).save(temporary / path)
-            shutil.rmtree(final, ignore_errors=True)
-            temporary.rename(final)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+                (tree / path).parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(tree / path)
 
 
 # ---------------------------------------------------------------- reading

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -212,10 +213,9 @@ class RunFolder(Callback):
         with write_whole(self.path / "training.gif") as file:
             plots.gif(file, frames)
         self.say(f"video: {self.path / 'training.gif'}")
-        temporary = self.path / ".training.tmp.mp4"  # ffmpeg wants a path, not a file
-        try:
-            if plots.mp4(str(temporary), frames):
-                temporary.replace(self.path / "training.mp4")
+        with tempfile.TemporaryDirectory() as folder:  # ffmpeg wants a path, not a file
+            video = Path(folder) / "training.mp4"
+            if plots.mp4(str(video), frames):
+                with write_whole(self.path / "training.mp4") as file:
+                    file.write(video.read_bytes())
                 self.say(f"video: {self.path / 'training.mp4'}")
-        finally:
-            temporary.unlink(missing_ok=True)
