@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data_utils import to_float
+from data_utils import NUM_CLASSES, to_float
 
 JUDGE_FILE = Path(__file__).resolve().parent / "judge" / "judge.pth"
-NUM_CLASSES = 10
 FEATURES = 128
 
 
@@ -81,12 +80,13 @@ def diagnose(
     real = _some_of_each_label(labels, n)  # indices of real images, n a label where there are
     real_features, real_read = look(judge, images[real])
     all_features, _ = look(judge, np.delete(images, real, axis=0))
-    spread = np.mean([_spread(features[asked == label]) for label in range(NUM_CLASSES)])
+    spread = np.mean([mean_distance(features[asked == label]) for label in range(NUM_CLASSES)])
     real_spread = np.mean(
-        [_spread(real_features[labels[real] == label]) for label in range(NUM_CLASSES)]
+        [mean_distance(real_features[labels[real] == label]) for label in range(NUM_CLASSES)]
     )
-    near = _nearest(samples.reshape(-1, 28, 28), train_images)
-    real_near = _nearest(images[real], train_images)
+    train = pixel_rows(train_images)
+    near = nearest_distances(pixel_rows(samples.reshape(-1, 28, 28)), train)
+    real_near = nearest_distances(pixel_rows(images[real]), train)
     return {
         "judge_accuracy": float((read == asked).mean()),
         "judge_accuracy_real": float((real_read == labels[real]).mean()),
@@ -130,16 +130,33 @@ def _some_of_each_label(labels: np.ndarray, n: int) -> np.ndarray:
     return np.concatenate([own[chosen] for own, chosen in zip(places, spread)])
 
 
-def _spread(features: np.ndarray) -> float:
-    """Mean distance between two different rows of (n, d)."""
-    distances = torch.pdist(torch.from_numpy(features))
-    return float(distances.mean())
+# ---------------------------------------------------------------- distances
 
 
-def _nearest(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the distance of each of (n, 28, 28) to the nearest of (m, 28, 28), over pixels."""
-    a = torch.from_numpy(images.reshape(len(images), -1)).float() / 255  # (n, 784)
-    best = torch.full((len(a),), torch.inf)
-    for chunk in torch.from_numpy(others.reshape(len(others), -1)).split(10_000):
-        best = torch.minimum(best, torch.cdist(a, chunk.float() / 255).amin(dim=1))
-    return best.numpy()
+def pixel_rows(images: np.ndarray) -> np.ndarray:
+    """Return images uint8 (n, 28, 28) as float32 (n, 784), in [0, 1]."""
+    return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+def mean_distance(points: np.ndarray) -> float:
+    """Return the mean Euclidean distance between two different rows of (n, d); 0 if n < 2."""
+    if len(points) < 2:
+        return 0.0
+    return float(torch.pdist(torch.from_numpy(points)).mean())
+
+
+def nearest_distances(
+    points: np.ndarray, others: np.ndarray, squares: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the Euclidean distance of each row of (n, d) to the nearest row of (m, d): (n,).
+
+    squares: (m,), the sum of squares of each row of `others`, for a caller who has it already.
+    """
+    if squares is None:
+        squares = np.square(others).sum(axis=1)
+    best = np.full(len(points), np.inf, np.float32)
+    for first in range(0, len(others), 10_000):
+        some = slice(first, first + 10_000)
+        squared = squares[some] - 2 * points @ others[some].T  # (n, 10000)
+        best = np.minimum(best, squared.min(axis=1))
+    return np.sqrt(np.maximum(best + np.square(points).sum(axis=1), 0))

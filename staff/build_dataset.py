@@ -10,14 +10,13 @@ Staff only: students get the folders that this script wrote.
 import argparse
 import gzip
 import hashlib
-import io
-import struct
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from lab import ROOT
+from staff.idx import split_files
 
 PUBLISHED_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -53,20 +52,6 @@ def read_pair(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def write_idx(path: Path, array: np.ndarray) -> str:
-    """Write a uint8 array as gzipped IDX and return the SHA-256 of the file."""
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    packed = io.BytesIO()
-    # mtime=0 keeps the date out of the file; GzipFile, unlike gzip.compress, writes the same
-    # header in every version of Python. So a rebuild gives the same bytes.
-    with gzip.GzipFile("", "wb", compresslevel=9, fileobj=packed, mtime=0) as file:
-        file.write(header + array.tobytes())
-    content = packed.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
-
-
 def main() -> None:
     """Split the published files 5:1:1 and write them with their sums."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -81,11 +66,12 @@ def main() -> None:
         "test": read_pair(args.source, "t10k"),
     }
     sums = []
-    for split, arrays in splits.items():
-        for name, array in zip(("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"), arrays):
-            digest = write_idx(args.out / split / name, array)
-            sums.append(f"{digest}  {split}/{name}\n")
-        print(f"{args.out / split}: {len(arrays[0])} images")
+    for split, (images, labels) in splits.items():
+        (args.out / split).mkdir(parents=True, exist_ok=True)
+        for name, content in split_files(images, labels).items():
+            (args.out / split / name).write_bytes(content)
+            sums.append(f"{hashlib.sha256(content).hexdigest()}  {split}/{name}\n")
+        print(f"{args.out / split}: {len(images)} images")
     (args.out / "SHA256SUMS").write_text("".join(sums), encoding="ascii")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_utils import NUM_CLASSES
-from lab.diagnostics import load_judge, look
+from lab.diagnostics import load_judge, look, mean_distance, nearest_distances, pixel_rows
 
 MAX_CHECKPOINT_BYTES = 100 * 1024**2  # three times what the reference takes with its optimizer
 MAX_CODE_BYTES = 100_000
@@ -43,11 +43,13 @@ class Calibration:
 
 def calibrate(train_images: np.ndarray, images: np.ndarray, labels: np.ndarray) -> Calibration:
     """Measure real images: uint8 (M, 28, 28) to train on, (N, 28, 28) and (N,) to test on."""
-    train = _flat(train_images)  # (M, 784)
+    train = pixel_rows(train_images)  # (M, 784)
     squares = np.square(train).sum(axis=1)  # (M,)
     chosen = np.linspace(0, len(images) - 1, min(1000, len(images))).astype(int)
-    distances = nearest(_flat(images[chosen]), train, squares)
-    spread = np.mean([_spread(_flat(images[labels == label][:100])) for label in np.unique(labels)])
+    distances = nearest_distances(pixel_rows(images[chosen]), train, squares)
+    spread = np.mean(
+        [mean_distance(pixel_rows(images[labels == label][:100])) for label in np.unique(labels)]
+    )
     return Calibration(train, squares, float(np.quantile(distances, HARDLY_ANY)), float(spread))
 
 
@@ -68,11 +70,11 @@ def of_samples(samples: np.ndarray, real: Calibration) -> list[str]:
     """Return the flags of samples uint8 (10, n, 28, 28)."""
     flags = []
     chosen = samples[:, _places(samples)]  # (10, n, 28, 28)
-    distances = nearest(_flat(chosen.reshape(-1, 28, 28)), real.train, real.squares)
+    distances = nearest_distances(pixel_rows(chosen.reshape(-1, 28, 28)), real.train, real.squares)
     copies = float((distances <= real.near).mean())
     if copies > COPIES:
         flags.append(f"{100 * copies:.0f} % of the samples look like copies of training images")
-    spread = np.mean([_spread(_flat(own)) for own in chosen])
+    spread = np.mean([mean_distance(pixel_rows(own)) for own in chosen])
     if spread < ALIKE * real.spread:
         flags.append("samples of a label are all alike: does the model look at z?")
     _, read = look(load_judge(), chosen.reshape(-1, 28, 28))
@@ -105,29 +107,3 @@ def of_gap(test: dict[str, Any], private: dict[str, Any]) -> list[str]:
                 "private one: was the test split learnt by heart?"
             )
     return flags
-
-
-def nearest(images: np.ndarray, train: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Return the distance of each of (n, 784) to the nearest of train (M, 784)."""
-    own = np.square(images).sum(axis=1)  # (n,)
-    best = np.full(len(images), np.inf, np.float32)
-    for first in range(0, len(train), 10_000):
-        some = slice(first, first + 10_000)
-        squared = squares[some] - 2 * images @ train[some].T  # (n, 10000)
-        best = np.minimum(best, squared.min(axis=1))
-    return np.sqrt(np.maximum(best + own, 0))
-
-
-def _flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1).astype(np.float32) / 255
-
-
-def _spread(images: np.ndarray) -> float:
-    """Mean distance between two different images of (n, 784)."""
-    if len(images) < 2:
-        return 0.0
-    squares = np.square(images).sum(axis=1)
-    squared = squares[:, None] + squares - 2 * images @ images.T  # (n, n)
-    distances = np.sqrt(np.maximum(squared, 0))
-    np.fill_diagonal(distances, 0)
-    return float(distances.sum() / (len(images) * (len(images) - 1)))

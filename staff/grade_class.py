@@ -13,6 +13,10 @@ import io
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +27,12 @@ from lab import ROOT, cluster, command
 from lab.checkpoint import write_whole
 from lab.diagnostics import JUDGE_FILE
 from staff import grades, report, sandbox
+from staff.closure import closure
 from staff.job import Job, write_inputs
 from staff.statuses import GRADER_ERROR
 from staff.student import grade_student, read_result
 from staff.submissions import HandedInError, Student, loose_files, students_in
 
-# What makes a score; a change in any of these grades everybody again.
-GRADER_FILES = (
-    "data_utils",
-    "grade",
-    "inference",
-    "lab/checkpoint",
-    "lab/contract",
-    "lab/diagnostics",
-    "lab/metrics",
-)
-GRADER_STAFF = ("flags", "job", "returned", "sandbox", "seccomp", "stage", "statuses", "walls")
-GRADER_STAFF += ("student", "submissions", "task")
 MIB = 1024**2
 BEFORE = ".grades_before_regrade.json"
 CLOCK = 3  # times as long by the clock, for others compute too
@@ -49,6 +42,27 @@ EXAMPLES = """examples:
   python -m staff.grade_class handed_in --out graded --canvas export.csv --assignment "Lab 2"
   python -m staff.grade_class handed_in --out graded --regrade     list every grade that changed
 """
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command's options; `make_parser` describes each."""
+
+    folder: Path
+    out: Path
+    test_data: Path
+    private_data: Path | None
+    train_data: Path
+    gen_num: int
+    seed: int
+    regrade: bool
+    canvas: Path | None
+    assignment: str
+    seconds: int
+    memory: int
+    scheduler: str | None
+    workers: int | None
+    unsafe_no_isolation: bool
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -78,58 +92,63 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make_job(options: dict[str, Any]) -> Job:
-    """Return what everybody is graded with. Raises SandboxError where nothing holds code back."""
+def make_job(options: Options) -> Job:
+    """Return what every student is graded with. Raises SandboxError where the sandbox fails."""
     limits = sandbox.Limits(
-        cpu_seconds=options["seconds"],
-        seconds=CLOCK * options["seconds"],
-        memory_bytes=options["memory"] * MIB,
+        cpu_seconds=options.seconds,
+        seconds=CLOCK * options.seconds,
+        memory_bytes=options.memory * MIB,
     )
-    isolation = sandbox.NONE if options["unsafe_no_isolation"] else sandbox.BUBBLEWRAP
+    isolation = sandbox.NONE if options.unsafe_no_isolation else sandbox.BUBBLEWRAP
     if isolation == sandbox.BUBBLEWRAP:
         sandbox.probe(limits)
-    paths = {
-        name: None if options[name] is None else options[name].resolve()
-        for name in ("out", "test_data", "train_data", "private_data")
-    }
-    splits = {"test": paths["test_data"], "private": paths["private_data"]}
+    private_data = options.private_data.resolve() if options.private_data else None
+    test_data, train_data = options.test_data.resolve(), options.train_data.resolve()
+    data = {"test": test_data, "train": train_data, "private": private_data}
+    sums = {name: MNISTDataset(path).sha256 for name, path in data.items() if path}
     return Job(
-        **paths,
-        data_sha256={name: MNISTDataset(path).sha256 for name, path in splits.items() if path},
+        out=options.out.resolve(),
+        test_data=test_data,
+        train_data=train_data,
+        private_data=private_data,
+        data_sha256=sums,
         limits=limits,
         isolation=isolation,
-        gen_num=options["gen_num"],
-        seed=options["seed"],
-        grader=grader_sha256([paths["test_data"], paths["private_data"], paths["train_data"]]),
+        gen_num=options.gen_num,
+        seed=options.seed,
+        grader=grader_sha256(sums),
     )
 
 
-def grader_sha256(data: list[Path | None]) -> str:
-    """Hash the code that grades and the data that it grades on."""
-    from importlib.metadata import version
+def grader_sha256(data_sha256: Mapping[str, str], root: Path = ROOT) -> str:
+    """Hash what makes a score; a change in any of it grades every student again.
 
+    That is the closure of what grades a student and of what runs in the sandbox, the judge's
+    weights, the data (SHA-256 of each split, by name), and the versions of torch and numpy.
+    """
+    files = closure([root / "staff" / "student.py", root / "staff" / "stage.py"], root)
+    judge = root / JUDGE_FILE.relative_to(ROOT)
     digest = hashlib.sha256()
-    files = [ROOT / f"{name}.py" for name in GRADER_FILES]
-    files += [ROOT / "staff" / f"{name}.py" for name in GRADER_STAFF]
-    for file in files:
-        digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
-    for path in data:
-        digest.update(b"-" if path is None else MNISTDataset(path).sha256.encode())
-    digest.update(JUDGE_FILE.read_bytes())
-    for name in ("torch", "numpy"):
-        digest.update(version(name).encode())
+    for file in [*files, judge]:
+        content = file.read_bytes()
+        if file != judge:
+            content = content.replace(b"\r\n", b"\n")  # a checkout on Windows is the same code
+        name = file.relative_to(root).as_posix()
+        digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
+    known = {**data_sha256, **{name: version(name) for name in ("torch", "numpy")}}
+    digest.update(json.dumps(known, sort_keys=True).encode())
     return digest.hexdigest()
 
 
 def grade_all(
-    students: list[Student], job: Job, options: dict[str, Any]
+    students: list[Student], job: Job, options: Options
 ) -> tuple[dict[str, dict[str, Any]], bool]:
     """Grade the students on this machine's cores or a cluster; return the results, and whether
     a Ctrl-C stopped it before all were graded."""
     results: dict[str, dict[str, Any]] = {}
     with _workers(options, len(students)) as client, command.stop_requests() as stop:
         cluster.expect_all_to_say_yes(client, sees, job.inputs("test"))
-        calls = ((student, job, options["regrade"]) for student in students)
+        calls = ((student, job, options.regrade) for student in students)
 
         def tell() -> None:
             bar.set_description("stopping; those under way are finished")
@@ -150,11 +169,11 @@ def sees(inputs: Path) -> bool:
     return (inputs / "images.npy").is_file()
 
 
-def _workers(options: dict[str, Any], students: int) -> Any:
-    if options["scheduler"]:
-        return cluster.scheduler_at(options["scheduler"])
-    wanted = options["workers"] or min(cluster.cores(), students)
-    gib = 1 + options["memory"] / 1024
+def _workers(options: Options, students: int) -> AbstractContextManager[Any]:
+    if options.scheduler:
+        return cluster.scheduler_at(options.scheduler)
+    wanted = options.workers or min(cluster.cores(), students)
+    gib = 1 + options.memory / 1024
     return cluster.local_workers(cluster.fitting_workers(wanted, gib))
 
 
@@ -215,14 +234,14 @@ def write_changes(file: Path, changed: list[tuple[str, Any, Any]]) -> None:
 def main() -> None:
     """Parse, grade, write the tables and the report, say where they are."""
     parser = make_parser()
-    options = vars(parser.parse_args())
+    options = Options(**vars(parser.parse_args()))
     errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError)
     with command.clear_errors(parser.prog, *errors, cluster.ClusterError, OSError):
-        students = students_in(options["folder"])
-        if loose := loose_files(options["folder"]):
+        students = students_in(options.folder)
+        if loose := loose_files(options.folder):
             print(f"not in a folder or zip, so nobody's: {', '.join(loose)}")
-        job, out = make_job(options), options["out"]
-        before = grades_before(students, job, options["regrade"])
+        job, out = make_job(options), options.out
+        before = grades_before(students, job, options.regrade)
         write_inputs(job)
         results, stopped = grade_all(students, job, options)
         for student in students:  # those that a Ctrl-C left for later, as they were
@@ -234,7 +253,7 @@ def main() -> None:
         print(f"grades:   {out / 'grades.csv'}")
         print(f"report:   {report.write_report(out, ordered)}")
         print(f"feedback: {out / 'students'}/*/feedback.html")
-        if options["regrade"]:
+        if options.regrade:
             changed = changes(before, results)
             write_changes(out / "regrade.csv", changed)
             if not stopped:
@@ -242,9 +261,9 @@ def main() -> None:
             for key, old, new in changed:
                 print(f"changed:  {key}: {_points(old)} to {_points(new)}")
             print(f"{len(changed)} grades changed: {out / 'regrade.csv'}")
-        if options["canvas"]:
+        if options.canvas:
             file = out / "canvas.csv"
-            filled = grades.fill_canvas(options["canvas"], file, ordered, options["assignment"])
+            filled = grades.fill_canvas(options.canvas, file, ordered, options.assignment)
             print(f"canvas:   {file}, {filled} grades filled in")
     failed = sum(result["status"] == GRADER_ERROR for result in ordered)
     if failed:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from staff.statuses import MOST
-from staff.submissions import TASKS
+from staff.statuses import MOST, TASKS
 
 SCORES = ("score", "raw", "ssim", "mse", "fid", "latent_dim")
 CANVAS_COLUMN = re.compile(r".+ \(\d+\)$")  # "Lab 2 (81523)": an assignment and its number

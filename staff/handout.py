@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import re
 import shutil
-import stat
 import subprocess
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from lab import ROOT, command
 from lab.checkpoint import write_whole
 from staff.solutions import HandoutError, blank, for_students
+from staff.zips import is_program, zip_bytes
 
 EXAMPLES = """examples:
   python -m staff.handout                  dist/handout.zip and dist/handout/, with a quick proof
@@ -48,7 +46,6 @@ LEFT_OUT_LINES = (
     "The last one runs both over three seeds, infers, grades, and writes this table.",
 )
 FOLDER = "handout"  # the one folder in the zip
-FIRST_DAY = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip knows
 
 
 # ---------------------------------------------------------------- what is in it
@@ -119,23 +116,9 @@ def as_handed_out(name: str, text: str) -> str:
 # ---------------------------------------------------------------- writing it
 
 
-def is_program(content: bytes) -> bool:
-    """Return whether a file is run by its own name."""
-    return content.startswith(b"#!")
-
-
 def archive(files: dict[str, bytes]) -> bytes:
-    """Return a zip of the files: the same bytes for the same files (with the same zlib)."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as packed:
-        for name, content in sorted(files.items()):
-            info = zipfile.ZipInfo(f"{FOLDER}/{name}", FIRST_DAY)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.create_system = 3  # Unix, so that permissions count, wherever it is built
-            mode = 0o755 if is_program(content) else 0o644
-            info.external_attr = (stat.S_IFREG | mode) << 16
-            packed.writestr(info, content)
-    return buffer.getvalue()
+    """Return the zip of the handout: its files in one folder."""
+    return zip_bytes({f"{FOLDER}/{name}": content for name, content in files.items()})
 
 
 def write_folder(files: dict[str, bytes], folder: Path) -> None:

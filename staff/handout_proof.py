@@ -6,7 +6,6 @@ is not what it should be.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
@@ -14,7 +13,6 @@ import os
 import re
 import shlex
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -24,8 +22,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from check import Checks
-from lab.contract import TASKS
+from data_utils import MNISTDataset
+from staff.idx import write_split
 from staff.solutions import BEGIN, END, OPTIONAL, HandoutError, blank, leaks, solutions
+from staff.statuses import TASKS
 
 LATENT_DIM = 20
 QUICK_RECIPE = "--epochs 1 --batch_size 50 --train_data tiny --valid_data tiny"
@@ -192,13 +192,8 @@ def passes_filled_in(folder: Path, reference: str) -> str:
 
 def demo(folder: Path) -> str:
     """`make demo` runs on a few images, and grades both tasks."""
-    for name, head, width in (("images-idx3", 16, 784), ("labels-idx1", 8, 1)):  # IDX headers
-        name = f"{name}-ubyte.gz"
-        whole = gzip.decompress((folder / "dataset" / "valid" / name).read_bytes())
-        count = struct.pack(">I", QUICK_IMAGES)
-        short = whole[:4] + count + whole[8 : head + QUICK_IMAGES * width]
-        (folder / "tiny").mkdir(exist_ok=True)
-        (folder / "tiny" / name).write_bytes(gzip.compress(short))
+    whole = MNISTDataset(folder / "dataset" / "valid")
+    write_split(folder / "tiny", whole.images[:QUICK_IMAGES], whole.labels[:QUICK_IMAGES])
     return _make_demo(folder, f"RECIPE={QUICK_RECIPE}", "DATA=tiny")
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from data_utils import MNISTDataset
+from lab.arrays import npy_bytes
 from lab.checkpoint import write_whole
 from staff import sandbox
 from staff.submissions import Student
@@ -65,10 +63,3 @@ def write_inputs(job: Job) -> None:
                 with write_whole(file) as opened:
                     opened.write(npy_bytes(array))
                 file.chmod(0o644)  # an unprivileged user reads it
-
-
-def npy_bytes(array: np.ndarray) -> bytes:
-    """Return an array as the bytes of a .npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()

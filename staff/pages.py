@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, MOST
-from staff.submissions import TASKS
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, MOST, TASKS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 FOR_STUDENTS = {FLAGGED: GRADED, GRADER_ERROR: "not graded yet"}

@@ -15,11 +15,9 @@ the guess against any sum of the set that is shown to students.
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import io
 import json
-import struct
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,9 +25,10 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from data_utils import IMAGE_SIZE, OUR_IMAGES, DataError, MNISTDataset
+from data_utils import IMAGE_SIZE, DataError, MNISTDataset
 from lab import command, metrics, plots
 from lab.checkpoint import write_whole
+from staff import idx
 
 EXAMPLES = """examples:
   python -m staff.private_split --seed "a long secret phrase"
@@ -37,7 +36,6 @@ EXAMPLES = """examples:
   python inference.py --checkpoint_path runs/mlp/best.pth --data_path dataset/private
   python grade.py --test_data_path dataset/private --VAEwolabel_output_dir runs/mlp/inference
 """
-OUR_LABELS = "labels-idx1-ubyte.gz"
 DATASHEET = "datasheet.json"
 
 # The largest changes; each image gets between half of it and all of it, so that none stays as it
@@ -137,7 +135,7 @@ def files_of(source: MNISTDataset, private: np.ndarray) -> dict[str, bytes]:
     The images come last and their sums before them, so that a set whose writing was cut short
     holds no dataset, or one that MNISTDataset refuses.
     """
-    pair = {OUR_LABELS: idx_gz(source.labels.astype(np.uint8)), OUR_IMAGES: idx_gz(private)}
+    pair = dict(reversed(idx.split_files(private, source.labels).items()))
     sums = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in pair.items()]
     sheet = json.dumps(datasheet(source, private), indent=2) + "\n"
     return {
@@ -146,15 +144,6 @@ def files_of(source: MNISTDataset, private: np.ndarray) -> dict[str, bytes]:
         "SHA256SUMS": "".join(sums).encode(),
         **pair,
     }
-
-
-def idx_gz(array: np.ndarray) -> bytes:
-    """Return a uint8 array as a gzipped IDX file, the same bytes whenever it is made."""
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    packed = io.BytesIO()
-    with gzip.GzipFile("", "wb", compresslevel=9, fileobj=packed, mtime=0) as file:
-        file.write(header + array.tobytes())
-    return packed.getvalue()
 
 
 def datasheet(source: MNISTDataset, private: np.ndarray) -> dict[str, object]:
@@ -205,7 +194,7 @@ def write(out: Path, files: dict[str, bytes], overwrite: bool = False) -> None:
         raise PrivateSplitError(
             f"{out} holds {there[0]}, which this command did not make; choose another --out."
         )
-    pair = [name for name in there if name in (OUR_LABELS, OUR_IMAGES)]
+    pair = [name for name in there if name in (idx.LABELS, idx.IMAGES)]
     if not overwrite and any((out / name).read_bytes() != files[name] for name in pair):
         raise PrivateSplitError(
             f"{out} holds a private split that was made otherwise (another seed, source, strength "

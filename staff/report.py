@@ -15,8 +15,7 @@ from lab import plots
 from lab.checkpoint import write_whole
 from staff.pages import picture, render
 from staff.sandbox import BUBBLEWRAP
-from staff.statuses import GRADED, MOST, STATUSES
-from staff.submissions import TASKS
+from staff.statuses import GRADED, MOST, STATUSES, TASKS
 
 SAME_WEIGHTS = 0.9999  # correlation of the weights' signatures
 # Correlation of the errors on each image. Two seeds of zoo/record.py have 0.972, a VAE and a CVAE

@@ -8,4 +8,5 @@ GRADED, FLAGGED, GRADER_ERROR = "graded", "flagged", "grader error"
 FAILURES = ("student error", "timeout", "out of memory", "contract breach")
 STATUSES = (GRADED, FLAGGED, *FAILURES, GRADER_ERROR)
 GRAVEST_FIRST = (GRADER_ERROR, *FAILURES, FLAGGED, GRADED)
+TASKS = tuple(metrics.CAPS)
 MOST = sum(metrics.CAPS.values())  # points of both tasks

@@ -24,8 +24,8 @@ from lab.checkpoint import write_whole
 from staff import pages, sandbox
 from staff.job import Job
 from staff.sandbox import as_text
-from staff.statuses import GRADER_ERROR, GRAVEST_FIRST
-from staff.submissions import TASKS, HandedInError, Student, take
+from staff.statuses import GRADER_ERROR, GRAVEST_FIRST, TASKS
+from staff.submissions import HandedInError, Student, take
 from staff.task import GraderFault, Task
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from staff.statuses import TASKS
+
 CODE = "submission.py"
 MAX_CODE_BYTES = 1 << 20
 MAX_CHECKPOINT_BYTES = 256 << 20
@@ -26,7 +28,6 @@ MAX_FILES = 5000  # in one student's folder or archive
 MAX_CHECKPOINTS = 4
 MAX_DEPTH = 6
 CHUNK = 1 << 20
-TASKS = ("VAEwolabel", "Genwithlabel")
 
 # How learning platforms name what they hand out: who, and their number for this student.
 PLATFORMS = (

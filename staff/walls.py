@@ -7,6 +7,7 @@ stage is first given up to an unprivileged user.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -19,12 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from lab import ROOT
+from staff.closure import closure
 
 STAFF = Path(__file__).resolve().parent
-# What a stage is made of: no trainer, no grader, no data.
-MODULES = ("data_utils", "inference", "lab/__init__", "lab/checkpoint", "lab/command")
-MODULES += ("lab/contract", "lab/convolutions", "lab/imports", "lab/plots")
-MODULES += ("staff/__init__", "staff/stage", "staff/probe")
 NOBODY = 65534
 INPUTS = "/inputs"
 MIB = 1024**2
@@ -79,7 +77,7 @@ class Limits:
 
 def command_line(inputs: Mapping[str, Path], order: dict[str, Any], limits: Limits) -> list[str]:
     """Return the bubblewrap command that runs a stage with its inputs, by name, in INPUTS."""
-    sources = {**_python_files(), **_lab_files()}
+    sources = {**_python_files(), **lab_files()}
     sources |= {f"{INPUTS}/{name}": path.resolve() for name, path in inputs.items()}
     walls = [
         *(program("bwrap"), "--unshare-all", "--unshare-user", "--disable-userns"),
@@ -162,8 +160,14 @@ def program(name: str) -> str:
     return found
 
 
-def _lab_files() -> dict[str, Path]:
-    return {f"/lab/{name}.py": ROOT / f"{name}.py" for name in MODULES}
+@functools.cache
+def lab_files() -> dict[str, Path]:
+    """Return the lab's own files that are mounted, by their path inside the sandbox.
+
+    They are the closure of the two programs that run there. No trainer, grader or data is in it.
+    """
+    files = closure([STAFF / "stage.py", STAFF / "probe.py"])
+    return {f"/lab/{file.relative_to(ROOT).as_posix()}": file for file in files}
 
 
 def expect_new_enough() -> None:

@@ -11,11 +11,11 @@ from conftest import ROOT, TINY, assert_clear_error, run, write_dataset
 
 from data_utils import DataError, MNISTDataset
 from lab import diagnostics, metrics
-from staff import private_split
+from staff import idx, private_split
 
 COMMAND = "staff.private_split"
 SEED = "fourteen green herons"
-PAIR = (private_split.OUR_LABELS, private_split.OUR_IMAGES)
+PAIR = (idx.LABELS, idx.IMAGES)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import attacks
@@ -25,10 +26,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from data_utils import MNISTDataset
+from lab.diagnostics import JUDGE_FILE
 from staff import flags, grade_class, grades, report, sandbox, seccomp, walls
-from staff.grade_class import changes
+from staff.closure import closure
+from staff.grade_class import changes, grader_sha256
 from staff.job import write_inputs
-from staff.returned import Breach, read_array
+from staff.pages import TEMPLATES
 from staff.student import grade_student, read_result
 from staff.submissions import HandedInError, Student, students_in, take
 
@@ -459,13 +462,87 @@ def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data)
     assert {result_of(out, key)["status"] for key in ("ada", "bob", "cleo")} == {"graded"}
 
 
+# What makes a score, beside data and versions: the closure of what grades and of the stage.
+GRADER = closure([ROOT / "staff" / "student.py", ROOT / "staff" / "stage.py"])
+GRADER_NAMES = [file.relative_to(ROOT).as_posix() for file in [*GRADER, JUDGE_FILE]]
+
+
+def copied(files: Iterable[Path], folder: Path) -> Path:
+    """Copy files of the lab into a folder, at the same places."""
+    for file in files:
+        copy = folder / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def grader_copy(tmp_path_factory) -> Path:
+    return copied([*GRADER, JUDGE_FILE], tmp_path_factory.mktemp("grader"))
+
+
+@pytest.mark.parametrize("name", GRADER_NAMES)
+def test_a_change_in_any_file_that_grades_changes_the_hash(grader_copy, name):
+    sums = {"test": "1", "train": "2"}
+    before = grader_sha256(sums, grader_copy)
+    assert before == grader_sha256(sums)
+    file = grader_copy / name
+    content = file.read_bytes()
+    try:
+        file.write_bytes(content + b"\n# changed\n")
+        assert grader_sha256(sums, grader_copy) != before
+    finally:
+        file.write_bytes(content)
+
+
+def test_what_grades_is_in_the_hash_and_what_lays_out_the_class_is_not():
+    scores = {"grade.py", "inference.py", "data_utils.py", "lab/metrics.py", "lab/convolutions.py"}
+    scores |= {"lab/diagnostics.py", "lab/judge/judge.pth", "staff/task.py", "staff/walls.py"}
+    assert scores <= set(GRADER_NAMES)
+    assert not {"staff/report.py", "staff/grades.py", "staff/handout.py"} & set(GRADER_NAMES)
+    assert len({grader_sha256({"test": test}) for test in "12"}) == 2
+
+
+def test_the_sandbox_is_shown_no_grader_no_trainer_and_no_data():
+    shown = {name.removeprefix("/lab/") for name in walls.lab_files()}
+    assert {"staff/stage.py", "staff/probe.py", "data_utils.py", "lab/convolutions.py"} <= shown
+    kept = {"grade.py", "train.py", "trainer.py", "check.py", "submission.py", "lab/metrics.py"}
+    kept |= {"lab/diagnostics.py", "staff/task.py", "staff/student.py", "staff/sandbox.py"}
+    assert not shown & kept and all(name.endswith(".py") for name in shown)
+
+
+@needs_walls
+def test_a_changed_grader_grades_everybody_again(small_class, tmp_path, tiny_data):
+    """The command runs in a copy that holds the closure and nothing else of the lab."""
+    entries = [ROOT / "staff" / name for name in ("grade_class.py", "stage.py")]
+    lab = copied([*closure(entries), JUDGE_FILE, *TEMPLATES.iterdir()], tmp_path / "lab")
+    shutil.rmtree(small_class / "cleo")
+    words = [CLASS, small_class, "--out", tmp_path / "out", "--gen_num", 20, "--workers", 1]
+    words += ["--test_data", tiny_data, "--train_data", tiny_data]
+
+    def graded() -> str:
+        said = run(*words, cwd=lab, env={"PYTHONPATH": str(lab)})
+        assert said.returncode == 0, said.stderr
+        return said.stdout
+
+    assert "2 graded now, 2 in all" in graded()
+    before = result_of(tmp_path / "out", "ada")
+    assert "0 graded now, 2 in all" in graded()
+    with open(lab / "lab" / "convolutions.py", "a", encoding="utf-8") as file:
+        file.write("\n# changed\n")
+    assert "2 graded now, 2 in all" in graded()
+    after = result_of(tmp_path / "out", "ada")
+    assert after["score"] == before["score"]
+    assert after["grader_sha256"] != before["grader_sha256"]
+
+
 @pytest.fixture
 def one_student(tmp_path, trained, tiny_data):
     """A student, and a job to grade them by, in this process."""
     hand_in(tmp_path / "class" / "ada", trained, ["VAEwolabel"])
     words = [tmp_path / "class", "--out", tmp_path / "out", "--test_data", tiny_data]
-    options = vars(grade_class.make_parser().parse_args([*map(str, words), "--gen_num", "20"]))
-    job = grade_class.make_job(options)
+    args = grade_class.make_parser().parse_args([*map(str, words), "--gen_num", "20"])
+    job = grade_class.make_job(grade_class.Options(**vars(args)))
     write_inputs(job)
     (student,) = students_in(tmp_path / "class")
     return student, job
@@ -475,7 +552,8 @@ def one_student(tmp_path, trained, tiny_data):
 def test_an_error_of_the_grader_is_no_zero_and_is_tried_again(one_student, monkeypatch):
     student, job = one_student
     with monkeypatch.context() as broken:
-        broken.setattr(walls, "MODULES", (*walls.MODULES, "not_there"))
+        files = {**walls.lab_files(), "/lab/not_there.py": ROOT / "not_there.py"}
+        broken.setattr(walls, "lab_files", lambda: files)
         result = grade_student(student, job)
     assert result["status"] == "grader error" and result["score"] is None
     assert read_result(job.folder(student))["score"] is None
@@ -529,49 +607,6 @@ def test_changed_grades_are_found_up_and_down():
     before = {"a": 1.0, "b": 2.0, "c": None, "d": 5.0}
     after = {key: {"score": score} for key, score in zip("abcd", (2.0, 1.0, 3.0, 5.0))}
     assert changes(before, after) == [("a", 1.0, 2.0), ("b", 2.0, 1.0), ("c", None, 3.0)]
-
-
-# ---------------------------------------------------------------- reading strangers' bytes
-
-
-def npy(array: np.ndarray, **how) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    np.save(buffer, array, **how)
-    return buffer.getvalue()
-
-
-def test_an_array_comes_back_as_it_was():
-    array = np.arange(12, dtype=np.float16).reshape(3, 4)
-    assert np.array_equal(read_array(npy(array), "codes", np.float16, (3, 4)), array)
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        b"",
-        b"\x93NUMPY",
-        npy(np.zeros((3, 4))),
-        npy(np.zeros((4, 3), np.float16)),
-        npy(np.full((3, 4), np.nan, np.float16)),
-        npy(np.array([{"a": 1}], object), allow_pickle=True),
-        npy(np.zeros((3, 4), np.float16))[:-1],
-        npy(np.zeros((3, 4), np.float16)) + b"more",
-        npy(np.asfortranarray(np.zeros((3, 4), np.float16))),
-    ],
-)
-def test_anything_else_is_a_breach(said):
-    with pytest.raises(Breach):
-        read_array(said, "codes", np.float16, (3, 4))
-
-
-@given(some.text("{}()[]'descrfotanhp:,<f20123456789 \n\x00é", max_size=120), some.binary())
-def test_no_header_does_more_than_breach(header, rest):
-    words = header.encode("latin-1")
-    said = b"\x93NUMPY\x01\x00" + len(words).to_bytes(2, "little") + words + rest
-    with pytest.raises(Breach):
-        read_array(said, "codes", np.float16, (3, 4))
 
 
 @given(some.text(max_size=20))
