@@ -2,9 +2,9 @@
 
     python -m staff.build_dataset FOLDER_WITH_THE_FOUR_FILES
 
-The four files may be gzipped or not; their decompressed bytes must have the published MD5 sums.
-The same input gives the same bytes with the same zlib, so SHA256SUMS follows the data alone.
-Staff only: students get the folders that this script wrote.
+The four files may be gzipped or not; their decompressed bytes must have the published MD5 sums. The
+same input gives the same bytes (with the same zlib), so SHA256SUMS depends on the data alone.
+Students get the folders that this script wrote.
 """
 
 import argparse
@@ -24,11 +24,11 @@ PUBLISHED_MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-TRAIN_IMAGES = 50_000  # the published training set is split 5:1, in its own order
+TRAIN_IMAGES = 50_000  # the first of the published training set; the rest is for validation
 
 
 def read_published(folder: Path, name: str) -> bytes:
-    """Return the decompressed bytes of one published file after checking its MD5 sum."""
+    """Return the decompressed bytes of one published file. Exits if its MD5 sum is wrong."""
     plain, zipped = folder / name, folder / f"{name}.gz"
     if zipped.is_file():
         content = gzip.decompress(zipped.read_bytes())
@@ -38,7 +38,9 @@ def read_published(folder: Path, name: str) -> bytes:
         sys.exit(f"{folder} has neither {name} nor {name}.gz; give the folder of the four files.")
     found = hashlib.md5(content).hexdigest()
     if found != PUBLISHED_MD5[name]:
-        sys.exit(f"{name} has MD5 {found}, not the published {PUBLISHED_MD5[name]}; get it again.")
+        sys.exit(
+            f"{name} has MD5 {found}, not the published {PUBLISHED_MD5[name]}; download it again."
+        )
     return content
 
 
@@ -53,7 +55,7 @@ def read_pair(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    """Split the published files 5:1:1 and write them with their sums."""
+    """Split the published files into train, valid and test, and write them with their sums."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="folder of the four published files")
     parser.add_argument("--out", type=Path, default=ROOT / "dataset", help="default: %(default)s")

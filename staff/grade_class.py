@@ -1,15 +1,13 @@
-"""Grade a class: a folder with a folder or zip a student, each run inside the sandbox.
+"""Grade a class: a folder that holds a folder or zip per student. Each runs in the sandbox.
 
-Results are written one by one; the same command goes on where it was, and grades again only what
-is new or was changed. `report.html` shows the class, `grades.csv` goes into Moodle.
+Each result is stored when it is ready. The same command continues an interrupted run, and grades
+again only what is new or has changed. `report.html` shows the class; Moodle imports `grades.csv`.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 import json
 import sys
 from collections import Counter
@@ -34,13 +32,13 @@ from staff.student import grade_student, read_result
 from staff.submissions import HandedInError, Student, loose_files, students_in
 
 MIB = 1024**2
-BEFORE = ".grades_before_regrade.json"
-CLOCK = 3  # times as long by the clock, for others compute too
+BEFORE = ".grades_before_regrade.json"  # in the folder of the results
+CLOCK = 3  # wall-clock seconds allowed per CPU second, because other work slows a stage down
 EXAMPLES = """examples:
   python -m staff.grade_class handed_in --out graded
   python -m staff.grade_class handed_in --out graded --private_data dataset/private
   python -m staff.grade_class handed_in --out graded --canvas export.csv --assignment "Lab 2"
-  python -m staff.grade_class handed_in --out graded --regrade     list every grade that changed
+  python -m staff.grade_class handed_in --out graded --regrade     list changed grades
 """
 
 
@@ -69,25 +67,34 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of grade_class.py."""
     parser = command.make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add("folder", type=Path, help="as Moodle, Canvas or Gradescope give it")
-    add("--out", type=Path, required=True, help="folder of the results")
+    add("folder", type=Path, help="the submissions, as Moodle, Canvas or Gradescope export them")
+    add("--out", type=Path, required=True, help="folder for the results")
     add("--test_data", type=Path, default=ROOT / "dataset" / "test", help="the split to grade on")
-    add("--private_data", type=Path, help="a split nobody has seen; see private_split.py")
-    add("--train_data", type=Path, default=ROOT / "dataset" / "train", help="to recognise copies")
-    add("--gen_num", type=int, default=100, help="samples a label")
+    add("--private_data", type=Path, help="a split that no student has seen; see private_split.py")
+    add(
+        "--train_data",
+        type=Path,
+        default=ROOT / "dataset" / "train",
+        help="training images, to find copies",
+    )
+    add("--gen_num", type=int, default=100, help="samples per label")
     add("--seed", type=int, default=42, help="seed of the samples")
-    add("--regrade", action="store_true", help="grade everybody again, list what changed")
-    add("--canvas", type=Path, help="Canvas's gradebook export, to be filled in")
+    add(
+        "--regrade",
+        action="store_true",
+        help="grade every student again, list what changed",
+    )
+    add("--canvas", type=Path, help="Canvas's gradebook export; a copy of it gets the grades")
     add("--assignment", default="", help="beginning of the column's name in the Canvas export")
     limits = sandbox.Limits()
-    add("--seconds", type=int, default=limits.cpu_seconds, help="of a core, for a stage")
-    add("--memory", type=int, default=limits.memory_bytes // MIB, help="MiB for a stage")
-    add("--scheduler", help="address of a Dask scheduler; this machine's cores if not given")
-    add("--workers", type=int, help="students at once here; one a core if not given")
+    add("--seconds", type=int, default=limits.cpu_seconds, help="CPU seconds of a stage")
+    add("--memory", type=int, default=limits.memory_bytes // MIB, help="MiB of memory of a stage")
+    add("--scheduler", help="address of a Dask scheduler; by default, use this machine's cores")
+    add("--workers", type=int, help="students graded at once here; by default, one per core")
     add(
         "--unsafe-no-isolation",
         action="store_true",
-        help="run strangers' code with all your rights; each result says so",
+        help="run the submissions with all your rights; each result says so",
     )
     return parser
 
@@ -143,18 +150,23 @@ def grader_sha256(data_sha256: Mapping[str, str], root: Path = ROOT) -> str:
 def grade_all(
     students: list[Student], job: Job, options: Options
 ) -> tuple[dict[str, dict[str, Any]], bool]:
-    """Grade the students on this machine's cores or a cluster; return the results, and whether
-    a Ctrl-C stopped it before all were graded."""
+    """Grade the students on this machine's cores or on a cluster.
+
+    Returns the results by student, and whether Ctrl-C stopped the run before all were graded.
+    Raises cluster.ClusterError.
+    """
     results: dict[str, dict[str, Any]] = {}
     with _workers(options, len(students)) as client, command.stop_requests() as stop:
         cluster.expect_all_to_say_yes(client, sees, job.inputs("test"))
         calls = ((student, job, options.regrade) for student in students)
 
-        def tell() -> None:
-            bar.set_description("stopping; those under way are finished")
+        def announce_stop() -> None:
+            bar.set_description("stopping after the students in progress")
 
         with tqdm(total=len(students), unit="student", dynamic_ncols=True) as bar:
-            for (student, *_), future in cluster.run_each(client, grade_student, calls, stop, tell):
+            for (student, *_), future in cluster.run_each(
+                client, grade_student, calls, stop, announce_stop
+            ):
                 result = results[student.key] = _result_of(student, job, future)
                 counts = Counter(one["status"] for one in results.values())
                 if result["new"]:
@@ -165,7 +177,7 @@ def grade_all(
 
 
 def sees(inputs: Path) -> bool:
-    """Whether a worker sees what the stages are given."""
+    """Return whether a worker sees the folder of the stages' inputs."""
     return (inputs / "images.npy").is_file()
 
 
@@ -178,26 +190,39 @@ def _workers(options: Options, students: int) -> AbstractContextManager[Any]:
 
 
 def _result_of(student: Student, job: Job, future: Any) -> dict[str, Any]:
-    """Return what a worker found; where the worker itself died, that is the grader's error."""
+    """Return the result of a worker. If the worker itself died, that is an error of the grader."""
     try:
         return future.result()
     except Exception as error:
         if future.status != "error":
             raise cluster.ClusterError(cluster.LOST) from None
-        words = f"the worker that graded it failed ({type(error).__name__}: {error})."
-        failed = {"status": GRADER_ERROR, "message": words, "score": None, "tasks": {}, "new": True}
-        who = {"student": student.key, "name": student.name, "platform": student.platform}
-        return {**who, "number": student.number, "isolation": job.isolation, **failed}
+        message = f"the worker that graded it failed ({type(error).__name__}: {error})."
+        return {
+            "student": student.key,
+            "name": student.name,
+            "platform": student.platform,
+            "number": student.number,
+            "isolation": job.isolation,
+            "status": GRADER_ERROR,
+            "message": message,
+            "score": None,
+            "tasks": {},
+            "new": True,
+        }
 
 
 def _line(result: dict[str, Any]) -> str:
+    """Return a result as a line for the terminal."""
     score = "" if result["score"] is None else f" {result['score']:.2f}"
     message = f": {' '.join(result['message'].split())}" if result["message"] else ""
     return f"{result['student']}: {result['status']}{score}{message}"[:300]
 
 
 def grades_before(students: list[Student], job: Job, regrade: bool) -> dict[str, float | None]:
-    """Return the grades before a regrade, which is kept until it has come to its end."""
+    """Return the grades by student before a regrade; {} without --regrade.
+
+    A file keeps them until the regrade is complete, so that it may be interrupted.
+    """
     if not regrade:
         return {}
     file = job.out / BEFORE
@@ -208,43 +233,20 @@ def grades_before(students: list[Student], job: Job, regrade: bool) -> dict[str,
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def changes(
-    before: dict[str, float | None], after: dict[str, dict]
-) -> list[tuple[str, float | None, float | None]]:
-    """Return (student, old grade, new grade) where they differ, None for no grade."""
-    found = []
-    for key, result in after.items():
-        old, new = before.get(key), result["score"]
-        same = old == new if None in (old, new) else abs(new - old) <= 1e-9
-        if not same:
-            found.append((key, old, new))
-    return found
-
-
-def write_changes(file: Path, changed: list[tuple[str, Any, Any]]) -> None:
-    """Write a row for each grade that changed."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["Submission", "Grade before", "Grade now"])
-    writer.writerows([grades.escaped(key), old, new] for key, old, new in changed)
-    with write_whole(file) as written:
-        written.write(text.getvalue().encode())
-
-
 def main() -> None:
-    """Parse, grade, write the tables and the report, say where they are."""
+    """Parse, grade, write the tables and the report, print where they are."""
     parser = make_parser()
     options = Options(**vars(parser.parse_args()))
     errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError)
     with command.clear_errors(parser.prog, *errors, cluster.ClusterError, OSError):
         students = students_in(options.folder)
         if loose := loose_files(options.folder):
-            print(f"not in a folder or zip, so nobody's: {', '.join(loose)}")
+            print(f"not in a student's folder or zip, so not graded: {', '.join(loose)}")
         job, out = make_job(options), options.out
         before = grades_before(students, job, options.regrade)
         write_inputs(job)
         results, stopped = grade_all(students, job, options)
-        for student in students:  # those that a Ctrl-C left for later, as they were
+        for student in students:  # after Ctrl-C, the stored results of the others
             if student.key not in results and (known := read_result(job.folder(student))):
                 results[student.key] = {**known, "new": False}
         ordered = [results[student.key] for student in students if student.key in results]
@@ -254,8 +256,8 @@ def main() -> None:
         print(f"report:   {report.write_report(out, ordered)}")
         print(f"feedback: {out / 'students'}/*/feedback.html")
         if options.regrade:
-            changed = changes(before, results)
-            write_changes(out / "regrade.csv", changed)
+            changed = grades.changes(before, results)
+            grades.write_changes(out / "regrade.csv", changed)
             if not stopped:
                 (out / BEFORE).unlink()
             for key, old, new in changed:
@@ -267,9 +269,9 @@ def main() -> None:
             print(f"canvas:   {file}, {filled} grades filled in")
     failed = sum(result["status"] == GRADER_ERROR for result in ordered)
     if failed:
-        print(f"{failed} not graded for errors of the grader; the same command tries again")
+        print(f"{failed} not graded because the grader failed; the same command tries again")
     if stopped:
-        print("stopped; the same command goes on from here")
+        print("stopped; the same command continues from here")
         sys.exit(130)
     sys.exit(1 if failed else 0)
 

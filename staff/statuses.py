@@ -1,4 +1,4 @@
-"""How a submission can end, and what there is to earn."""
+"""The statuses of a graded submission, the tasks, and the maximum of points."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ FAILURES = ("student error", "timeout", "out of memory", "contract breach")
 STATUSES = (GRADED, FLAGGED, *FAILURES, GRADER_ERROR)
 GRAVEST_FIRST = (GRADER_ERROR, *FAILURES, FLAGGED, GRADED)
 TASKS = tuple(metrics.CAPS)
-MOST = sum(metrics.CAPS.values())  # points of both tasks
+MOST = sum(metrics.CAPS.values())  # points of both tasks together

@@ -29,7 +29,7 @@ from data_utils import MNISTDataset
 from lab.diagnostics import JUDGE_FILE
 from staff import flags, grade_class, grades, report, sandbox, seccomp, walls
 from staff.closure import closure
-from staff.grade_class import changes, grader_sha256
+from staff.grade_class import grader_sha256
 from staff.job import write_inputs
 from staff.pages import TEMPLATES
 from staff.student import grade_student, read_result
@@ -606,7 +606,7 @@ def test_gaps_between_splits_are_flagged():
 def test_changed_grades_are_found_up_and_down():
     before = {"a": 1.0, "b": 2.0, "c": None, "d": 5.0}
     after = {key: {"score": score} for key, score in zip("abcd", (2.0, 1.0, 3.0, 5.0))}
-    assert changes(before, after) == [("a", 1.0, 2.0), ("b", 2.0, 1.0), ("c", None, 3.0)]
+    assert grades.changes(before, after) == [("a", 1.0, 2.0), ("b", 2.0, 1.0), ("c", None, 3.0)]
 
 
 @given(some.text(max_size=20))
