@@ -44,8 +44,8 @@ def graded(lab, submission, tmp_path, *more, env=None):
     """Grade a folder with the unpacked lab; return the exit status and results.json."""
     file = tmp_path / "results" / "results.json"
     words = [RUN, "--submission", submission, "--results", file, "--gen_num", 20, *more]
-    said = run(*words, cwd=lab, env={"PYTHONPATH": str(lab), **(env or {})})
-    return said.returncode, json.loads(file.read_text(encoding="utf-8"))
+    completed = run(*words, cwd=lab, env={"PYTHONPATH": str(lab), **(env or {})})
+    return completed.returncode, json.loads(file.read_text(encoding="utf-8"))
 
 
 def test_the_zip_is_the_same_twice(tmp_path, packed, tiny_data):
@@ -53,7 +53,7 @@ def test_the_zip_is_the_same_twice(tmp_path, packed, tiny_data):
     assert again.read_bytes() == packed.read_bytes()
 
 
-def test_the_zip_holds_what_grading_runs_its_data_and_nothing_else(packed):
+def test_the_zip_contains_what_grading_needs_and_nothing_else(packed):
     entries = [ROOT / "staff" / "gradescope" / "run.py", ROOT / "staff" / "stage.py"]
     expected = {file.relative_to(ROOT).as_posix() for file in closure(entries)}
     expected |= {"requirements.txt", "requirements/staff.txt", "lab/judge/judge.pth"}
@@ -74,7 +74,7 @@ def test_the_zip_holds_what_grading_runs_its_data_and_nothing_else(packed):
     assert not [name for name in names if "zoo" in name or "tests" in name]
 
 
-def test_of_a_private_split_only_images_labels_and_sums_are_packed(tmp_path, tiny_data):
+def test_only_images_labels_and_sums_of_a_private_split_are_packed(tmp_path, tiny_data):
     private = tmp_path / "private"
     words = ["--seed", "a secret", "--data", tiny_data, "--out", private]
     assert run("staff.private_split", *words).returncode == 0
@@ -98,10 +98,10 @@ case "$*" in *--index-url*) exit "$CPU_INDEX";; esac
     ("card", "cpu_index", "from_cpu_index"),
     [("absent", "0", True), ("absent", "1", True), ("present", "0", False)],
 )
-def test_setup_takes_no_cuda_packages_where_there_is_no_card(
+def test_setup_installs_no_cuda_packages_without_a_card(
     tmp_path, unpacked, card, cpu_index, from_cpu_index
 ):
-    """The system's commands are stand-ins that write down how they were called."""
+    """Stand-ins for the system's commands log how they are called."""
     programs = {
         "apt-get": "#!/bin/sh\n",
         "nvidia-smi": f"#!/bin/sh\ntest {card} = present\n",
@@ -147,7 +147,7 @@ def test_results_are_in_their_format(tmp_path, unpacked):
     assert all(type(row["value"]) is float for row in leaders.values())
 
 
-def test_where_the_grader_fails_there_is_no_score(tmp_path, unpacked):
+def test_if_the_grader_fails_there_is_no_score(tmp_path, unpacked):
     folder = tmp_path / "handed_in"
     folder.mkdir()
     status, results = graded(unpacked, folder, tmp_path, env={"PATH": str(tmp_path)})
