@@ -218,19 +218,51 @@ def _line(result: dict[str, Any]) -> str:
     return f"{result['student']}: {result['status']}{score}{message}"[:300]
 
 
-def grades_before(students: list[Student], job: Job, regrade: bool) -> dict[str, float | None]:
-    """Return the grades by student before a regrade; {} without --regrade.
+def grades_before(students: list[Student], job: Job) -> dict[str, float | None]:
+    """Return the grades by student before a regrade.
 
     A file keeps them until the regrade is complete, so that it may be interrupted.
     """
-    if not regrade:
-        return {}
     file = job.out / BEFORE
     if not file.exists():
         known = {student.key: read_result(job.folder(student)).get("score") for student in students}
         with write_whole(file) as written:
             written.write(json.dumps(known).encode())
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def write_tables(
+    options: Options, results: list[dict[str, Any]], before: dict[str, float | None] | None
+) -> None:
+    """Write the tables and the report of a class, and print where they are.
+
+    Args:
+        options: the command's options.
+        results: of the students, in order.
+        before: the grades before a regrade; None without --regrade.
+
+    Raises GradesError, OSError.
+    """
+    out = options.out
+    grades.write_grades(out / "grades.csv", results)
+    print(f"{sum(result['new'] for result in results)} graded now, {len(results)} in all")
+    print(f"grades:   {out / 'grades.csv'}")
+    print(f"report:   {report.write_report(out, results)}")
+    print(f"feedback: {out / 'students'}/*/feedback.html")
+    if before is not None:
+        changed = grades.changes(before, results)
+        grades.write_changes(out / "regrade.csv", changed)
+        for key, old, new in changed:
+            print(f"changed:  {key}: {_points(old)} to {_points(new)}")
+        print(f"{len(changed)} grades changed: {out / 'regrade.csv'}")
+    if options.canvas:
+        file = out / "canvas.csv"
+        filled = grades.fill_canvas(options.canvas, file, results, options.assignment)
+        print(f"canvas:   {file}, {filled} grades filled in")
+
+
+def _points(score: float | None) -> str:
+    return "no grade" if score is None else f"{score:.2f}"
 
 
 def main() -> None:
@@ -242,42 +274,23 @@ def main() -> None:
         students = students_in(options.folder)
         if loose := loose_files(options.folder):
             print(f"not in a student's folder or zip, so not graded: {', '.join(loose)}")
-        job, out = make_job(options), options.out
-        before = grades_before(students, job, options.regrade)
+        job = make_job(options)
+        before = grades_before(students, job) if options.regrade else None
         write_inputs(job)
         results, stopped = grade_all(students, job, options)
         for student in students:  # after Ctrl-C, the stored results of the others
             if student.key not in results and (known := read_result(job.folder(student))):
                 results[student.key] = {**known, "new": False}
         ordered = [results[student.key] for student in students if student.key in results]
-        grades.write_grades(out / "grades.csv", ordered)
-        print(f"{sum(result['new'] for result in ordered)} graded now, {len(ordered)} in all")
-        print(f"grades:   {out / 'grades.csv'}")
-        print(f"report:   {report.write_report(out, ordered)}")
-        print(f"feedback: {out / 'students'}/*/feedback.html")
-        if options.regrade:
-            changed = grades.changes(before, results)
-            grades.write_changes(out / "regrade.csv", changed)
-            if not stopped:
-                (out / BEFORE).unlink()
-            for key, old, new in changed:
-                print(f"changed:  {key}: {_points(old)} to {_points(new)}")
-            print(f"{len(changed)} grades changed: {out / 'regrade.csv'}")
-        if options.canvas:
-            file = out / "canvas.csv"
-            filled = grades.fill_canvas(options.canvas, file, ordered, options.assignment)
-            print(f"canvas:   {file}, {filled} grades filled in")
+        write_tables(options, ordered, before)
+        if options.regrade and not stopped:
+            (job.out / BEFORE).unlink()
     failed = sum(result["status"] == GRADER_ERROR for result in ordered)
     if failed:
         print(f"{failed} not graded because the grader failed; the same command tries again")
     if stopped:
         print("stopped; the same command continues from here")
-        sys.exit(130)
-    sys.exit(1 if failed else 0)
-
-
-def _points(score: float | None) -> str:
-    return "no grade" if score is None else f"{score:.2f}"
+    sys.exit(130 if stopped else 1 if failed else 0)
 
 
 if __name__ == "__main__":

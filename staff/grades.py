@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +103,15 @@ def fill_canvas(
 
 
 def changes(
-    before: dict[str, float | None], after: dict[str, dict]
+    before: Mapping[str, float | None], results: Iterable[dict[str, Any]]
 ) -> list[tuple[str, float | None, float | None]]:
     """Return (student, old grade, new grade) for each grade that changed; None is no grade."""
-    found = []
-    for key, result in after.items():
-        old, new = before.get(key), result["score"]
-        same = old == new if None in (old, new) else abs(new - old) <= 1e-9
+    found: list[tuple[str, float | None, float | None]] = []
+    for result in results:
+        old, new = before.get(result["student"]), result["score"]
+        same = old == new if old is None or new is None else abs(new - old) <= 1e-9
         if not same:
-            found.append((key, old, new))
+            found.append((result["student"], old, new))
     return found
 
 

@@ -103,14 +103,12 @@ def test_setup_installs_no_cuda_packages_without_a_card(
 ):
     """Stand-ins for the system's commands log how they are called."""
     programs = {
-        "apt-get": "#!/bin/sh\n",
-        "nvidia-smi": f"#!/bin/sh\ntest {card} = present\n",
-        "python3": '#!/bin/sh\nmkdir -p "$3/bin" && cp "$AUTOGRADER/pip" "$3/bin/python"\n',
-    }
-    for name, text in {
-        **{f"bin/{name}": text for name, text in programs.items()},
         "pip": PIP,
-    }.items():
+        "bin/apt-get": "#!/bin/sh\n",
+        "bin/nvidia-smi": f"#!/bin/sh\ntest {card} = present\n",
+        "bin/python3": '#!/bin/sh\nmkdir -p "$3/bin" && cp "$AUTOGRADER/pip" "$3/bin/python"\n',
+    }
+    for name, text in programs.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)

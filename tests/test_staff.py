@@ -605,8 +605,9 @@ def test_gaps_between_splits_are_flagged():
 
 def test_changed_grades_are_found_up_and_down():
     before = {"a": 1.0, "b": 2.0, "c": None, "d": 5.0}
-    after = {key: {"score": score} for key, score in zip("abcd", (2.0, 1.0, 3.0, 5.0))}
-    assert grades.changes(before, after) == [("a", 1.0, 2.0), ("b", 2.0, 1.0), ("c", None, 3.0)]
+    after = zip("abcd", (2.0, 1.0, 3.0, 5.0))
+    results = [{"student": student, "score": score} for student, score in after]
+    assert grades.changes(before, results) == [("a", 1.0, 2.0), ("b", 2.0, 1.0), ("c", None, 3.0)]
 
 
 @given(some.text(max_size=20))
