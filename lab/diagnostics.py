@@ -1,8 +1,8 @@
-"""What the graded scores do not tell about samples; none of it is graded.
+"""Diagnostics of samples beside the graded scores. None of them is graded.
 
-A small classifier, the judge, looks at the samples: does it read the label that was asked for, how
-far are its features of samples from those of real images, how varied are the samples of a label?
-And are samples copies of training images?
+A small classifier of digits, the judge, shows whether samples have the requested label, how far
+their features are from those of real images, and how varied the samples of a label are. Distances
+over pixels show whether samples are copies of training images.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data_utils import to_float
+from data_utils import NUM_CLASSES, to_float
 
 JUDGE_FILE = Path(__file__).resolve().parent / "judge" / "judge.pth"
-NUM_CLASSES = 10
 FEATURES = 128
 
 
 class Judge(nn.Module):
-    """A convolutional classifier of digits; its features are the layer before the last."""
+    """A convolutional classifier of digits. Its last hidden layer has the features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,12 +43,12 @@ class Judge(nn.Module):
         return F.relu(self.maps_to_features(self.image_to_maps(images).flatten(1)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return a score for each digit, (B, 10)."""
+        """Return the logits of the ten digits, (B, 10)."""
         return self.features_to_scores(self.features(images))
 
 
 def load_judge() -> Judge:
-    """Return the judge that ships with the lab, ready to look."""
+    """Return the judge that the lab contains, in evaluation mode."""
     state = torch.load(JUDGE_FILE, map_location="cpu", weights_only=True)
     judge = Judge().eval()
     judge.load_state_dict({name: value.float() for name, value in state.items()})
@@ -59,37 +58,43 @@ def load_judge() -> Judge:
 def diagnose(
     samples: np.ndarray, images: np.ndarray, labels: np.ndarray, train_images: np.ndarray
 ) -> dict[str, float]:
-    """Return what the judge sees in samples uint8 (10, n, 28, 28).
+    """Return the diagnostics of samples, by name.
 
-    images, labels: the true images graded against, uint8 (N, 28, 28) and (N,).
-    train_images: those that the model may have learnt by heart, uint8 (M, 28, 28).
+    Args:
+        samples: uint8 (10, n, 28, 28), n samples per label.
+        images, labels: the real images that are graded against, uint8 (N, 28, 28) and (N,).
+        train_images: the images that the model may have memorised, uint8 (M, 28, 28).
 
-    judge_accuracy      share of samples in which the judge reads the label asked for
-    judge_fid           Frechet distance of the judge's features, full covariances (Heusel et al.,
-                        GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017)
-    judge_accuracy_real, judge_fid_real
-                        the same of as many real images of each label: what there is to reach
-    diversity           mean distance of features between two samples of a label, as a share of
-                        that between two real images of the label; 0 where all are the same
-    nearest_train       median distance of a sample to its nearest training image, as a share of
-                        that of real images; far below 1 where training images are copied
+    Returns:
+        judge_accuracy: share of samples that the judge classifies as the requested label.
+        judge_fid: Frechet distance of the judge's features, with full covariances (Heusel et al.,
+            GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017).
+        judge_accuracy_real, judge_fid_real: the same for as many real images of each label, as the
+            values to aim for.
+        diversity: mean distance of features between two samples of a label, divided by that
+            between two real images of the label; 0 if all samples are equal.
+        nearest_train: median distance of a sample to its nearest training image, divided by that
+            of real images; far below 1 if training images are copied.
     """
     judge = load_judge()
     n = samples.shape[1]
-    features, read = look(judge, samples.reshape(-1, 28, 28))
-    asked = np.repeat(np.arange(NUM_CLASSES), n)
-    real = _some_of_each_label(labels, n)  # indices of real images, n a label where there are
-    real_features, real_read = look(judge, images[real])
+    features, classes = look(judge, samples.reshape(-1, 28, 28))
+    sample_labels = np.repeat(np.arange(NUM_CLASSES), n)
+    real = _some_of_each_label(labels, n)  # indices of real images
+    real_features, real_classes = look(judge, images[real])
     all_features, _ = look(judge, np.delete(images, real, axis=0))
-    spread = np.mean([_spread(features[asked == label]) for label in range(NUM_CLASSES)])
-    real_spread = np.mean(
-        [_spread(real_features[labels[real] == label]) for label in range(NUM_CLASSES)]
+    spread = np.mean(
+        [mean_distance(features[sample_labels == label]) for label in range(NUM_CLASSES)]
     )
-    near = _nearest(samples.reshape(-1, 28, 28), train_images)
-    real_near = _nearest(images[real], train_images)
+    real_spread = np.mean(
+        [mean_distance(real_features[labels[real] == label]) for label in range(NUM_CLASSES)]
+    )
+    train = pixel_rows(train_images)
+    near = nearest_distances(pixel_rows(samples.reshape(-1, 28, 28)), train)
+    real_near = nearest_distances(pixel_rows(images[real]), train)
     return {
-        "judge_accuracy": float((read == asked).mean()),
-        "judge_accuracy_real": float((real_read == labels[real]).mean()),
+        "judge_accuracy": float((classes == sample_labels).mean()),
+        "judge_accuracy_real": float((real_classes == labels[real]).mean()),
         "judge_fid": frechet_distance(features, all_features),
         "judge_fid_real": frechet_distance(real_features, all_features),
         "diversity": float(spread / real_spread),
@@ -98,10 +103,13 @@ def diagnose(
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """||mean_a - mean_b||^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)) of (n, d) and (m, d)."""
+    """Return the Frechet distance of two normal distributions, fitted to (n, d) and (m, d).
+
+    ||mean_a - mean_b||^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)), Heusel et al. 2017.
+    """
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    # tr (cov_a cov_b)^(1/2) is the sum of the roots of the eigenvalues of the product, which are
-    # those of the symmetric root_a cov_b root_a: real, and zero or more.
+    # tr (cov_a cov_b)^(1/2) is the sum of the square roots of the product's eigenvalues. These are
+    # also the eigenvalues of root_a cov_b root_a, which is symmetric: real and not negative.
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
     roots = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0, None))
@@ -111,35 +119,54 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 @torch.no_grad()
 def look(judge: Judge, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return features (N, 128), float64, and labels read (N,), of images uint8 (N, 28, 28)."""
-    features, read = [], []
+    """Return the judge's features and classes of images, uint8 (N, 28, 28).
+
+    Features are float64 (N, 128), classes int64 (N,), 0 to 9.
+    """
+    features, classes = [], []
     for chunk in torch.from_numpy(images).split(1000):
-        seen = judge.features(to_float(chunk))
-        features.append(seen)
-        read.append(judge.features_to_scores(seen).argmax(1))
-    return torch.cat(features).double().numpy(), torch.cat(read).numpy()
+        features.append(judge.features(to_float(chunk)))
+        classes.append(judge.features_to_scores(features[-1]).argmax(1))
+    return torch.cat(features).double().numpy(), torch.cat(classes).numpy()
 
 
 def _some_of_each_label(labels: np.ndarray, n: int) -> np.ndarray:
-    """Return the indices of n images of each label, or all there are, spread over the set.
+    """Return the indices of n images of each label (or of all, if fewer), spread over the split.
 
-    The images of MNIST are sorted by who wrote them, so the first ones would be of one kind.
+    MNIST is sorted by writer, so that the first images are not representative.
     """
-    places = [np.flatnonzero(labels == label) for label in range(NUM_CLASSES)]
-    spread = [np.linspace(0, len(own) - 1, min(n, len(own))).astype(int) for own in places]
-    return np.concatenate([own[chosen] for own, chosen in zip(places, spread)])
+    indices = [np.flatnonzero(labels == label) for label in range(NUM_CLASSES)]
+    chosen = [np.linspace(0, len(own) - 1, min(n, len(own))).astype(int) for own in indices]
+    return np.concatenate([own[some] for own, some in zip(indices, chosen)])
 
 
-def _spread(features: np.ndarray) -> float:
-    """Mean distance between two different rows of (n, d)."""
-    distances = torch.pdist(torch.from_numpy(features))
-    return float(distances.mean())
+# ---------------------------------------------------------------- distances
 
 
-def _nearest(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the distance of each of (n, 28, 28) to the nearest of (m, 28, 28), over pixels."""
-    a = torch.from_numpy(images.reshape(len(images), -1)).float() / 255  # (n, 784)
-    best = torch.full((len(a),), torch.inf)
-    for chunk in torch.from_numpy(others.reshape(len(others), -1)).split(10_000):
-        best = torch.minimum(best, torch.cdist(a, chunk.float() / 255).amin(dim=1))
-    return best.numpy()
+def pixel_rows(images: np.ndarray) -> np.ndarray:
+    """Return images uint8 (n, 28, 28) as float32 (n, 784), in [0, 1]."""
+    return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+def mean_distance(points: np.ndarray) -> float:
+    """Return the mean Euclidean distance between two different rows of (n, d); 0 if n < 2."""
+    if len(points) < 2:
+        return 0.0
+    return float(torch.pdist(torch.from_numpy(points)).mean())
+
+
+def nearest_distances(
+    points: np.ndarray, others: np.ndarray, squares: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the Euclidean distance of each row of (n, d) to the nearest row of (m, d): (n,).
+
+    squares: (m,), the sum of squares of each row of `others`, for a caller who has it already.
+    """
+    if squares is None:
+        squares = np.square(others).sum(axis=1)
+    best = np.full(len(points), np.inf, np.float32)
+    for first in range(0, len(others), 10_000):
+        some = slice(first, first + 10_000)
+        squared = squares[some] - 2 * points @ others[some].T  # (n, 10000)
+        best = np.minimum(best, squared.min(axis=1))
+    return np.sqrt(np.maximum(best + np.square(points).sum(axis=1), 0))

@@ -10,7 +10,6 @@ The older layout has recon/recon_{i}.png and gen/{label}/{j}.png in place of the
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_utils import NUM_CLASSES
+from lab import arrays
+from lab.arrays import npy_bytes
 from lab.checkpoint import replace_folder, write_whole
 
-MAX_FILE_BYTES = 4 * 1024**3  # far above any output of this lab; bounds what is read
 MAX_LATENT_DIM = 784
 
 
@@ -53,10 +53,8 @@ class Outputs:
 
 def write_array(folder: Path, name: str, array: np.ndarray) -> None:
     """Write NAME.npy into the folder, whole or not at all."""
-    buffer = io.BytesIO()  # numpy's own write to a full disk does not say that it is full
-    np.save(buffer, array, allow_pickle=False)
     with write_whole(folder / f"{name}.npy") as file:
-        file.write(buffer.getbuffer())
+        file.write(npy_bytes(array))  # np.save to a full disk does not say that the disk is full
 
 
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
@@ -65,13 +63,13 @@ def write_facts(folder: Path, facts: dict[str, Any]) -> None:
         file.write(json.dumps({**known_facts(folder), **facts}, indent=2).encode())
 
 
-def write_png_tree(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_png_tree(folder: Path, outputs: dict[str, np.ndarray]) -> None:
     """Write the older layout, one PNG file per image. Each tree appears when it is complete."""
     trees = {
-        "recon": {f"recon_{i}.png": image for i, image in enumerate(arrays.get("recon", ()))},
+        "recon": {f"recon_{i}.png": image for i, image in enumerate(outputs.get("recon", ()))},
         "gen": {
             f"{label}/{j}.png": image
-            for label, images in enumerate(arrays.get("samples", ()))
+            for label, images in enumerate(outputs.get("samples", ()))
             for j, image in enumerate(images)
         },
     }
@@ -144,31 +142,19 @@ def known_facts(folder: Path) -> dict[str, Any]:
 
 
 def read_array(file: Path, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Read a .npy file of this dtype and shape, finite; None in the shape allows any size.
+    """Read a .npy file of this dtype and shape; None in the shape allows any length.
 
-    The header is checked first: it bounds what is read. Raises OutputsError.
+    Raises OutputsError.
     """
     if not file.is_file():
         raise OutputsError(f"{file} is missing; run inference.py with all of its stages.")
-    if file.stat().st_size > MAX_FILE_BYTES:
-        raise OutputsError(f"{file} is larger than {MAX_FILE_BYTES} bytes; the lab's are not.")
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError, OverflowError) as error:
-        raise OutputsError(f"{file} is not a whole array that numpy reads ({error}).") from None
-    fits = isinstance(array, np.ndarray) and array.ndim == len(shape)
-    fits = fits and all(want in (None, came) for want, came in zip(shape, array.shape))
-    if not fits or array.dtype != dtype:
-        came = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "no array"
-        wanted = f"({', '.join('any' if want is None else str(want) for want in shape)})"
+        with open(file, "rb") as stream:
+            return arrays.read_array(stream, str(file), dtype, shape)
+    except arrays.ArrayError as error:
         raise OutputsError(
-            f"{file} is {came}; expected {np.dtype(dtype)} {wanted}. "
-            "Run inference.py on the same data that grade.py is given."
-        )
-    array = np.array(array)
-    if not np.isfinite(array).all():
-        raise OutputsError(f"{file} has values that are not finite (nan or inf).")
-    return array
+            f"{error} Run inference.py on the same data that grade.py is given."
+        ) from None
 
 
 def read_samples(folder: Path, gen_num: int) -> np.ndarray:

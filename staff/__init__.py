@@ -1,1 +1,1 @@
-"""What the people who run the course need; nothing of it is in the handout."""
+"""Tools for the staff of the course. They are not part of the handout."""

@@ -2,22 +2,21 @@
 
     python -m staff.build_dataset FOLDER_WITH_THE_FOUR_FILES
 
-The four files may be gzipped or not; their decompressed bytes must have the published MD5 sums.
-The same input gives the same bytes with the same zlib, so SHA256SUMS follows the data alone.
-Staff only: students get the folders that this script wrote.
+The four files may be gzipped or not; their decompressed bytes must have the published MD5 sums. The
+same input gives the same bytes (with the same zlib), so SHA256SUMS depends on the data alone.
+Students get the folders that this script wrote.
 """
 
 import argparse
 import gzip
 import hashlib
-import io
-import struct
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from lab import ROOT
+from staff.idx import split_files
 
 PUBLISHED_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -25,11 +24,11 @@ PUBLISHED_MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-TRAIN_IMAGES = 50_000  # the published training set is split 5:1, in its own order
+TRAIN_IMAGES = 50_000  # the first of the published training set; the rest is for validation
 
 
 def read_published(folder: Path, name: str) -> bytes:
-    """Return the decompressed bytes of one published file after checking its MD5 sum."""
+    """Return the decompressed bytes of one published file. Exits if its MD5 sum is wrong."""
     plain, zipped = folder / name, folder / f"{name}.gz"
     if zipped.is_file():
         content = gzip.decompress(zipped.read_bytes())
@@ -39,7 +38,9 @@ def read_published(folder: Path, name: str) -> bytes:
         sys.exit(f"{folder} has neither {name} nor {name}.gz; give the folder of the four files.")
     found = hashlib.md5(content).hexdigest()
     if found != PUBLISHED_MD5[name]:
-        sys.exit(f"{name} has MD5 {found}, not the published {PUBLISHED_MD5[name]}; get it again.")
+        sys.exit(
+            f"{name} has MD5 {found}, not the published {PUBLISHED_MD5[name]}; download it again."
+        )
     return content
 
 
@@ -53,22 +54,8 @@ def read_pair(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def write_idx(path: Path, array: np.ndarray) -> str:
-    """Write a uint8 array as gzipped IDX and return the SHA-256 of the file."""
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    packed = io.BytesIO()
-    # mtime=0 keeps the date out of the file; GzipFile, unlike gzip.compress, writes the same
-    # header in every version of Python. So a rebuild gives the same bytes.
-    with gzip.GzipFile("", "wb", compresslevel=9, fileobj=packed, mtime=0) as file:
-        file.write(header + array.tobytes())
-    content = packed.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
-
-
 def main() -> None:
-    """Split the published files 5:1:1 and write them with their sums."""
+    """Split the published files into train, valid and test, and write them with their sums."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="folder of the four published files")
     parser.add_argument("--out", type=Path, default=ROOT / "dataset", help="default: %(default)s")
@@ -81,11 +68,12 @@ def main() -> None:
         "test": read_pair(args.source, "t10k"),
     }
     sums = []
-    for split, arrays in splits.items():
-        for name, array in zip(("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"), arrays):
-            digest = write_idx(args.out / split / name, array)
-            sums.append(f"{digest}  {split}/{name}\n")
-        print(f"{args.out / split}: {len(arrays[0])} images")
+    for split, (images, labels) in splits.items():
+        (args.out / split).mkdir(parents=True, exist_ok=True)
+        for name, content in split_files(images, labels).items():
+            (args.out / split / name).write_bytes(content)
+            sums.append(f"{hashlib.sha256(content).hexdigest()}  {split}/{name}\n")
+        print(f"{args.out / split}: {len(images)} images")
     (args.out / "SHA256SUMS").write_text("".join(sums), encoding="ascii")
 
 

@@ -1,9 +1,9 @@
-"""Train the judge of `grade.py --diagnostics` on the training split, and test it once.
+"""Train the judge of `grade.py --diagnostics` on the training split, then test it once.
 
     python -m staff.build_judge       5 minutes on 2 cores; writes judge.pth and judge.json
 
-Random small turns, shifts and changes of size make it robust; the weights kept are the running
-mean of the last epochs' (Polyak and Juditsky 1992), as half-precision numbers.
+Augmentation with small random rotations, shifts and scales makes it robust. The stored weights are
+a running mean over the training steps (Polyak and Juditsky 1992), in half precision.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from lab.device import keep_freed_memory, native_bf16, pick_device
 from lab.diagnostics import JUDGE_FILE, Judge, look
 
 EPOCHS, BATCH_SIZE, LR, WEIGHT_DECAY, SEED = 24, 250, 4e-3, 5e-4, 42
-TURN, SHIFT, SIZE = math.radians(12), 0.14, 0.12  # 0.14 of half the width: two pixels
+ROTATION, SHIFT, SCALE = math.radians(12), 0.14, 0.12  # 0.14 of half the width: two pixels
 
 
 def augmented(images: Tensor) -> Tensor:
-    """Turn, shift and scale each image (B, 1, 28, 28) a little, at random."""
-    turn, size, *shift = (2 * torch.rand(4, len(images), device=images.device) - 1).unbind()
-    turn, size = TURN * turn, 1 + SIZE * size
-    cos, sin = size * torch.cos(turn), size * torch.sin(turn)
+    """Rotate, shift and scale each image (B, 1, 28, 28) a little at random."""
+    angle, scale, *shift = (2 * torch.rand(4, len(images), device=images.device) - 1).unbind()
+    angle, scale = ROTATION * angle, 1 + SCALE * scale
+    cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
     rows = [cos, -sin, SHIFT * shift[0], sin, cos, SHIFT * shift[1]]
-    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), images.shape, align_corners=False)
+    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), [*images.shape], align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
 
 def accuracy(judge: Judge, dataset: MNISTDataset) -> float:
-    """Return the share of images whose label the judge reads."""
-    _, read = look(judge.cpu().eval(), dataset.images)
-    return float((read == dataset.labels).mean())
+    """Return the share of images that the judge classifies correctly."""
+    _, classes = look(judge.cpu().eval(), dataset.images)
+    return float((classes == dataset.labels).mean())
 
 
 def main() -> None:
-    """Train, average, test, write."""
+    """Train the judge, average its weights, test it, write judge.pth and judge.json."""
     device = pick_device("auto")
     keep_freed_memory()
     set_seed(SEED)

@@ -1,7 +1,7 @@
-"""Which of the lab's files a program runs: the closure of its imports, read from the source.
+"""The import closure of a program: the files of the lab that it runs, found in the source.
 
-What the sandbox mounts, what the grader's hash covers and what autograder.zip carries follow from
-it, so that none of the three is a list kept by hand.
+What the sandbox mounts, what the grader's hash covers and what autograder.zip carries are derived
+from it. None of the three is a list kept by hand.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from lab import ROOT
 
 
 def closure(entries: Iterable[Path], root: Path = ROOT) -> list[Path]:
-    """Return the files below `root` that the entries run, themselves included, sorted.
+    """Return the files below `root` that the entries run, sorted.
 
-    Imports inside functions count; those for type checkers alone (`if TYPE_CHECKING:`) do not.
+    Args:
+        entries: paths of Python files below `root`. They and their packages are in the closure.
+        root: the folder that imports start from.
+
+    Imports inside functions count. Imports in `if TYPE_CHECKING:` do not. Modules that are found
+    only at run time (importlib, a subprocess) are not seen; give them as entries.
+
+    Raises ValueError for a relative import.
     """
     found: set[Path] = set()
-    left = [entry.resolve() for entry in entries]
+    left = [file for entry in entries for file in _files_of(_dotted(entry, root), root)]
     while left:
         file = left.pop()
         if file not in found:
@@ -29,9 +36,9 @@ def closure(entries: Iterable[Path], root: Path = ROOT) -> list[Path]:
 
 
 def imported_files(file: Path, root: Path = ROOT, for_types: bool = False) -> list[Path]:
-    """Return the files below `root` that one file imports, and the packages they are in.
+    """Return the files below `root` that one file imports, with the packages that contain them.
 
-    for_types: count imports for type checkers too.
+    for_types: also count imports in `if TYPE_CHECKING:`.
     """
     names = imported_names(file, for_types)
     found = {path for name in names for path in _files_of(name, root)}
@@ -39,7 +46,7 @@ def imported_files(file: Path, root: Path = ROOT, for_types: bool = False) -> li
 
 
 def imported_names(file: Path, for_types: bool = False) -> set[str]:
-    """Return the dotted names that a file imports: of modules, or of what is in them."""
+    """Return the dotted names that a file imports, of modules or of their members."""
     names: set[str] = set()
     for node in _nodes(ast.parse(file.read_text(encoding="utf-8")), for_types):
         if isinstance(node, ast.Import):
@@ -59,11 +66,16 @@ def _nodes(tree: ast.AST, for_types: bool) -> Iterator[ast.AST]:
         yield from _nodes(node, for_types)
 
 
+def _dotted(file: Path, root: Path) -> str:
+    """Return the name by which Python imports a file: staff.stage."""
+    return ".".join(file.relative_to(root).with_suffix("").parts)
+
+
 def _files_of(name: str, root: Path) -> Iterator[Path]:
-    """Yield the file of a module and those of the packages around it, where they are the lab's."""
+    """Yield the file of a module and of each package that contains it, if they are below root."""
     parts = name.split(".")
     for length in range(1, len(parts) + 1):
-        place = root.joinpath(*parts[:length])
-        for file in (place / "__init__.py", place.with_suffix(".py")):
+        path = root.joinpath(*parts[:length])
+        for file in (path / "__init__.py", path.with_suffix(".py")):
             if file.is_file():
                 yield file

@@ -1,6 +1,6 @@
-"""Signs that a person should look at a submission: none of them changes a score.
+"""Flags: signs that a person should look at a submission. None of them changes a score.
 
-What counts as near, alike or far is calibrated on real digits, which are the same for everyone.
+The bounds for distances are calibrated on real digits, which are the same for every submission.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from typing import Any
 import numpy as np
 
 from data_utils import NUM_CLASSES
-from lab.diagnostics import load_judge, look
+from lab.diagnostics import load_judge, look, mean_distance, nearest_distances, pixel_rows
 
-MAX_CHECKPOINT_BYTES = 100 * 1024**2  # three times what the reference takes with its optimizer
+MAX_CHECKPOINT_BYTES = 100 * 1024**2  # three times the reference with its optimizer
 MAX_CODE_BYTES = 100_000
-MAX_WHOLE_NUMBER_BYTES = 1_000_000  # images are whole numbers; a model has little use for them
-LOOKED_AT = 20  # samples of each label
-COPIES = 0.25  # share of samples nearer to a training image than hardly any real image is
-HARDLY_ANY = 0.01
-ALIKE = 0.15  # distance between samples of a label, as a share of that between real images
-MISREAD = 0.5  # share of samples in which the judge reads the label asked for
-GAP = {"ssim": 0.04, "mse": 0.004}  # between the test split and the private one
+MAX_INTEGER_BYTES = 1_000_000  # images are integers; a model needs few of them
+CHECKED = 20  # samples of each label that are examined
+NEAR_QUANTILE = 0.01  # of the distances of real images to their nearest training image
+COPIES = 0.25  # flagged above: share of samples nearer to a training image than that quantile
+ALIKE = 0.15  # flagged below: distance between samples of a label, relative to real images
+MISREAD = 0.5  # flagged below: share of samples that the judge classifies as their label
+GAP = {"ssim": 0.04, "mse": 0.004}  # flagged above: test split against private split
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What real images are like.
+    """Distances of real images, with which those of samples are compared.
 
     Attributes:
-        train: training images, float32 (M, 784) in [0, 1]; squares: of each, its sum of squares.
-        near: distance to the nearest training image that 1 % of real images have at most.
-        spread: mean distance between two real images of one label, over the labels.
+        train: training images, float32 (M, 784) in [0, 1].
+        squares: sum of squares of each training image, float32 (M,).
+        near: the distance to the nearest training image that 1 % of real images fall below.
+        spread: mean distance between two real images of the same label.
     """
 
     train: np.ndarray
@@ -42,92 +43,77 @@ class Calibration:
 
 
 def calibrate(train_images: np.ndarray, images: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Measure real images: uint8 (M, 28, 28) to train on, (N, 28, 28) and (N,) to test on."""
-    train = _flat(train_images)  # (M, 784)
+    """Measure the distances of real images.
+
+    Args:
+        train_images: uint8 (M, 28, 28).
+        images, labels: of the test split, uint8 (N, 28, 28) and (N,).
+    """
+    train = pixel_rows(train_images)  # (M, 784)
     squares = np.square(train).sum(axis=1)  # (M,)
     chosen = np.linspace(0, len(images) - 1, min(1000, len(images))).astype(int)
-    distances = nearest(_flat(images[chosen]), train, squares)
-    spread = np.mean([_spread(_flat(images[labels == label][:100])) for label in np.unique(labels)])
-    return Calibration(train, squares, float(np.quantile(distances, HARDLY_ANY)), float(spread))
+    distances = nearest_distances(pixel_rows(images[chosen]), train, squares)
+    spread = np.mean(
+        [mean_distance(pixel_rows(images[labels == label][:100])) for label in np.unique(labels)]
+    )
+    return Calibration(train, squares, float(np.quantile(distances, NEAR_QUANTILE)), float(spread))
 
 
 def of_files(facts: dict[str, Any], checkpoint_bytes: int, code_bytes: int) -> list[str]:
-    """Return the flags of what was handed in; facts are `stage.facts_of` a checkpoint."""
+    """Return the flags of the files of a submission.
+
+    facts: of the checkpoint; see `stage.facts_of`.
+    """
     flags = []
     if checkpoint_bytes > MAX_CHECKPOINT_BYTES:
         flags.append(f"the checkpoint has {checkpoint_bytes / 1e6:,.0f} MB: does it hold images?")
     if code_bytes > MAX_CODE_BYTES:
         flags.append(f"submission.py has {code_bytes / 1e3:,.0f} kB: does it hold images?")
-    whole = facts.get("whole_number_bytes", 0)
-    if isinstance(whole, int) and whole > MAX_WHOLE_NUMBER_BYTES:
-        flags.append(f"the weights hold {whole / 1e6:,.1f} MB of whole numbers: are they images?")
+    integers = facts.get("whole_number_bytes", 0)
+    if isinstance(integers, int) and integers > MAX_INTEGER_BYTES:
+        size = f"{integers / 1e6:,.1f} MB"
+        flags.append(f"the weights hold {size} of whole numbers: are they images?")
     return flags
 
 
 def of_samples(samples: np.ndarray, real: Calibration) -> list[str]:
-    """Return the flags of samples uint8 (10, n, 28, 28)."""
+    """Return the flags of samples, uint8 (10, n, 28, 28), one row per label."""
     flags = []
-    chosen = samples[:, _places(samples)]  # (10, n, 28, 28)
-    distances = nearest(_flat(chosen.reshape(-1, 28, 28)), real.train, real.squares)
+    chosen = samples[:, _chosen(samples)]  # (10, CHECKED, 28, 28)
+    distances = nearest_distances(pixel_rows(chosen.reshape(-1, 28, 28)), real.train, real.squares)
     copies = float((distances <= real.near).mean())
     if copies > COPIES:
         flags.append(f"{100 * copies:.0f} % of the samples look like copies of training images")
-    spread = np.mean([_spread(_flat(own)) for own in chosen])
+    spread = np.mean([mean_distance(pixel_rows(own)) for own in chosen])
     if spread < ALIKE * real.spread:
-        flags.append("samples of a label are all alike: does the model look at z?")
-    _, read = look(load_judge(), chosen.reshape(-1, 28, 28))
-    asked = np.repeat(np.arange(NUM_CLASSES), chosen.shape[1])
-    right = float((read == asked).mean())
-    if right < MISREAD:
+        flags.append("samples of a label are all alike: does the model use z?")
+    _, classes = look(load_judge(), chosen.reshape(-1, 28, 28))
+    labels = np.repeat(np.arange(NUM_CLASSES), chosen.shape[1])
+    share = float((classes == labels).mean())
+    if share < MISREAD:
         flags.append(
-            f"only {100 * right:.0f} % of the samples read as their label: does the model use it?"
+            f"only {100 * share:.0f} % of the samples read as their label: does the model use it?"
         )
     return flags
 
 
-def _places(samples: np.ndarray) -> np.ndarray:
-    """Choose samples to look at: always the same ones, and nobody knows which beforehand."""
+def _chosen(samples: np.ndarray) -> np.ndarray:
+    """Choose CHECKED samples per label by their own hash: reproducible, and not predictable."""
     seed = hashlib.sha256(samples.tobytes()).digest()
     order = np.random.default_rng(list(seed)).permutation(samples.shape[1])
-    return np.sort(order[:LOOKED_AT])
+    return np.sort(order[:CHECKED])
 
 
 def of_gap(test: dict[str, Any], private: dict[str, Any]) -> list[str]:
-    """Return the flags of scores on the test split that fall on images nobody has seen."""
+    """Return the flags of scores that are worse on the private split than on the test split."""
     flags = []
     for name, bound in GAP.items():
         if test.get(name) is None or private.get(name) is None:
             continue
-        fall = test[name] - private[name] if name == "ssim" else private[name] - test[name]
-        if fall > bound:
+        gap = test[name] - private[name] if name == "ssim" else private[name] - test[name]
+        if gap > bound:
             flags.append(
                 f"{name} is {test[name]:.4f} on the test split and {private[name]:.4f} on the "
-                "private one: was the test split learnt by heart?"
+                "private one: did the model memorise the test split?"
             )
     return flags
-
-
-def nearest(images: np.ndarray, train: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Return the distance of each of (n, 784) to the nearest of train (M, 784)."""
-    own = np.square(images).sum(axis=1)  # (n,)
-    best = np.full(len(images), np.inf, np.float32)
-    for first in range(0, len(train), 10_000):
-        some = slice(first, first + 10_000)
-        squared = squares[some] - 2 * images @ train[some].T  # (n, 10000)
-        best = np.minimum(best, squared.min(axis=1))
-    return np.sqrt(np.maximum(best + own, 0))
-
-
-def _flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1).astype(np.float32) / 255
-
-
-def _spread(images: np.ndarray) -> float:
-    """Mean distance between two different images of (n, 784)."""
-    if len(images) < 2:
-        return 0.0
-    squares = np.square(images).sum(axis=1)
-    squared = squares[:, None] + squares - 2 * images @ images.T  # (n, n)
-    distances = np.sqrt(np.maximum(squared, 0))
-    np.fill_diagonal(distances, 0)
-    return float(distances.sum() / (len(images) * (len(images) - 1)))

@@ -1,39 +1,36 @@
-"""The tables of a class: grades.csv, which Moodle imports, and a Canvas export filled in."""
+"""The tables of a class: grades.csv for Moodle, a copy of a Canvas export, regrade.csv."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from staff.statuses import MOST
-from staff.submissions import TASKS
+from staff.statuses import MOST, TASKS
 
 SCORES = ("score", "raw", "ssim", "mse", "fid", "latent_dim")
 CANVAS_COLUMN = re.compile(r".+ \(\d+\)$")  # "Lab 2 (81523)": an assignment and its number
 
 
 class GradesError(ValueError):
-    """A table from elsewhere is not what it must be; says what was expected."""
+    """A table of another program cannot be used; the message says what was expected."""
 
 
 def write_grades(file: Path, results: Iterable[dict[str, Any]]) -> None:
-    """Write a row a student. The first columns are those of Moodle's grading worksheet."""
-    rows = [_row(result) for result in results]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(_row(None)), lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows({name: escaped(value) for name, value in row.items()} for row in rows)
-    with write_whole(file) as written:
-        written.write(text.getvalue().encode("utf-8-sig"))  # so that Excel reads names rightly
+    """Write one row per student. Raises OSError.
+
+    The first columns are those of Moodle's grading worksheet.
+    """
+    rows = [map(escaped, _row(result).values()) for result in results]
+    _write(file, [_row({}), *rows])
 
 
-def _row(result: dict[str, Any] | None) -> dict[str, Any]:
-    result = result or {}
+def _row(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a student's row by the names of the columns."""
     number = result.get("number", "") if result.get("platform") == "moodle" else ""
     row = {
         "Identifier": f"Participant {number}" if number else "",
@@ -56,7 +53,7 @@ def _number(value: float | None) -> float | str:
 
 
 def escaped(value: Any) -> Any:
-    """Keep a spreadsheet from taking what a student wrote for a formula."""
+    """Return a cell's value so that no spreadsheet reads a student's text as a formula."""
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return "'" + value
     return value
@@ -67,14 +64,19 @@ def fill_canvas(
 ) -> int:
     """Fill the grades into a copy of Canvas's export, by its ID column; return how many.
 
-    assignment: beginning of the column's name, where there is more than one assignment.
-    Raises GradesError.
+    Args:
+        export: the export of Canvas's gradebook.
+        file: the copy to write.
+        results: of the class.
+        assignment: beginning of the column's name; needed if there are several assignments.
+
+    Raises GradesError, OSError.
     """
     try:
         with open(export, encoding="utf-8-sig", newline="") as opened:
             rows = list(csv.reader(opened))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise GradesError(f"{export} is no CSV file that can be read ({error}).") from None
+        raise GradesError(f"{export} is not a CSV file that can be read ({error}).") from None
     if not rows or "ID" not in rows[0]:
         raise GradesError(f"{export} has no column ID; expected the export of Canvas's gradebook.")
     head = rows[0]
@@ -82,10 +84,10 @@ def fill_canvas(
     if len(columns) != 1:
         known = ", ".join(name for name in head if CANVAS_COLUMN.match(name)) or "none"
         raise GradesError(
-            f"{export} has {len(columns)} columns that could be meant; "
-            f"say which with --assignment: {known}."
+            f"{export} has {len(columns)} columns of assignments that fit; "
+            f"name one of these with --assignment: {known}."
         )
-    place, by_number = head.index(columns[0]), head.index("ID")
+    column, by_number = head.index(columns[0]), head.index("ID")
     scores = {
         result["number"]: result["score"]
         for result in results
@@ -93,11 +95,37 @@ def fill_canvas(
     }
     filled = 0
     for row in rows[1:]:
-        if len(row) > max(place, by_number) and row[by_number].strip() in scores:
-            row[place] = f"{scores[row[by_number].strip()]:.2f}"
+        if len(row) > max(column, by_number) and row[by_number].strip() in scores:
+            row[column] = f"{scores[row[by_number].strip()]:.2f}"
             filled += 1
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerows(rows)
-    with write_whole(file) as written:
-        written.write(text.getvalue().encode("utf-8-sig"))
+    _write(file, rows)
     return filled
+
+
+def changes(
+    before: Mapping[str, float | None], results: Iterable[dict[str, Any]]
+) -> list[tuple[str, float | None, float | None]]:
+    """Return (student, old grade, new grade) for each grade that changed; None is no grade."""
+    found: list[tuple[str, float | None, float | None]] = []
+    for result in results:
+        old, new = before.get(result["student"]), result["score"]
+        same = old == new if old is None or new is None else abs(new - old) <= 1e-9
+        if not same:
+            found.append((result["student"], old, new))
+    return found
+
+
+def write_changes(file: Path, changed: Iterable[tuple[str, float | None, float | None]]) -> None:
+    """Write a row for each grade that changed. Raises OSError."""
+    rows = [[escaped(key), old, new] for key, old, new in changed]
+    _write(file, [["Submission", "Grade before", "Grade now"], *rows], "\n", "utf-8")
+
+
+def _write(
+    file: Path, rows: Iterable[Iterable[Any]], line_end: str = "\r\n", encoding: str = "utf-8-sig"
+) -> None:
+    """Write a CSV file. Excel reads names correctly only in the encoding "utf-8-sig"."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator=line_end).writerows(rows)
+    with write_whole(file) as written:
+        written.write(text.getvalue().encode(encoding))

@@ -1,40 +1,38 @@
-"""Build what students get: the lab without solutions, tests, zoo, staff's tools and test split."""
+"""Build the handout for students: the lab without solutions, tests, zoo, staff and test split."""
 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import re
 import shutil
-import stat
 import subprocess
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from lab import ROOT, command
 from lab.checkpoint import write_whole
 from staff.solutions import HandoutError, blank, for_students
+from staff.zips import is_program, zip_bytes
 
 EXAMPLES = """examples:
-  python -m staff.handout                  dist/handout.zip and dist/handout/, with a quick proof
-  python -m staff.handout --full-proof     the proof runs `make demo` on all data: some minutes
+  python -m staff.handout                  dist/handout.zip and dist/handout/, with a quick check
+  python -m staff.handout --full-proof     the check runs `make demo` on all data: some minutes
   python -m staff.handout --out ~/course
 """
-# Files, and folders with all that is in them. What is added to the repository is handed out
-# unless it is listed here; the proof finds documents that still name something of this list.
+# Files, and folders with their content. A new file of the repository is handed out unless it is
+# listed here. The proof finds documents that still name something of this list.
 LEFT_OUT = (
     ".ci",
     "benchmarks",
     "dataset/test",
-    "docs/gallery",  # of the zoo's pictures
+    "docs/gallery",  # pictures of the zoo
     "docs/gallery.md",
     "docs/growth.png",
     "docs/results.md",
     "docs/security.md",
     "docs/speed.png",
-    "pyproject.toml",  # configures ruff and pytest, which only the tests need
+    "pyproject.toml",  # configures ruff, mypy and pytest, which only the tests need
     "requirements/bench.txt",
     "requirements/staff.txt",
     "requirements/test.txt",
@@ -42,23 +40,22 @@ LEFT_OUT = (
     "tests",
     "zoo",
 )
-# Lines of generated blocks, where no marker can stand; each must be in the README.
+# Lines of generated blocks, which can have no marker. Each must be in the README.
 LEFT_OUT_LINES = (
     "python -m benchmarks.reference",
     "The last one runs both over three seeds, infers, grades, and writes this table.",
 )
-FOLDER = "handout"  # the one folder in the zip
-FIRST_DAY = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip knows
+FOLDER = "handout"  # the only folder at the top of the zip
 
 
 # ---------------------------------------------------------------- what is in it
 
 
 def tracked(root: Path, out: Path) -> list[str]:
-    """Return the repository's files by name, as git lists them.
+    """Return the names of the repository's files, as git lists them.
 
-    Where there is no git checkout, all files are meant, without those that .gitignore names
-    and those of the folder `out`. Raises HandoutError when git does not answer.
+    Without a git checkout these are all files except those that .gitignore names and those of the
+    folder `out`. Raises HandoutError if git fails.
     """
     if (root / ".git").exists():
         listing = subprocess.run(["git", "-C", root, "ls-files", "-z"], capture_output=True)
@@ -76,18 +73,18 @@ def tracked(root: Path, out: Path) -> list[str]:
 
 
 def is_left_out(name: str) -> bool:
-    """Return whether a file of the repository stays with the staff."""
+    """Return whether a file of the repository is left out of the handout."""
     return any(name == entry or name.startswith(f"{entry}/") for entry in LEFT_OUT)
 
 
 def build(root: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """Return the handout's files by name, in order. Raises HandoutError, OSError."""
+    """Return the handout's files by name, sorted. Raises HandoutError, OSError."""
     files = {}
     for name in sorted(names):
         if is_left_out(name):
             continue
         content = (root / name).read_bytes()
-        if b"\0" not in content:  # so git tells text from other files
+        if b"\0" not in content:  # the rule by which git recognises text
             content = as_handed_out(name, content.decode("utf-8")).encode("utf-8")
         files[name] = content
     sums = files["dataset/SHA256SUMS"].decode().splitlines(keepends=True)
@@ -99,7 +96,7 @@ def build(root: Path, names: Iterable[str]) -> dict[str, bytes]:
 def as_handed_out(name: str, text: str) -> str:
     """Return a text file as students get it. Raises HandoutError.
 
-    Where a command or an example reads the test split, it reads the validation split there.
+    Commands and examples read the validation split in the place of the test split.
     """
     text = text.replace("\r\n", "\n")
     if name == "submission.py":
@@ -110,7 +107,7 @@ def as_handed_out(name: str, text: str) -> str:
         lines = text.split("\n")
         for line in LEFT_OUT_LINES:
             if line not in lines:
-                raise HandoutError(f"{name} has no line `{line}`; mend LEFT_OUT_LINES.")
+                raise HandoutError(f"{name} has no line `{line}`; correct LEFT_OUT_LINES.")
             lines.remove(line)
         text = "\n".join(lines)
     return re.sub(r"\bdataset/test\b", "dataset/valid", text)
@@ -119,27 +116,16 @@ def as_handed_out(name: str, text: str) -> str:
 # ---------------------------------------------------------------- writing it
 
 
-def is_program(content: bytes) -> bool:
-    """Return whether a file is run by its own name."""
-    return content.startswith(b"#!")
-
-
 def archive(files: dict[str, bytes]) -> bytes:
-    """Return a zip of the files: the same bytes for the same files (with the same zlib)."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as packed:
-        for name, content in sorted(files.items()):
-            info = zipfile.ZipInfo(f"{FOLDER}/{name}", FIRST_DAY)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.create_system = 3  # Unix, so that permissions count, wherever it is built
-            mode = 0o755 if is_program(content) else 0o644
-            info.external_attr = (stat.S_IFREG | mode) << 16
-            packed.writestr(info, content)
-    return buffer.getvalue()
+    """Return the zip of the handout, in which all files are in the folder FOLDER."""
+    return zip_bytes({f"{FOLDER}/{name}": content for name, content in files.items()})
 
 
 def write_folder(files: dict[str, bytes], folder: Path) -> None:
-    """Write the files into a folder that appears complete, in place of what was there."""
+    """Write the files into a folder and replace the one that was there.
+
+    The folder is replaced at once, when all files are written. Raises OSError.
+    """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         for name, content in files.items():
@@ -162,15 +148,21 @@ def write_folder(files: dict[str, bytes], folder: Path) -> None:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of handout.py."""
     parser = command.make_parser(__doc__, EXAMPLES)
-    parser.add_argument("--out", type=Path, default=Path("dist"), help="folder of zip and folder")
+    parser.add_argument(
+        "--out", type=Path, default=Path("dist"), help="folder for the zip and folder"
+    )
     proof = parser.add_mutually_exclusive_group()
-    proof.add_argument("--no-proof", action="store_true", help="build only")
-    proof.add_argument("--full-proof", action="store_true", help="`make demo` as students run it")
+    proof.add_argument("--no-proof", action="store_true", help="build without checks")
+    proof.add_argument(
+        "--full-proof",
+        action="store_true",
+        help="also run `make demo` on all data",
+    )
     return parser
 
 
 def main() -> None:
-    """Build, prove, write, say where it is."""
+    """Build the handout, check it, write it, print where it is."""
     parser = make_parser()
     options = parser.parse_args()
     with command.clear_errors(parser.prog, HandoutError):
@@ -178,7 +170,7 @@ def main() -> None:
         files = build(ROOT, names)
         content = archive(files)
         if not (ROOT / ".git").exists():
-            print(f"{ROOT} is no git checkout: every file in it counts as the repository's")
+            print(f"{ROOT} is not a git checkout: every file in it is taken as part of the lab")
         print(f"{len(files)} of the repository's {len(names)} files are handed out")
         if options.no_proof:
             print("it was not proved to work (--no-proof)")
@@ -192,7 +184,7 @@ def main() -> None:
         write_folder(files, options.out / FOLDER)
     size = sum(map(len, files.values()))
     print(f"{options.out / 'handout.zip'}: {len(content) / 1e6:.1f} MB")
-    print(f"{options.out / FOLDER}: the same to look at, {size / 1e6:.1f} MB")
+    print(f"{options.out / FOLDER}: the same files, {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""Proves that the handout works, in a temporary copy: it keeps its secrets, and its commands run.
+"""Check the handout in a temporary copy: it contains no solution, and its commands work.
 
-Each step takes the unzipped folder, says what it found, and raises HandoutError where the handout
-is not what it should be.
+Each step takes the unzipped folder, returns what it found in words, and raises HandoutError if the
+handout has a fault.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
@@ -14,7 +13,6 @@ import os
 import re
 import shlex
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -23,23 +21,25 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data_utils import MNISTDataset
 from lab.checks import Checks
-from lab.metrics import TASKS
+from staff.idx import write_split
 from staff.solutions import BEGIN, END, OPTIONAL, HandoutError, blank, leaks, solutions
+from staff.statuses import TASKS
 
 LATENT_DIM = 20
 QUICK_RECIPE = "--epochs 1 --batch_size 50 --train_data tiny --valid_data tiny"
-QUICK_IMAGES = 300  # the first so many of dataset/valid have several of each label
+QUICK_IMAGES = 300  # the first of dataset/valid; several of each label
 
 
 def prove(content: bytes, reference: str, left_out: Sequence[str], full: bool = False) -> None:
-    """Unzip the handout, try everything, print a line a step. Raises HandoutError.
+    """Unzip the handout, run every step, and print one line per step. Raises HandoutError.
 
     Args:
         content: the zip.
-        reference: submission.py with its solutions.
-        left_out: files and folders of the repository that must not be missed.
-        full: `make demo` on all data, as students run it.
+        reference: the text of submission.py with its solutions.
+        left_out: files and folders of the repository that are not in the handout.
+        full: run `make demo` on all data, as students do.
     """
     with tempfile.TemporaryDirectory() as temporary:
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
@@ -61,11 +61,11 @@ def prove(content: bytes, reference: str, left_out: Sequence[str], full: bool = 
             print(f"  ok    {name}: {found} ({time.perf_counter() - start:.1f} s)", flush=True)
 
 
-# ---------------------------------------------------------------- what it says
+# ---------------------------------------------------------------- its files
 
 
 def compiles(folder: Path) -> str:
-    """Every .py file is Python."""
+    """Check that every .py file compiles."""
     files = sorted(folder.rglob("*.py"))
     for file in files:
         name = file.relative_to(folder).as_posix()
@@ -78,7 +78,7 @@ def compiles(folder: Path) -> str:
 
 
 def keeps_solutions(folder: Path, reference: str) -> str:
-    """No file has a solution marker, or lines of a solution; `leaks` has the rule."""
+    """Check that no file has a solution marker or lines of a solution (see `leaks`)."""
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -93,10 +93,10 @@ def keeps_solutions(folder: Path, reference: str) -> str:
 
 
 def names_what_is_there(folder: Path, left_out: Sequence[str]) -> str:
-    """No text names a file or folder that was left out; links lead somewhere; targets exist."""
-    # A folder at the top is looked for with its slash: "tests" alone is a word like any other.
-    missing = "|".join(re.escape(f"{name}/" if name.isalpha() else name) for name in left_out)
-    missing = re.compile(rf"(?<![\w-])(?:{missing})(?:(?<=/)|(?!\w))")
+    """Check that no text names a file that was left out, a broken link or an unknown target."""
+    # A folder at the top is searched with its slash: "tests" alone is an ordinary word.
+    names = "|".join(re.escape(f"{name}/" if name.isalpha() else name) for name in left_out)
+    missing = re.compile(rf"(?<![\w-])(?:{names})(?:(?<=/)|(?!\w))")
     targets = set(re.findall(r"^([a-z]+):", _read(folder / "Makefile"), re.MULTILINE))
     texts = [path for path in sorted(folder.rglob("*")) if _is_text(path)]
     for path in texts:
@@ -112,12 +112,12 @@ def names_what_is_there(folder: Path, left_out: Sequence[str]) -> str:
                     raise HandoutError(f"{place} links to {link}, which is not in the handout.")
             for target in re.findall(r"(?:^|^# |`)make ([a-z]+)(?=`|$|  )", line):
                 if target not in targets:
-                    raise HandoutError(f"{place} names `make {target}`, no target of the Makefile.")
+                    raise HandoutError(f"{place} names `make {target}`, which is not a target.")
     return f"{len(texts)} texts"
 
 
 def sums_match(folder: Path) -> str:
-    """SHA256SUMS lists the data files that are there, and no other, with their sums."""
+    """Check that SHA256SUMS lists exactly the data files of the handout, with their sums."""
     data = folder / "dataset"
     lines = _read(data / "SHA256SUMS").splitlines()
     listed = {name: digest for digest, name in (line.split() for line in lines)}
@@ -139,21 +139,21 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-# ---------------------------------------------------------------- what it does
+# ---------------------------------------------------------------- its commands
 
 
 def stops_at_first_todo(folder: Path, reference: str) -> str:
-    """`python check.py`, on the handout as it is, stops at the first TODO for both tasks."""
+    """Check that `python check.py` stops at the first TODO for both tasks."""
     first = solutions(reference)[0].number
     result = _run(folder, sys.executable, "check.py")
-    told = re.findall(r"NotImplementedError: TODO ([\d.]*\d)", result.stdout)
-    if result.returncode != 1 or told != [first] * len(TASKS):
+    named = re.findall(r"NotImplementedError: TODO ([\d.]*\d)", result.stdout)
+    if result.returncode != 1 or named != [first] * len(TASKS):
         raise HandoutError(f"check.py does not stop at TODO {first}: {_last_line(result)}")
     return f"TODO {first}, for {' and '.join(TASKS)}"
 
 
 def todo_by_todo(folder: Path, reference: str) -> str:
-    """A student who fills in the TODO that check.py names is led through all of them."""
+    """Check that check.py, whose TODO is filled in each time, names all of them one by one."""
     ways = {task: walk(folder, reference, task) for task in TASKS}
     todos = {solution.number for solution in solutions(reference)} - {OPTIONAL}
     if missed := sorted(todos - {number for way in ways.values() for number in way}):
@@ -162,9 +162,9 @@ def todo_by_todo(folder: Path, reference: str) -> str:
 
 
 def walk(folder: Path, reference: str, task: str) -> list[str]:
-    """Fill in the TODO at which the contract's check fails, until none is left; return them.
+    """Fill in the TODO at which the contract's check fails until none is left; return them.
 
-    The optional helpers are there from the start, for the reference's solutions call them.
+    The optional helpers are filled in from the start, because the reference solutions call them.
     """
     filled: list[str] = []
     while True:
@@ -173,14 +173,14 @@ def walk(folder: Path, reference: str, task: str) -> list[str]:
         _, failure = next(Checks(file, task, LATENT_DIM).run())  # the first is the contract
         if failure is None:
             return filled
-        told = re.search(r"NotImplementedError: TODO ([\d.]*\d)", str(failure))
-        if not told or told[1] in filled:
+        named = re.search(r"NotImplementedError: TODO ([\d.]*\d)", str(failure))
+        if not named or named[1] in filled:
             raise HandoutError(f"{task} with {filled or 'nothing'} filled in fails: {failure}")
-        filled.append(told[1])
+        filled.append(named[1])
 
 
 def passes_filled_in(folder: Path, reference: str) -> str:
-    """With every solution filled in, all of check.py passes; the folder stays like this."""
+    """Fill in every solution in the folder and check that check.py passes."""
     numbers = {solution.number for solution in solutions(reference)}
     filled_in = blank(reference, keep=numbers)
     (folder / "submission.py").write_text(filled_in, encoding="utf-8")
@@ -191,31 +191,26 @@ def passes_filled_in(folder: Path, reference: str) -> str:
 
 
 def demo(folder: Path) -> str:
-    """`make demo` runs on a few images, and grades both tasks."""
-    for name, head, width in (("images-idx3", 16, 784), ("labels-idx1", 8, 1)):  # IDX headers
-        name = f"{name}-ubyte.gz"
-        whole = gzip.decompress((folder / "dataset" / "valid" / name).read_bytes())
-        count = struct.pack(">I", QUICK_IMAGES)
-        short = whole[:4] + count + whole[8 : head + QUICK_IMAGES * width]
-        (folder / "tiny").mkdir(exist_ok=True)
-        (folder / "tiny" / name).write_bytes(gzip.compress(short))
+    """Check that `make demo` runs on a few images and grades both tasks."""
+    whole = MNISTDataset(folder / "dataset" / "valid")
+    write_split(folder / "tiny", whole.images[:QUICK_IMAGES], whole.labels[:QUICK_IMAGES])
     return _make_demo(folder, f"RECIPE={QUICK_RECIPE}", "DATA=tiny")
 
 
 def demo_in_full(folder: Path) -> str:
-    """`make demo` runs as students run it."""
+    """Check that `make demo` runs on all data, as students run it."""
     return _make_demo(folder)
 
 
 def _make_demo(folder: Path, *variables: str) -> str:
     """Run the handout's own Makefile, with this Python in place of a new virtual environment."""
     if not shutil.which("make"):
-        raise HandoutError("the proof runs `make demo`: install make, or build with --no-proof.")
+        raise HandoutError("the check runs `make demo`: install make, or build with --no-proof.")
     python = folder / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True, exist_ok=True)
     python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
     python.chmod(0o755)
-    (folder / ".venv" / "core").touch()  # make takes it for installed
+    (folder / ".venv" / "core").touch()  # so that make installs nothing
     result = _run(folder, "make", "demo", *variables)
     if result.returncode != 0:
         raise HandoutError(f"`make demo` fails: {_last_line(result)}")
@@ -229,7 +224,7 @@ def _make_demo(folder: Path, *variables: str) -> str:
 
 
 def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the folder, out of reach of this repository and of an outer make."""
+    """Run a command in the folder, without the variables of this repository or an outer make."""
     outer = ("PYTHONPATH", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")
     environment = {name: value for name, value in os.environ.items() if name not in outer}
     environment["PYTHONIOENCODING"] = "utf-8"
@@ -239,7 +234,7 @@ def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _last_line(result: subprocess.CompletedProcess[str]) -> str:
-    """Return the last that a command said, of its errors where there are any."""
+    """Return the last line that a command printed, of its errors if there are any."""
     failed = re.findall(r"FAIL  .*\n\s*(.*)", result.stdout)
     lines = failed or (result.stderr.strip() or result.stdout.strip() or "no words").splitlines()
     return lines[-1].strip()

@@ -1,14 +1,12 @@
-"""What a class is graded with, the same for every student, and what the stages are given."""
+"""What every student of a class is graded with, and the input arrays of the stages."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from data_utils import MNISTDataset
+from lab.arrays import npy_bytes
 from lab.checkpoint import write_whole
 from staff import sandbox
 from staff.submissions import Student
@@ -16,17 +14,20 @@ from staff.submissions import Student
 
 @dataclass(frozen=True)
 class Job:
-    """What all students of a class are graded with. Paths are absolute, seen by every worker.
+    """What every student of a class is graded with.
+
+    Paths are absolute and must be the same for every worker.
 
     Attributes:
-        out: where results go; what the stages are given is in `out/.inputs`.
-        test_data: the split that is graded on.
-        train_data: training images, to recognise copies; None looks for none.
-        private_data: a split nobody has seen, see `private_split.py`; or None.
-        data_sha256: of each split that is graded on, by name.
-        limits, isolation: of the sandbox.
-        gen_num, seed: of the samples.
-        grader: hash of the code that grades and of the data; part of what a result rests on.
+        out: folder of the results; the stages' inputs are in `out/.inputs`.
+        test_data: the split to grade on.
+        train_data: training images, to recognise copies; None to skip this check.
+        private_data: a split that no student has seen (`private_split.py`), or None.
+        data_sha256: SHA-256 of each split by name; "test", and "private" if there is one.
+        limits, isolation: see `sandbox.run_stage`.
+        gen_num: samples per label.
+        seed: of the samples.
+        grader: hash of the code and data that make a score; see `grade_class.grader_sha256`.
     """
 
     out: Path
@@ -41,34 +42,27 @@ class Job:
     grader: str
 
     def folder(self, student: Student) -> Path:
-        """Where a student's result lies."""
+        """Return the folder of a student's result."""
         return self.out / "students" / student.key
 
     def inputs(self, split: str) -> Path:
-        """Where the stages' inputs of a split lie; other data have a folder of their own."""
+        """Return the folder of the stages' inputs of a split. Other data have another folder."""
         return self.out / ".inputs" / self.data_sha256[split][:16]
 
     @property
     def splits(self) -> dict[str, Path]:
-        """The data graded on, by name."""
+        """The splits to grade on, by name."""
         private = {} if self.private_data is None else {"private": self.private_data}
         return {"test": self.test_data, **private}
 
 
 def write_inputs(job: Job) -> None:
-    """Write what the stages are given of each split; images and labels apart."""
+    """Write the stages' inputs of each split: images.npy and labels.npy."""
     for split, data in job.splits.items():
         dataset, folder = MNISTDataset(data), job.inputs(split)
         for name, array in (("images", dataset.images), ("labels", dataset.labels)):
             file = folder / f"{name}.npy"
-            if not file.exists():  # a worker of an earlier run may be reading it
+            if not file.exists():  # if it does, a worker of an earlier run may be reading it
                 with write_whole(file) as opened:
                     opened.write(npy_bytes(array))
-                file.chmod(0o644)  # an unprivileged user reads it
-
-
-def npy_bytes(array: np.ndarray) -> bytes:
-    """Return an array as the bytes of a .npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+                file.chmod(0o644)  # the sandbox's unprivileged user reads it

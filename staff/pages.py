@@ -1,4 +1,4 @@
-"""The pages that staff and students look at: one HTML file each, with its pictures inside it."""
+"""HTML pages for staff and students. Each is one file that contains its pictures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, MOST
-from staff.submissions import TASKS
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, MOST, TASKS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 FOR_STUDENTS = {FLAGGED: GRADED, GRADER_ERROR: "not graded yet"}
@@ -17,10 +16,10 @@ PICTURES = {"recon": "inputs above their reconstructions", "samples": "samples o
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a template; everything that comes from students is escaped."""
+    """Fill in a template of staff/templates. Values are escaped: some come from students."""
     from markupsafe import Markup
 
-    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704  ours
+    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     return (
         _environment()
         .get_template(template)
@@ -30,7 +29,7 @@ def render(template: str, **values: Any) -> str:
 
 @functools.cache
 def _environment() -> Any:
-    """Return what keeps the templates, which are compiled once in each process."""
+    """Return the jinja2.Environment, which compiles each template once per process."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
@@ -43,17 +42,20 @@ def _environment() -> Any:
 
 
 def css(status: str) -> str:
-    """Return the class that colours a status."""
+    """Return the CSS class of a status."""
     return status if status in (GRADED, FLAGGED) else "failed"
 
 
 def picture(file: Path) -> str:
-    """Return a PNG file as text that stands in a page; empty where it is not there."""
+    """Return a PNG file in base64; "" if it does not exist."""
     return base64.b64encode(file.read_bytes()).decode() if file.is_file() else ""
 
 
 def write_feedback(result: dict[str, Any], folder: Path) -> Path:
-    """Write a student's page. Flags are for staff; a student sees "graded" in their place."""
+    """Write feedback.html into a student's folder and return its path. Raises OSError.
+
+    Flags are for staff: in the place of "flagged", the page shows "graded".
+    """
     pictures = {
         task: [
             {"data": data, "alt": f"{task}: {words}"}

@@ -1,25 +1,24 @@
-"""Make a test set that nobody has seen, from the public test images, by small random changes.
+"""Make a private test split: the public test images, each changed a little at random.
 
     python -m staff.private_split --seed "a long secret phrase"      a few seconds on one core
 
-MNIST's test images are public, so a submission could carry them and answer with the nearest one.
-Here each image is turned, slanted, sized, shifted and bent a little. A model that learnt to draw
-digits scores nearly as before; one that has these images by heart falls far behind, even if it knew
-each turn, slant, size and shift and had only the bend to guess. `grade_class.py --private_data`
-flags such a gap. Take the FID on the test split: slants are more varied here, so it is higher.
+MNIST's test images are public, so a submission could store them and answer with the nearest one.
+Here each image is rotated, slanted, scaled, shifted and distorted a little. A model that learned to
+draw digits scores nearly as on the test split. A model that memorised the test images scores far
+lower, even if it knew each rotation, slant, scale and shift and had to guess only the distortion.
+`grade_class.py --private_data` flags such a gap. Use the FID of the test split: slants vary more
+here, so the FID is higher.
 
-The seed is the secret: whoever knows it can make the same set, and whoever can guess it can check
-the guess against any sum of the set that is shown to students.
+The seed is secret. Anyone who knows it can make the same split, and anyone who guesses it can check
+the guess against a hash of the split that students have seen.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import io
 import json
-import struct
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,9 +26,10 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from data_utils import IMAGE_SIZE, OUR_IMAGES, DataError, MNISTDataset
+from data_utils import IMAGE_SIZE, DataError, MNISTDataset
 from lab import command, metrics, plots
 from lab.checkpoint import write_whole
+from staff import idx
 
 EXAMPLES = """examples:
   python -m staff.private_split --seed "a long secret phrase"
@@ -37,38 +37,38 @@ EXAMPLES = """examples:
   python inference.py --checkpoint_path runs/mlp/best.pth --data_path dataset/private
   python grade.py --test_data_path dataset/private --VAEwolabel_output_dir runs/mlp/inference
 """
-OUR_LABELS = "labels-idx1-ubyte.gz"
 DATASHEET = "datasheet.json"
 
-# The largest changes; each image gets between half of it and all of it, so that none stays as it
-# was. Writers differ in slant, so models take a turn well, and it costs a memoriser most.
-TURN = 12.0  # degrees, either way
-SLANT = 0.05  # columns a row
-SIZE = 0.03  # share of height and, by itself, of width
-SHIFT = 0.25  # pixels along each axis; more would move digits off the centre where MNIST has them
-# The bend, which no turn or shift can undo: noise in [-ALPHA, ALPHA], smoothed by a Gaussian of
-# SIGMA pixels. The paper has 34 and 4 to train on; 8 and 4 move a pixel by 0.4 along each axis.
+# The largest changes. Each image gets between half of them and all of them, so that every image is
+# changed. Writers differ in slant, so a rotation costs an honest model little and memory the most.
+ROTATION = 12.0  # degrees, in either direction
+SLANT = 0.05  # columns per row
+SCALE = 0.03  # of the height, and independently of the width
+SHIFT = 0.25  # pixels along each axis; MNIST's digits are centred, so more would be unlike them
+# The elastic distortion, which no rotation or shift can undo: noise in [-ALPHA, ALPHA], smoothed by
+# a Gaussian of SIGMA pixels. The paper trains with 34 and 4. 8 and 4 move a pixel by 0.4 per axis.
 ALPHA, SIGMA = 8.0, 4.0
 
-FAINT = 8  # of 255: a cubic spline rings faintly around strokes, and MNIST's paper is black
-CHUNK = 500  # images at a time; another number draws other changes from the same seed
+FAINT = 8  # of 255; fainter pixels become black, because a cubic spline rings around strokes
+CHUNK = 500  # images at a time; another number gives other changes for the same seed
 
 
 class PrivateSplitError(ValueError):
-    """A private split cannot be made as asked; the message says why."""
+    """A private split cannot be made with these options; the message says why."""
 
 
 # ---------------------------------------------------------------- the changes
 
 
 def changed(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return each image (N, 28, 28), uint8, changed a little at random; uint8 (N, 28, 28).
+    """Return images, uint8 (N, 28, 28), each changed a little at random; same dtype and shape.
 
-    A pixel takes its value from a point nearby, by a cubic spline, black beyond the border.
+    Each pixel takes its value from a nearby point, interpolated by a cubic spline. Outside the
+    image all is black.
     """
     points = sources(len(images), rng)  # (N, 2, 28, 28)
     splines = images.astype(np.float64)
-    for axis in (1, 2):  # not between images
+    for axis in (1, 2):  # rows and columns of each image
         splines = ndimage.spline_filter1d(splines, order=3, axis=axis)
     taken = np.stack(
         [
@@ -83,40 +83,41 @@ def changed(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def sources(count: int, rng: np.random.Generator) -> np.ndarray:
     """Return the row and column that each pixel is taken from: float64 (count, 2, 28, 28).
 
-    An affine map about the centre, and the elastic distortion of Simard, Steinkraus and Platt,
-    Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis, 2003.
+    They are an affine map about the centre and the elastic distortion of Simard, Steinkraus and
+    Platt, Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis,
+    2003.
     """
-    turn, slant, height, width = _either_way(rng, 4, count)
-    turn, slant = np.radians(TURN) * turn, SLANT * slant
-    height, width = 1 + SIZE * height, 1 + SIZE * width
-    cos, sin = np.cos(turn), np.sin(turn)
-    still = np.zeros(count)
-    turned = np.stack([cos, -sin, sin, cos], 1).reshape(count, 2, 2)
-    formed = np.stack([height, still, slant, width], 1).reshape(count, 2, 2)
-    shift = SHIFT * _either_way(rng, count, 2, 1)
+    angle, slant, height, width = _either_direction(rng, 4, count)
+    angle, slant = np.radians(ROTATION) * angle, SLANT * slant
+    height, width = 1 + SCALE * height, 1 + SCALE * width
+    cos, sin = np.cos(angle), np.sin(angle)
+    zero = np.zeros(count)
+    rotation = np.stack([cos, -sin, sin, cos], 1).reshape(count, 2, 2)
+    shape = np.stack([height, zero, slant, width], 1).reshape(count, 2, 2)
+    shift = SHIFT * _either_direction(rng, count, 2, 1)
 
     centre = (IMAGE_SIZE - 1) / 2
     pixels = np.indices((IMAGE_SIZE, IMAGE_SIZE)).reshape(2, -1) - centre  # (2, 784)
-    affine = turned @ formed @ pixels + centre + shift  # (count, 2, 784)
+    affine = rotation @ shape @ pixels + centre + shift  # (count, 2, 784)
     noise = rng.uniform(-1, 1, (count, 2, IMAGE_SIZE, IMAGE_SIZE))
-    bend = ALPHA * ndimage.gaussian_filter(noise, (0, 0, SIGMA, SIGMA))
-    return affine.reshape(bend.shape) + bend
+    distortion = ALPHA * ndimage.gaussian_filter(noise, (0, 0, SIGMA, SIGMA))
+    return affine.reshape(distortion.shape) + distortion
 
 
-def _either_way(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Draw from [-1, -1/2] and [1/2, 1], uniformly."""
+def _either_direction(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Draw uniformly from [-1, -1/2] and [1/2, 1]."""
     return rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1, shape)
 
 
 def generator(seed: str) -> np.random.Generator:
-    """Return the generator of a seed, which may be any words: its SHA-256 is the state."""
+    """Return a generator that is seeded with the SHA-256 of any text."""
     return np.random.default_rng(int.from_bytes(hashlib.sha256(seed.encode()).digest(), "big"))
 
 
 def make_private(images: np.ndarray, seed: str) -> np.ndarray:
-    """Return the private images of a seed, uint8 (N, 28, 28), in the order of the images given.
+    """Return the private images of a seed, uint8 (N, 28, 28), in the order of `images`.
 
-    Equal for equal images, seed and versions of numpy and scipy. Shows a progress bar.
+    They are equal for equal images, seed, and versions of numpy and scipy. Shows a progress bar.
     """
     rng = generator(seed)
     private = np.empty_like(images)
@@ -132,12 +133,12 @@ def make_private(images: np.ndarray, seed: str) -> np.ndarray:
 
 
 def files_of(source: MNISTDataset, private: np.ndarray) -> dict[str, bytes]:
-    """Return the content of each file of the split, by name, in the order to write them.
+    """Return the content of each file of the split by name, in the order to write them.
 
-    The images come last and their sums before them, so that a set whose writing was cut short
-    holds no dataset, or one that MNISTDataset refuses.
+    The images come last and their sums before them. If the writing is interrupted, the folder holds
+    no dataset, or one that MNISTDataset refuses.
     """
-    pair = {OUR_LABELS: idx_gz(source.labels.astype(np.uint8)), OUR_IMAGES: idx_gz(private)}
+    pair = dict(reversed(idx.split_files(private, source.labels).items()))
     sums = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in pair.items()]
     sheet = json.dumps(datasheet(source, private), indent=2) + "\n"
     return {
@@ -148,29 +149,20 @@ def files_of(source: MNISTDataset, private: np.ndarray) -> dict[str, bytes]:
     }
 
 
-def idx_gz(array: np.ndarray) -> bytes:
-    """Return a uint8 array as a gzipped IDX file, the same bytes whenever it is made."""
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    packed = io.BytesIO()
-    with gzip.GzipFile("", "wb", compresslevel=9, fileobj=packed, mtime=0) as file:
-        file.write(header + array.tobytes())
-    return packed.getvalue()
-
-
 def datasheet(source: MNISTDataset, private: np.ndarray) -> dict[str, object]:
-    """Return what there is to know of the split, all but the seed."""
+    """Return what staff should know about the split; the seed is not in it."""
     return {
-        "what": "test images that nobody has seen: a public test set, each image changed a little",
-        "keep": "with the staff; the seed is kept apart from it",
+        "what": "a private test split: a public test set, each image changed a little",
+        "keep": "staff only; keep the seed in another place",
         "images": len(private),
-        "source_sha256": source.sha256,  # over pixels and labels
+        "source_sha256": source.sha256,  # of pixels and labels
         "labels_and_order": "those of the source",
         "licence": "that of the source; MNIST's is Creative Commons Attribution-ShareAlike 3.0",
         "made_by": "staff/private_split.py, with a secret seed",
         "changes_at_most": {
-            "turn_degrees": TURN,
-            "slant_columns_a_row": SLANT,
-            "size_share": SIZE,
+            "rotation_degrees": ROTATION,
+            "slant_columns_per_row": SLANT,
+            "scale_share": SCALE,
             "shift_pixels": SHIFT,
             "elastic_alpha": ALPHA,
             "elastic_sigma_pixels": SIGMA,
@@ -185,30 +177,33 @@ def datasheet(source: MNISTDataset, private: np.ndarray) -> dict[str, object]:
 
 
 def preview(images: np.ndarray, private: np.ndarray, columns: int = 16, pairs: int = 5) -> bytes:
-    """Return a PNG of originals (N, 28, 28) above changed ones, from all over the set."""
+    """Return a PNG of originals above changed images, chosen evenly from the split.
+
+    images, private: uint8 (N, 28, 28).
+    """
     chosen = np.linspace(0, len(images) - 1, columns * pairs).astype(int).reshape(pairs, columns)
     rows = [some for line in chosen for some in (images[line], private[line])]
     file = io.BytesIO()
-    title = "Test images above what the private split has in their place"
+    title = "Test images, each above its image of the private split"
     plots.grid(rows, title, ["test", "private"] * pairs).save(file, "PNG")
     return file.getvalue()
 
 
 def write(out: Path, files: dict[str, bytes], overwrite: bool = False) -> None:
-    """Write the files into a folder, each whole or not at all.
+    """Write the files into a folder, each completely or not at all.
 
-    Raises PrivateSplitError when that would replace another set: always if this command did not
-    make it, and without `overwrite` if it was made from another seed, source or strength. OSError.
+    Raises PrivateSplitError if that would replace a dataset that this command did not make, or,
+    without `overwrite`, a private split of another seed, source or strength. Raises OSError.
     """
     there = [name for name in files if (out / name).exists()]
     if there and not (out / DATASHEET).is_file():
         raise PrivateSplitError(
             f"{out} holds {there[0]}, which this command did not make; choose another --out."
         )
-    pair = [name for name in there if name in (OUR_LABELS, OUR_IMAGES)]
+    pair = [name for name in there if name in (idx.LABELS, idx.IMAGES)]
     if not overwrite and any((out / name).read_bytes() != files[name] for name in pair):
         raise PrivateSplitError(
-            f"{out} holds a private split that was made otherwise (another seed, source, strength "
+            f"{out} holds a private split with other options (another seed, source, strength "
             "or version); replace it with --overwrite, or choose another --out."
         )
     for name, content in files.items():
@@ -227,16 +222,16 @@ def make_parser() -> argparse.ArgumentParser:
         "--seed",
         required=True,
         default=argparse.SUPPRESS,
-        help="the secret: a number or any words, too long to be guessed",
+        help="secret: a number or any words, too long to guess",
     )
     add("--data", type=Path, default=Path("dataset/test"), help="the public images")
-    add("--out", type=Path, default=Path("dataset/private"), help="folder of the private ones")
-    add("--overwrite", action="store_true", help="replace a private split made otherwise")
+    add("--out", type=Path, default=Path("dataset/private"), help="folder for the private images")
+    add("--overwrite", action="store_true", help="replace a private split with other options")
     return parser
 
 
 def main() -> None:
-    """Parse, change the images, write them, say where they are."""
+    """Parse, change the images, write them, print where they are."""
     parser = make_parser()
     args = parser.parse_args()
     with command.clear_errors(parser.prog, PrivateSplitError, DataError):

@@ -1,4 +1,4 @@
-"""What a process in the sandbox can reach; run in there before any submission is."""
+"""Find out what a process in the sandbox can reach; runs there before any submission does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ CLONE_NEWUSER = 0x10000000
 
 
 def look(order: dict[str, Any]) -> dict[str, Any]:
-    """Return what this process is and can do; `order["secrets"]` are paths it must not see."""
+    """Return what this process is and can do.
+
+    order: `secrets` are paths that it must not see, `lab` is the folder of the lab's modules, and
+    `tmp_bytes` is the size that /tmp and /dev/shm should have.
+    """
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -34,14 +38,14 @@ def look(order: dict[str, Any]) -> dict[str, Any]:
         "writable": [path for path in ("/", "/usr", "/dev", order["lab"]) if _can_write(path)],
         "new_user_namespace": libc.unshare(CLONE_NEWUSER) == 0,
         "hidden_memory": _works(lambda: os.memfd_create("probe"))
-        or _works(lambda: mmap.mmap(-1, mmap.PAGESIZE)),  # shared, as Python has it
+        or _works(lambda: mmap.mmap(-1, mmap.PAGESIZE)),  # Python maps it shared
         "small_tmp": _is_full_soon("/tmp", order["tmp_bytes"]),
         "small_shm": _is_full_soon("/dev/shm", order["tmp_bytes"]),
     }
 
 
 def _environments() -> set[str]:
-    """Return the names in the environments of all processes in sight."""
+    """Return the names of variables in the environments of all visible processes."""
     found = set()
     for file in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
@@ -61,7 +65,9 @@ def _can_write(path: str) -> bool:
 
 
 def _interfaces() -> set[str]:
-    lines = Path("/proc/net/dev").read_text(encoding="utf-8").splitlines()[2:]  # two of titles
+    lines = (
+        Path("/proc/net/dev").read_text(encoding="utf-8").splitlines()[2:]
+    )  # two lines of headings
     return {line.split(":")[0].strip() for line in lines}
 
 
@@ -74,7 +80,7 @@ def _works(attempt: Callable[[], Any]) -> bool:
 
 
 def _is_full_soon(folder: str, size: int) -> bool:
-    """Whether a folder takes no more than about `size` bytes."""
+    """Return whether a folder holds no more than about `size` bytes."""
     files = []
     try:
         for number in range(2 * size // mmap.PAGESIZE // 1024 + 2):

@@ -1,4 +1,4 @@
-"""report.html: the whole class on a page. Distribution, leaderboard, flags, similar pairs."""
+"""report.html: the class on one page, with distribution, leaderboard, flags and similar pairs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from lab import plots
 from lab.checkpoint import write_whole
 from staff.pages import picture, render
 from staff.sandbox import BUBBLEWRAP
-from staff.statuses import GRADED, MOST, STATUSES
-from staff.submissions import TASKS
+from staff.statuses import GRADED, MOST, STATUSES, TASKS
 
-SAME_WEIGHTS = 0.9999  # correlation of the weights' signatures
-# Correlation of the errors on each image. Two seeds of zoo/record.py have 0.972, a VAE and a CVAE
-# of one design 0.960, models of different designs less.
-SAME_ERRORS = 0.99
+# Two models are similar above these correlations: of their weights' signatures, and of their errors
+# on each image. For comparison, the errors of two seeds of zoo/record.py have 0.972, those of a VAE
+# and a CVAE of the same design 0.960, and those of different designs less.
+SAME_WEIGHTS, SAME_ERRORS = 0.9999, 0.99
 THUMBNAILS = 60
-COLUMNS = {  # of the leaderboard, with their digits
+COLUMNS = {  # of the leaderboard, with the number of digits
     "VAEwolabel": {"raw": 3, "ssim": 4, "mse": 5},
     "Genwithlabel": {"raw": 3, "ssim": 4, "mse": 5, "fid": 2},
 }
-MANY = 200  # pairs that are listed at most
+MAX_PAIRS = 200  # listed at most
 
 
 def write_report(out: Path, results: list[dict[str, Any]]) -> Path:
-    """Write report.html for the results of a class and return its path."""
+    """Write report.html for the results of a class and return its path. Raises OSError."""
     counts = Counter(result["status"] for result in results)
     text = render(
         "report.html",
@@ -51,7 +50,7 @@ def write_report(out: Path, results: list[dict[str, Any]]) -> Path:
 
 
 def _distribution(results: list[dict[str, Any]]) -> bytes:
-    """Draw how many students have which grade."""
+    """Return a histogram of the grades as a PNG."""
     scores = [result["score"] for result in results if result["score"] is not None]
     drawing = plots.figure(8, 3)
     axes = drawing.subplots()
@@ -64,7 +63,7 @@ def _distribution(results: list[dict[str, Any]]) -> bytes:
 
 
 def _leaders(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the students with a raw score, the highest first."""
+    """Return the results with a raw score, the highest first."""
     rows = []
     for result in results:
         raws = [one["raw"] for one in result["tasks"].values() if one.get("raw") is not None]
@@ -74,7 +73,7 @@ def _leaders(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _thumbnails(out: Path, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a picture of each student's last task, the best first."""
+    """Return one picture per student, samples if there are any, the highest raw score first."""
     found = []
     for row in _leaders(results)[:THUMBNAILS]:
         folder = out / "students" / row["student"]
@@ -87,26 +86,31 @@ def _thumbnails(out: Path, results: list[dict[str, Any]]) -> list[dict[str, Any]
 
 
 def similar_pairs(out: Path, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return pairs of students whose models are alike, by weights or by the errors they make."""
-    pairs = []
+    """Return pairs of students whose models have similar weights or similar errors per image.
+
+    Each has names, task, why, and by, the two correlations. The most similar come first.
+    """
+    pairs: list[dict[str, Any]] = []
     for task in TASKS:
-        able = [
-            result for result in results if result["tasks"].get(task, {}).get("raw") is not None
-        ]
-        errors = {one["student"]: _errors(out, one["student"], task) for one in able}
-        for a, b in itertools.combinations(able, 2):
-            weights = _correlation(*(np.array(x["tasks"][task]["signature"]) for x in (a, b)))
-            wrong = _correlation(errors[a["student"]], errors[b["student"]])
+        ran = [result for result in results if result["tasks"].get(task, {}).get("raw") is not None]
+        signatures = [np.array(result["tasks"][task]["signature"]) for result in ran]
+        errors = [_errors(out, result["student"], task) for result in ran]
+        for a, b in itertools.combinations(range(len(ran)), 2):
+            by_weights = _correlation(signatures[a], signatures[b])
+            by_errors = _correlation(errors[a], errors[b])
             why = []
-            if weights > SAME_WEIGHTS:
-                why.append(f"the weights (correlation {weights:.5f})")
-            if wrong > SAME_ERRORS:
-                why.append(f"the errors on each image (correlation {wrong:.4f})")
+            if by_weights > SAME_WEIGHTS:
+                why.append(f"the weights (correlation {by_weights:.5f})")
+            if by_errors > SAME_ERRORS:
+                why.append(f"the errors on each image (correlation {by_errors:.4f})")
             if why:
-                names = [a["name"], b["name"]]
-                words = " and ".join(why)
-                pairs.append({"names": names, "task": task, "why": words, "by": (weights, wrong)})
-    return sorted(pairs, key=lambda pair: pair["by"], reverse=True)[:MANY]
+                pair = {"names": [ran[a]["name"], ran[b]["name"]], "task": task}
+                pairs.append({**pair, "why": " and ".join(why), "by": (by_weights, by_errors)})
+    return sorted(pairs, key=_by, reverse=True)[:MAX_PAIRS]
+
+
+def _by(pair: dict[str, Any]) -> tuple[float, float]:
+    return pair["by"]
 
 
 def _errors(out: Path, student: str, task: str) -> np.ndarray:
@@ -115,7 +119,7 @@ def _errors(out: Path, student: str, task: str) -> np.ndarray:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the correlation of two rows of numbers; 0 where it means nothing."""
+    """Return the correlation of two vectors; 0 if it is undefined."""
     if len(a) != len(b) or len(a) < 2 or not a.std() or not b.std():
         return 0.0
     return float(np.corrcoef(a, b)[0, 1])

@@ -1,9 +1,10 @@
-"""Runs one stage of a submission, which is code by strangers, where it can do no harm.
+"""Run one stage of a submission, which is untrusted code, in a sandbox.
 
-The walls are bubblewrap's (`walls.py`). Files and processes are bounded by the kernel; memory and
-CPU time are watched over all processes of the stage, and so is what it returns and prints.
+bubblewrap isolates the stage (`walls.py`). The kernel limits files and processes. This process
+watches memory and CPU time of all processes of the stage, and counts what it returns and prints.
 
-Without working walls nothing runs (`probe`), unless the caller says so in as many words.
+`probe` tests the isolation from the inside. Where it fails nothing runs, unless the caller asks for
+no isolation.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lab import ROOT
 from staff import seccomp
@@ -34,25 +35,30 @@ from staff.walls import (
     command_line,
     expect_new_enough,
 )
+from staff.watch import Watch
 
 BUBBLEWRAP, NONE = "bubblewrap", "none"  # levels of isolation
-MAX_LINE = 1 << 16  # of a line of words
+MAX_LINE = 1 << 16  # bytes of a line of JSON
+MAX_LINES = 4  # before the array
 POLL_SECONDS = 0.1
 CHUNK = 1 << 16
-# Names that it may find in the environment of any process there, its own and the first one.
+KILLED, OUT_OF_CPU_TIME = 128 + 9, 128 + 24  # exit statuses: SIGKILL, SIGXCPU
+# The only names that the environment of a process in the sandbox may have.
 ENVIRONMENT = {"HOME", "LC_CTYPE", "OMP_NUM_THREADS", "PATH", "PWD", "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass
 class Outcome:
-    """What came of a stage; nothing in it but `status` and the measures can be believed.
+    """The result of a stage. Only `status` and the measurements can be trusted.
 
     Attributes:
-        status: "done", or one of the failures of a submission, or "grader error".
+        status: "done", one of the failures of a submission, or "grader error".
         message: what went wrong, in a sentence.
         facts: of the checkpoint, read before the student's code ran; see `stage.facts_of`.
-        array: bytes of a .npy file, if it got so far; empty where the model has no such stage.
-        log: the beginning of what it printed.
+        array: if "done", the bytes of a .npy file; empty where the model has no such stage.
+        log: the beginning of what the stage printed.
+        seconds, cpu_seconds: wall-clock time, and CPU time of all processes of the stage.
+        peak_bytes: the most resident memory of all processes of the stage together.
     """
 
     status: str
@@ -75,35 +81,41 @@ def run_stage(
     isolation: str = BUBBLEWRAP,
     **more: Any,
 ) -> Outcome:
-    """Run a stage in a fresh process and return what came of it.
+    """Run a stage in a fresh process and return its outcome.
 
     Args:
-        stage: "facts", "encode", "decode" or "generate"; see `stage.py`.
+        stage: "facts", "encode", "decode", "generate" (see `stage.py`) or "probe".
         inputs: files by the name that the stage reads: submission.py, checkpoint.pth, ...
-        isolation: BUBBLEWRAP, or NONE for code that is trusted.
-        more: task, gen_num, seed.
+        limits: what the stage may use.
+        isolation: BUBBLEWRAP, or NONE for trusted code.
+        more: further entries of the stage's order: task, gen_num, seed.
+
+    Raises SandboxError where bubblewrap is missing.
     """
-    order = {"stage": stage, "threads": limits.threads, "limits": limits.for_kernel(), **more}
+    for_kernel = limits.for_kernel()
+    order = {"stage": stage, "threads": limits.threads, "limits": for_kernel, **more}
     with ExitStack() as stack:
         read, write = os.pipe()
         reader = stack.enter_context(os.fdopen(read, "rb", buffering=0))
         order["pipe"] = write
         descriptors = [write]
+        folder: Path | None = None
         if isolation == BUBBLEWRAP:
             order |= {"folder": INPUTS, "lab": "/lab"}
             if program := seccomp.program():
                 order["filter"] = stack.enter_context(_as_descriptor(program))
                 descriptors.append(order["filter"])
-            # An empty environment: the first process in there would show ours in /proc.
-            words, how = command_line(inputs, order, limits), {"env": {"PATH": os.defpath}}
+            words = command_line(inputs, order, limits)
+            # /proc of the sandbox shows the environment of its first process, bubblewrap's own.
+            environment = {"PATH": os.defpath}
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             for name, path in inputs.items():
                 shutil.copyfile(path, folder / name)
             order |= {"folder": str(folder), "lab": str(ROOT)}
-            del order["limits"]["NPROC"]  # would count all that the user has running
+            del for_kernel["NPROC"]  # it would count every process of the user
             words = [sys.executable, "-I", str(STAFF / "stage.py"), json.dumps(order)]
-            how = {"cwd": folder, "env": {"OMP_NUM_THREADS": str(limits.threads)}}
+            environment = {"OMP_NUM_THREADS": str(limits.threads)}
         try:
             process = subprocess.Popen(
                 words,
@@ -112,12 +124,13 @@ def run_stage(
                 stderr=subprocess.STDOUT,
                 pass_fds=descriptors,
                 start_new_session=True,
-                **how,
+                cwd=folder,
+                env=environment,
             )
         finally:
             os.close(write)
-        with _ended_for_sure(process):
-            return _follow(process, reader, limits)
+        with _output_of(process) as printed:
+            return _follow(process, reader, printed, limits)
 
 
 @contextmanager
@@ -130,10 +143,11 @@ def _as_descriptor(content: bytes) -> Iterator[int]:
 
 
 @contextmanager
-def _ended_for_sure(process: subprocess.Popen) -> Iterator[None]:
-    """Kill the process on the way out; all that is in its namespace dies with it."""
+def _output_of(process: subprocess.Popen[bytes]) -> Iterator[IO[bytes]]:
+    """Yield what a process prints; then kill it, and with it all processes of its namespace."""
+    assert process.stdout is not None
     try:
-        yield
+        yield process.stdout
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
@@ -141,19 +155,21 @@ def _ended_for_sure(process: subprocess.Popen) -> Iterator[None]:
         process.wait()
 
 
-def _follow(process: subprocess.Popen, pipe: Any, limits: Limits) -> Outcome:
-    """Read what a stage says and prints, within its limits, until it is over or stopped."""
+def _follow(
+    process: subprocess.Popen[bytes], pipe: IO[bytes], output: IO[bytes], limits: Limits
+) -> Outcome:
+    """Read what a stage returns and prints until it ends, or stop it beyond its limits."""
     started = time.monotonic()
-    watch = _Watch(process.pid)
-    said, printed, dropped = bytearray(), bytearray(), 0
+    watch = Watch(process.pid)
+    returned, printed, dropped = bytearray(), bytearray(), 0
     stopped: tuple[str, str] | None = None
     with selectors.DefaultSelector() as selector:
-        for stream in (pipe, process.stdout):
+        for stream in (pipe, output):
             os.set_blocking(stream.fileno(), False)
             selector.register(stream, selectors.EVENT_READ)
-        # A stage that has closed its streams goes on, and is watched, until its process ends.
+        # A stage that has closed its streams may go on; it is watched until its process ends.
         while (selector.get_map() or process.poll() is None) and not stopped:
-            if not selector.get_map():  # to select of nothing would sleep for all of the time
+            if not selector.get_map():  # select() without streams would sleep the whole interval
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(POLL_SECONDS)
             for key, _ in selector.select(POLL_SECONDS if selector.get_map() else 0):
@@ -161,7 +177,7 @@ def _follow(process: subprocess.Popen, pipe: Any, limits: Limits) -> Outcome:
                 if not chunk:
                     selector.unregister(key.fileobj)
                 elif key.fileobj is pipe:
-                    said += chunk
+                    returned += chunk
                 else:
                     kept = chunk[: max(CHUNK - len(printed), 0)]
                     printed += kept
@@ -170,20 +186,8 @@ def _follow(process: subprocess.Popen, pipe: Any, limits: Limits) -> Outcome:
             if seconds > watch.due:
                 watch.look()
                 watch.due = seconds + POLL_SECONDS
-            if len(said) > limits.result_bytes:
-                stopped = "contract breach", f"returned more than {limits.result_bytes:,} bytes."
-            elif dropped > limits.output_bytes:
-                stopped = "student error", f"printed more than {limits.output_bytes:,} bytes."
-            elif watch.processes > limits.processes:
-                stopped = "student error", f"started more than {limits.processes} processes."
-            elif watch.memory > limits.memory_bytes:
-                size = f"{limits.memory_bytes // MIB:,} MiB"
-                stopped = "out of memory", f"used more than {size} of memory."
-            elif watch.cpu_seconds > limits.cpu_seconds:
-                stopped = "timeout", f"computed longer than {limits.cpu_seconds} seconds."
-            elif seconds > limits.seconds:
-                stopped = "timeout", f"took longer than {limits.seconds:g} seconds."
-    outcome = _understood(bytes(said), process.poll(), stopped, watch, limits)
+            stopped = _beyond(limits, watch, seconds, len(returned), dropped)
+    outcome = _outcome_of(bytes(returned), process.poll(), stopped, watch, limits)
     outcome.log = printed.decode(errors="replace")
     if dropped:
         outcome.log += f"\n... and {dropped:,} bytes more"
@@ -192,119 +196,90 @@ def _follow(process: subprocess.Popen, pipe: Any, limits: Limits) -> Outcome:
     return outcome
 
 
-def _understood(
-    said: bytes,
-    status: int | None,
+def _beyond(
+    limits: Limits, watch: Watch, seconds: float, returned: int, dropped: int
+) -> tuple[str, str] | None:
+    """Return status and message for the limit that a stage has exceeded; None while it has not.
+
+    Args:
+        seconds: since the stage started.
+        returned, dropped: bytes that it returned, and that it printed beyond what is kept.
+    """
+    if returned > limits.result_bytes:
+        return "contract breach", f"returned more than {limits.result_bytes:,} bytes."
+    if dropped > limits.output_bytes:
+        return "student error", f"printed more than {limits.output_bytes:,} bytes."
+    if watch.processes > limits.processes:
+        return "student error", f"started more than {limits.processes} processes."
+    if watch.memory > limits.memory_bytes:
+        return "out of memory", f"used more than {limits.memory_bytes // MIB:,} MiB of memory."
+    if watch.cpu_seconds > limits.cpu_seconds:
+        return "timeout", f"computed longer than {limits.cpu_seconds} seconds."
+    if seconds > limits.seconds:
+        return "timeout", f"took longer than {limits.seconds:g} seconds."
+    return None
+
+
+def _outcome_of(
+    returned: bytes,
+    exit_status: int | None,
     stopped: tuple[str, str] | None,
-    watch: _Watch,
+    watch: Watch,
     limits: Limits,
 ) -> Outcome:
-    """Make an outcome of what a stage said through its pipe, and how it ended."""
-    lines, array = _split(said)
+    """Return the outcome of a stage, from what it returned through its pipe and how it ended."""
+    lines, array = _split(returned)
     facts = lines[1] if len(lines) > 1 else {}
-    if not lines:  # it never came as far as anything of the student's
-        words = stopped[1] if stopped else f"exit status {status}"
-        return Outcome("grader error", f"the stage did not start ({words}).")
+    if not lines:  # it ended before any of the student's code ran
+        reason = stopped[1] if stopped else f"exit status {exit_status}"
+        return Outcome("grader error", f"the stage did not start ({reason}).")
     if stopped:
-        return Outcome(*stopped, facts)
+        status, message = stopped
+        return Outcome(status, message, facts)
     last = lines[-1]
     if last.get("done") is True:
         return Outcome("done", "", facts, array)
     if isinstance(last.get("message"), str):
-        kinds = ("contract breach", "out of memory")
-        kind = last.get("error") if last.get("error") in kinds else "student error"
-        return Outcome(kind, as_text(last["message"])[:1000], facts)
-    if status in (128 + 24, 128 + 9) and watch.cpu_seconds > 0.8 * limits.cpu_seconds:
-        words = f"computed longer than {limits.cpu_seconds} seconds."
-        return Outcome("timeout", words, facts)
-    if status == 128 + 9:
-        return Outcome("out of memory", "was killed by the system, for want of memory.", facts)
-    return Outcome("student error", f"ended without a result (exit status {status}).", facts)
+        named = [name for name in ("contract breach", "out of memory") if last.get("error") == name]
+        status = named[0] if named else "student error"
+        return Outcome(status, as_text(last["message"])[:1000], facts)
+    killed = exit_status in (OUT_OF_CPU_TIME, KILLED)
+    if killed and watch.cpu_seconds > 0.8 * limits.cpu_seconds:
+        return Outcome("timeout", f"computed longer than {limits.cpu_seconds} seconds.", facts)
+    if exit_status == KILLED:
+        return Outcome("out of memory", "the system killed it for lack of memory.", facts)
+    message = f"ended without a result (exit status {exit_status})."
+    return Outcome("student error", message, facts)
 
 
-def _split(said: bytes) -> tuple[list[dict[str, Any]], bytes]:
-    """Return the lines of JSON, four at most, and the bytes after the one that ends them."""
+def _split(returned: bytes) -> tuple[list[dict[str, Any]], bytes]:
+    """Return the lines of JSON, at most MAX_LINES, and the bytes after the last of them."""
     lines: list[dict[str, Any]] = []
-    while len(lines) < 4 and b"\n" in said:
-        line, rest = said.split(b"\n", 1)
+    while len(lines) < MAX_LINES and b"\n" in returned:
+        line, rest = returned.split(b"\n", 1)
         try:
-            words = json.loads(line[:MAX_LINE])
-        except (ValueError, RecursionError):  # nested without end, say
+            values = json.loads(line[:MAX_LINE])
+        except (ValueError, RecursionError):  # RecursionError: nested too deep
             break
-        if not isinstance(words, dict):
+        if not isinstance(values, dict):
             break
-        lines.append(words)
-        said = rest
-        if "done" in words or "error" in words:
+        lines.append(values)
+        returned = rest
+        if "done" in values or "error" in values:
             return lines, rest
     return lines, b""
 
 
 def as_text(words: str) -> str:
-    """Return words that any file and terminal can hold: no control characters, no half letters."""
+    """Replace what a file or terminal may not hold: control characters and lone surrogates."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in words)
 
 
-class _Watch:
-    """Adds up what all processes of a stage take."""
-
-    def __init__(self, pid: int) -> None:
-        import psutil
-
-        self.gone, self.process = psutil.Error, psutil.Process
-        self.root = psutil.Process(pid)
-        self.seen = {pid: self.root}
-        self.due = 0.0  # when to look next, in seconds of the stage
-        self.memory = self.peak = self.processes = 0
-        self.cpu: dict[int, float] = {}
-
-    def look(self) -> None:
-        """Measure now."""
-        self.memory = 0
-        with suppress(self.gone):
-            tree = [self.root.pid, *_below(self.root)]
-            self.processes = len(tree)
-            for pid in tree:
-                with suppress(self.gone):
-                    if pid not in self.seen:
-                        self.seen[pid] = self.process(pid)
-                    process = self.seen[pid]
-                    self.memory += process.memory_info().rss
-                    times = process.cpu_times()
-                    self.cpu[process.pid] = times.user + times.system
-        self.peak = max(self.peak, self.memory)
-
-    @property
-    def cpu_seconds(self) -> float:
-        """Seconds of a core that the processes seen have taken."""
-        return sum(self.cpu.values())
-
-
-def _below(root: Any) -> list[int]:
-    """Return the processes below one, a psutil.Process.
-
-    The kernel lists the children of each thread. Where it was built without that, psutil looks
-    at every process of the machine, which takes ten times as long.
-    """
-    if not Path(f"/proc/{root.pid}/task/{root.pid}/children").exists():
-        return [process.pid for process in root.children(recursive=True)]
-    found: list[int] = []
-    waiting = [root.pid]
-    while waiting:
-        tasks = Path(f"/proc/{waiting.pop()}/task")
-        with suppress(OSError):  # a process may end at any time
-            for task in os.listdir(tasks):
-                below = [int(pid) for pid in (tasks / task / "children").read_text().split()]
-                found += below
-                waiting += below
-    return found
-
-
-# ---------------------------------------------------------------- does it hold?
+# ---------------------------------------------------------------- does the isolation work?
 
 
 def probe(limits: Limits | None = None) -> dict[str, Any]:
-    """Try the walls from the inside and return what was seen there. Raises SandboxError."""
+    """Test the isolation from the inside and return what the probe saw. Raises SandboxError."""
     limits = limits or Limits()
     if sys.platform != "linux":
         raise SandboxError(f"the sandbox needs Linux, and this is {sys.platform}; grade there.")
@@ -312,21 +287,21 @@ def probe(limits: Limits | None = None) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile() as file:
         secrets = [file.name, "/etc/passwd", str(ROOT / "dataset"), str(ROOT / "grade.py")]
         secrets += [str(Path.home() / ".ssh"), "/etc/shadow", "/sys", "/sources"]
-        said = run_stage("probe", {}, limits, secrets=secrets, tmp_bytes=limits.tmp_bytes)
-    seen = said.facts
+        outcome = run_stage("probe", {}, limits, secrets=secrets, tmp_bytes=limits.tmp_bytes)
+    seen = outcome.facts
     if not seen:
         raise SandboxError(
-            f"bubblewrap does not run here ({said.log.strip()[-300:] or said.message}); "
+            f"bubblewrap does not run here ({outcome.log.strip()[-300:] or outcome.message}); "
             "unprivileged users must be able to make namespaces, and Python to start in them."
         )
-    breaches = [words for words, holds in _expected(seen).items() if not holds]
+    breaches = [breach for breach, holds in _expected(seen).items() if not holds]
     if breaches:
         raise SandboxError(f"the sandbox does not hold: {'; '.join(breaches)}.")
     return seen
 
 
 def _expected(seen: dict[str, Any]) -> dict[str, bool]:
-    """Return what must hold of what the probe saw, by what is wrong otherwise."""
+    """Return whether each condition of the isolation holds, by what is wrong if it does not."""
     return {
         f"it runs as user {seen['uid']}": seen["uid"] == NOBODY,
         f"it is in the groups {seen['groups']}": not seen["groups"],

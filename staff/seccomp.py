@@ -1,10 +1,10 @@
-"""A filter of system calls: what a submission has no use for, and a sandbox no count of.
+"""A filter of system calls that a submission does not need and the sandbox cannot control.
 
-Memory that belongs to no process (shared mappings, memfd, System V, sockets' buffers) would escape
-the watch over the process tree; sockets reach beyond a network namespace (a virtual machine's host,
-say); the page cache tells what another process has read; the rest is where kernels have had their
-holes. Each of these fails with EPERM. The program is classic BPF, as seccomp(2) takes it and
-`bwrap --seccomp` reads it.
+Memory that belongs to no process (shared mappings, memfd, System V, socket buffers) would not be
+counted in the process tree. Some sockets reach beyond a network namespace, for example to the host
+of a virtual machine. The page cache shows what another process has read. The other calls are those
+where kernels have had vulnerabilities. Each of these calls fails with EPERM. The program is classic
+BPF, as seccomp(2) defines it and `bwrap --seccomp` reads it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 import platform
 import struct
 
-# Numbers of system calls: of x86_64, and of aarch64 (0 where it has none); from Linux's tables.
+# Numbers of the system calls on x86_64 and on aarch64, from the tables of Linux.
 REFUSED = {
-    # memory that no process is charged for
+    # memory that is counted for no process
     "shmget": (29, 194),
     "semget": (64, 190),
     "msgget": (68, 186),
@@ -22,12 +22,12 @@ REFUSED = {
     "memfd_secret": (447, 447),
     "socket": (41, 198),
     "socketpair": (53, 199),
-    # what is in the page cache
+    # the page cache
     "mincore": (27, 232),
     "fadvise64": (221, 223),
     "preadv2": (327, 286),
     "cachestat": (451, 451),
-    # other processes, other namespaces, holes
+    # other processes, other namespaces, frequent vulnerabilities
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
@@ -45,8 +45,8 @@ REFUSED = {
 MACHINES = ("x86_64", "aarch64")
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
 MMAP = {"x86_64": 9, "aarch64": 222}
-MAP_SHARED = 1  # this bit is in MAP_SHARED_VALIDATE too, and not in MAP_PRIVATE
-X32 = 0x40000000  # the second table of x86_64: the same calls by other numbers
+MAP_SHARED = 1  # MAP_SHARED_VALIDATE has this bit too; MAP_PRIVATE has not
+X32 = 0x40000000  # added to the numbers of the second table of x86_64
 
 LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_SET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 KILL, REFUSE, ALLOW = 0x80000000, 0x00050001, 0x7FFF0000  # REFUSE is EPERM
@@ -54,26 +54,26 @@ NUMBER, ARCHITECTURE, FLAGS = 0, 4, 16 + 3 * 8  # offsets in struct seccomp_data
 
 
 def refused_on(machine: str) -> list[int]:
-    """Return the numbers that are refused on a machine."""
+    """Return the numbers of the refused calls on a machine, "x86_64" or "aarch64"."""
     return sorted(numbers[MACHINES.index(machine)] for numbers in REFUSED.values())
 
 
 def program(machine: str = "") -> bytes:
-    """Return the filter for a machine, this one by default; empty where its numbers are unknown."""
+    """Return the filter for a machine, by default this one; empty if its numbers are unknown."""
     machine = machine or platform.machine()
     if machine not in MACHINES:
         return b""
     numbers = refused_on(machine)
-    # Each jump says how many steps it leaps over if it holds: here to REFUSE, the last one.
+    # A jump gives the number of steps to skip if its condition holds; here REFUSE, the last step.
     body = [(JUMP_AT_LEAST, len(numbers) + 4, 0, X32)]
-    body += [(JUMP_EQUAL, len(numbers) + 3 - place, 0, n) for place, n in enumerate(numbers)]
+    body += [(JUMP_EQUAL, len(numbers) + 3 - i, 0, number) for i, number in enumerate(numbers)]
     steps = [
         (LOAD, 0, 0, ARCHITECTURE),
         (JUMP_EQUAL, 1, 0, ARCHITECTURES[machine]),
         (RETURN, 0, 0, KILL),
         (LOAD, 0, 0, NUMBER),
         *body,
-        (JUMP_EQUAL, 0, 2, MMAP[machine]),  # another call: to ALLOW
+        (JUMP_EQUAL, 0, 2, MMAP[machine]),  # any other call: skip to ALLOW
         (LOAD, 0, 0, FLAGS),
         (JUMP_SET, 1, 0, MAP_SHARED),
         (RETURN, 0, 0, ALLOW),

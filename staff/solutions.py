@@ -1,10 +1,10 @@
-"""Marked regions: the solutions in submission.py, and what a document says to the staff alone.
+"""Marked regions: the solutions in submission.py, and the parts of documents for staff only.
 
-A solution stands between `### BEGIN SOLUTION` and `### END SOLUTION`, under a comment that begins
-with its number, `# TODO 2.2.2: ...`, or with `# Optional`. In a document
+A solution is between `### BEGIN SOLUTION` and `### END SOLUTION`, below a comment that begins with
+its number, `# TODO 2.2.2: ...`, or with `# Optional`. In a document
 
     <!-- staff: begin --> to <!-- staff: end -->    is left out of the handout (# in a Makefile)
-    <!-- staff --> at the end of a line             leaves out that line: a row of a table, say
+    <!-- staff --> at the end of a line             leaves out that line, e.g. a row of a table
     <!-- handout: begin to handout: end -->         is hidden here and shown in the handout
 """
 
@@ -23,21 +23,21 @@ STAFF = {
 STAFF_LINE = "<!-- staff -->"
 HIDDEN = ("<!-- handout: begin", "handout: end -->")
 OPTIONAL = "Optional"
-WIDTH = 100  # of a line of code, as ruff has it
-RUN = 3  # so many lines of a solution, one after another, give it away in any file
+WIDTH = 100  # characters of a line of code, as in pyproject.toml
+RUN = 3  # consecutive lines of a solution that no file of the handout may contain
 
 
 class HandoutError(ValueError):
-    """The handout cannot be made, or is not what it should be; the message names the place."""
+    """The handout cannot be built, or has a fault; the message names file and line."""
 
 
 # ---------------------------------------------------------------- regions
 
 
 def regions(text: str, begin: str, end: str, name: str) -> list[tuple[int, int]]:
-    """Return the indices of the two marker lines of each region, in their order.
+    """Return the indices of the two marker lines of each region, in order.
 
-    Raises HandoutError, with file and line, for markers that do not come in pairs or nest.
+    Raises HandoutError, with file and line, for markers without a partner and for nested regions.
     """
     found: list[tuple[int, int]] = []
     start = None
@@ -58,16 +58,16 @@ def regions(text: str, begin: str, end: str, name: str) -> list[tuple[int, int]]
 
 
 def for_students(text: str, name: str) -> str:
-    """Return a document as students get it: the staff's lines gone, the hidden ones shown."""
+    """Return a document without the lines for staff, and with the lines for the handout."""
     lines = text.split("\n")
     suffix = ".md" if name.endswith(".md") else ""
-    gone = {i for i, line in enumerate(lines) if line.rstrip().endswith(STAFF_LINE)}
+    left_out = {i for i, line in enumerate(lines) if line.rstrip().endswith(STAFF_LINE)}
     for begin, end in regions(text, *STAFF[suffix], name):
-        gone.update(range(begin, end + 1))
+        left_out.update(range(begin, end + 1))
     for markers in regions(text, *HIDDEN, name):
-        gone.update(markers)
-    rest = "\n".join(line for i, line in enumerate(lines) if i not in gone)
-    return re.sub(r"\n{3,}", "\n\n", rest).rstrip("\n") + "\n"  # one blank line where lines went
+        left_out.update(markers)
+    rest = "\n".join(line for i, line in enumerate(lines) if i not in left_out)
+    return re.sub(r"\n{3,}", "\n\n", rest).rstrip("\n") + "\n"  # at most one blank line in a row
 
 
 # ---------------------------------------------------------------- solutions
@@ -75,13 +75,20 @@ def for_students(text: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Solution:
-    """A solution region: the indices of its marker lines, its number, what it holds, its stub."""
+    """A solution in submission.py.
+
+    Attributes:
+        begin, end: indices of its two marker lines.
+        number: "2.2.2", or OPTIONAL.
+        body: the lines between the markers.
+        stub: the lines that replace it in the handout.
+    """
 
     begin: int
     end: int
-    number: str  # "2.2.2", or OPTIONAL
+    number: str
     body: list[str]
-    stub: list[str]  # what stands in its place in the handout
+    stub: list[str]
 
 
 def solutions(text: str, name: str = "submission.py") -> list[Solution]:
@@ -118,7 +125,7 @@ def solutions(text: str, name: str = "submission.py") -> list[Solution]:
 
 
 def _stub(marker: str, message: str) -> list[str]:
-    """Return the lines that raise NotImplementedError, indented as the marker is."""
+    """Return the lines that raise NotImplementedError, with the indentation of the marker."""
     indent = marker[: len(marker) - len(marker.lstrip())]
     words = json.dumps(message, ensure_ascii=False)
     line = f"{indent}raise NotImplementedError({words})"
@@ -128,10 +135,10 @@ def _stub(marker: str, message: str) -> list[str]:
 
 
 def blank(text: str, name: str = "submission.py", keep: Collection[str] = ()) -> str:
-    """Return a submission with NotImplementedError where its solutions were; comments stay.
+    """Return a submission whose solutions are replaced by NotImplementedError; comments stay.
 
-    Optional ones give way to nothing. The solutions whose numbers are in `keep` (or OPTIONAL)
-    stand, without their markers. Raises HandoutError.
+    Optional solutions are removed. Solutions whose number (or OPTIONAL) is in `keep` stay, without
+    their markers. Raises HandoutError.
     """
     lines = text.split("\n")
     for solution in reversed(solutions(text, name)):
@@ -144,16 +151,20 @@ def blank(text: str, name: str = "submission.py", keep: Collection[str] = ()) ->
 
 
 def leaks(reference: str, files: Mapping[str, bytes]) -> Iterator[str]:
-    """Yield where the files give a solution of the reference away, one sentence each.
+    """Yield a sentence for each place where the files reveal a solution of the reference.
 
-    - No line of a solution is in submission.py, unless it stands outside the solutions too.
-    - No run of three lines of a solution (or a whole shorter one) is in any other file: single
-      lines are common property, the given model.py has some of them.
+    - submission.py may contain no line of a solution that is not also outside the solutions.
+    - Other files may not contain RUN consecutive lines of a solution (or a shorter solution).
+      Single lines are allowed; the given model.py has some of them.
 
-    Blank lines, comments and lines of brackets alone do not count, nor does indentation.
+    Blank lines, comments, lines of brackets alone and indentation are ignored.
+
+    Args:
+        reference: the text of submission.py with its solutions.
+        files: content of the files by name.
     """
-    bodies = [_telling("\n".join(solution.body)) for solution in solutions(reference)]
-    secret = {line for body in bodies for line in body} - set(_telling(blank(reference)))
+    bodies = [_code_lines("\n".join(solution.body)) for solution in solutions(reference)]
+    secret = {line for body in bodies for line in body} - set(_code_lines(blank(reference)))
     runs = {
         "\n".join(["", *body[start : start + RUN], ""])
         for body in bodies
@@ -161,7 +172,7 @@ def leaks(reference: str, files: Mapping[str, bytes]) -> Iterator[str]:
         if body
     }
     for name, content in files.items():
-        lines = _telling(content.decode("utf-8", errors="replace"))
+        lines = _code_lines(content.decode("utf-8", errors="replace"))
         if name == "submission.py":
             for line in lines:
                 if line in secret:
@@ -173,7 +184,7 @@ def leaks(reference: str, files: Mapping[str, bytes]) -> Iterator[str]:
                     yield f"{name} has lines of a solution: {run.strip().splitlines()[0]} ..."
 
 
-def _telling(text: str) -> list[str]:
-    """Return the lines that say something, without indentation and trailing comment."""
+def _code_lines(text: str) -> list[str]:
+    """Return the lines of code, without indentation and trailing comment."""
     lines = (line.split("  #")[0].strip() for line in text.split("\n"))
     return [line for line in lines if re.search(r"\w", line) and not line.startswith("#")]

@@ -2,34 +2,39 @@
 
     python -m staff.stage '{"stage": "encode", "task": "VAEwolabel", ...}'
 
-Everything a stage may know lies in one folder: `submission.py`, `checkpoint.pth`, and its inputs as
-.npy files. What it has to say goes through one pipe, in this order, and is believed in nothing:
+All that a stage reads lies in one folder: `submission.py`, `checkpoint.pth`, and its inputs as .npy
+files. It writes to one pipe, in this order:
 
-    1. a line of JSON once the inputs are read: what fails before it is not the student's fault
-    2. a line of JSON before any line of the student's code has run: what the checkpoint holds
-    3. a line of JSON at the end: that all went well, or what went wrong
+    1. a line of JSON once the inputs are read; an error before it is the grader's
+    2. a line of JSON before any of the student's code runs: what the checkpoint holds
+    3. a line of JSON at the end: that the stage succeeded, or what went wrong
     4. the array, as a .npy file
 
-The process belongs to the student as soon as their file is loaded, so nothing that is here can be
-a defence: those are the walls around it (`sandbox.py`) and the checks of its parent (`task.py`).
+The student's code can change anything in this process once it is loaded, so nothing in this file is
+a defence, and the parent process trusts none of the output. The defences are the isolation
+(`sandbox.py`) and the checks of the parent process (`task.py`).
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import resource
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-SIGNATURE = 500  # numbers that stand for all the weights, to find copies of a model
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tell = Callable[[dict[str, Any]], None]
+SIGNATURE = 500  # values taken from the weights, to find copies of a model
 
 
 def set_limits(limits: dict[str, int]) -> None:
-    """Bound what this process and its children may take; it has no right to raise it again."""
+    """Limit what this process and its children may use. It has no right to raise a limit again."""
     for name, value in limits.items():
         kind = getattr(resource, f"RLIMIT_{name}")
         _, hard = resource.getrlimit(kind)
@@ -38,7 +43,12 @@ def set_limits(limits: dict[str, int]) -> None:
 
 
 def facts_of(state: dict[str, Any], file: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, read before the student's code can have a say."""
+    """Return facts about a checkpoint. Call it before any of the student's code runs.
+
+    Args:
+        state: the loaded checkpoint.
+        file: its file, for the size.
+    """
     import torch
 
     weights = [value for value in state["model_state_dict"].values() if torch.is_tensor(value)]
@@ -52,20 +62,20 @@ def facts_of(state: dict[str, Any], file: Path) -> dict[str, Any]:
     }
 
 
-def signature_of(weights: list) -> list[float]:
-    """Return a few of the weights' values, spread over them all: equal for equal models."""
+def signature_of(weights: list[Tensor]) -> list[float]:
+    """Return at most SIGNATURE values, spread evenly over the weights; equal for equal models."""
     import torch
 
-    values = [value.flatten().float() for value in weights if value.is_floating_point()]
-    if not values:
+    parts = [value.flatten().float() for value in weights if value.is_floating_point()]
+    if not parts:
         return []
-    values = torch.cat(values)
+    values = torch.cat(parts)
     chosen = torch.linspace(0, len(values) - 1, min(SIGNATURE, len(values))).long()
     return [round(value, 6) for value in values[chosen].nan_to_num().tolist()]
 
 
 def read_inputs(folder: Path) -> dict[str, Any]:
-    """Return the stage's arrays by name; labels are zeros where it may not see them."""
+    """Return the stage's arrays by name. Labels are zeros if the stage may not see them."""
     import numpy as np
 
     inputs = {file.stem: np.load(file, allow_pickle=False) for file in folder.glob("*.npy")}
@@ -73,14 +83,23 @@ def read_inputs(folder: Path) -> dict[str, Any]:
     return {"labels": np.zeros(count, np.int64), **inputs}
 
 
-def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Any) -> bytes:
-    """Do the stage and return its array as the bytes of a .npy file.
+def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Tell) -> bytes:
+    """Run the stage and return its array as the bytes of a .npy file.
 
-    Raises ContractError and the like where the submission is at fault, and whatever it raises.
+    Args:
+        order: stage, task, threads; gen_num and seed for "generate".
+        folder: where submission.py and checkpoint.pth lie.
+        inputs: what `read_inputs` returned.
+        tell: writes a line of JSON to the parent process.
+
+    Returns b"" for the stage "facts", and for encode and decode of a model that only generates.
+
+    Raises CheckpointError, ContractError or InferenceError where the submission breaks the
+    contract, and any exception that its code raises.
     """
-    import numpy as np
     import torch
 
+    from lab.arrays import npy_bytes
     from lab.checkpoint import CheckpointError, load
     from lab.convolutions import use_fast_convolutions
     from lab.stages import decode_codes, encode_images, generate_samples
@@ -101,35 +120,24 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Any) 
     submission = Submission(
         folder / "submission.py", task, latent_dim, variant if isinstance(variant, str) else ""
     )
-    try:
-        submission.model.load_state_dict(state["model_state_dict"])
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"the weights do not fit {submission.class_name}; hand in the file they were trained "
-            f"from ({str(error).splitlines()[-1].strip()[:200]})."
-        ) from None
+    submission.load_weights(state, "checkpoint.pth")
     submission.model.eval()
-    encodes = order["stage"] == "encode"
-    use_fast_convolutions(
-        submission.model, submission.try_encode if encodes else submission.try_decode
-    )
+    trial = submission.try_encode if order["stage"] == "encode" else submission.try_decode
+    use_fast_convolutions(submission.model, trial)
 
     if order["stage"] == "generate":
         array = generate_samples(submission, order["gen_num"], order["seed"])
     elif not submission.has_encoder:
-        return b""  # it only generates
+        return b""
     elif order["stage"] == "encode":
         array = encode_images(submission, inputs["images"], inputs["labels"])
     else:
         array = decode_codes(submission, inputs["codes"], inputs["labels"])
-    buffer = io.BytesIO()
-    # A transposed tensor is as good a code as any, and comes back in the order it is read in.
-    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
-    return buffer.getvalue()
+    return npy_bytes(array)
 
 
 def kind_of(error: BaseException | None) -> str:
-    """Return the status for what the student's code raised; None where it raised nothing."""
+    """Return the status for an exception of the student's code; None if it raised nothing."""
     if error is None:
         return "contract breach"
     no_memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
@@ -137,14 +145,14 @@ def kind_of(error: BaseException | None) -> str:
 
 
 def main() -> None:
-    """Read the order, do it, tell."""
+    """Read the order, run the stage, write its result to the pipe."""
     order = json.loads(sys.argv[1])
     set_limits(order["limits"])
     pipe = os.fdopen(order["pipe"], "wb")
     sys.path.insert(0, order["lab"])
 
-    def tell(words: dict[str, Any]) -> None:
-        pipe.write(json.dumps(words).encode() + b"\n")
+    def tell(facts: dict[str, Any]) -> None:
+        pipe.write(json.dumps(facts).encode() + b"\n")
         pipe.flush()
 
     if order["stage"] == "probe":
@@ -169,16 +177,16 @@ def main() -> None:
         array = run(order, folder, inputs, tell)
     except BaseException as error:
         traceback.print_exc()
-        ours = isinstance(error, (CheckpointError, ContractError, InferenceError))
-        theirs = error.__cause__ if ours else error  # what their code raised, where it did
-        message = str(error) if ours else f"{type(error).__name__}: {error}"
-        tell({"error": kind_of(theirs), "message": message[:1000]})
+        from_lab = isinstance(error, (CheckpointError, ContractError, InferenceError))
+        from_student = error.__cause__ if from_lab else error  # None if their code raised nothing
+        message = str(error) if from_lab else f"{type(error).__name__}: {error}"
+        tell({"error": kind_of(from_student), "message": message[:1000]})
     else:
         tell({"done": True})
         pipe.write(array)
         pipe.flush()
     sys.stdout.flush()
-    os._exit(0)  # torch takes half a second to say goodbye
+    os._exit(0)  # skips half a second of clean-up in torch
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How a submission can end, and what there is to earn."""
+"""The statuses of a graded submission, the tasks, and the maximum of points."""
 
 from __future__ import annotations
 
@@ -8,4 +8,5 @@ GRADED, FLAGGED, GRADER_ERROR = "graded", "flagged", "grader error"
 FAILURES = ("student error", "timeout", "out of memory", "contract breach")
 STATUSES = (GRADED, FLAGGED, *FAILURES, GRADER_ERROR)
 GRAVEST_FIRST = (GRADER_ERROR, *FAILURES, FLAGGED, GRADED)
-MOST = sum(metrics.CAPS.values())  # points of both tasks
+TASKS = tuple(metrics.CAPS)
+MOST = sum(metrics.CAPS.values())  # points of both tasks together

@@ -1,6 +1,6 @@
-"""Grades one student and writes the result down, unless an earlier one rests on the same.
+"""Grade one student and store the result, unless a stored result has the same inputs.
 
-Nothing of a student's is imported or unpickled in this process; see `task.py` and `sandbox.py`.
+This process imports no code and unpickles no file of a student; see `task.py` and `sandbox.py`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,26 @@ from lab.checkpoint import write_whole
 from staff import pages, sandbox
 from staff.job import Job
 from staff.sandbox import as_text
-from staff.statuses import GRADER_ERROR, GRAVEST_FIRST
-from staff.submissions import TASKS, HandedInError, Student, take
+from staff.statuses import GRADER_ERROR, GRAVEST_FIRST, TASKS
+from staff.submissions import HandedInError, Student, take
 from staff.task import GraderFault, Task
 
 
 def grade_student(student: Student, job: Job, again: bool = False) -> dict[str, Any]:
-    """Grade a student, unless an earlier result rests on the same; write and return the result.
+    """Grade a student, unless a stored result has the same inputs; store and return the result.
 
-    Every error of the student's is in the result; one of the grader's is too, and is no score.
-    `again` grades whatever there is. Its "new" says whether the student was graded just now.
+    Args:
+        student: whom to grade.
+        job: what every student is graded with.
+        again: grade even if a stored result has the same inputs.
+
+    Returns the result. Its "new" tells whether the student was graded by this call. Errors of the
+    submission and of the grader are in the result and are not raised. An error of the grader
+    gives no score.
     """
     folder = job.folder(student)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # a run that was killed may still have a worker at it
+    with FileLock(folder / ".lock"):  # a worker of a killed run may still be grading
         return _grade(student, job, folder, again)
 
 
@@ -52,7 +58,6 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
     try:
         if job.isolation == sandbox.BUBBLEWRAP:
             _probe_once()
-        # Beside no student's files: a worker's own folder, which goes when it is done.
         with tempfile.TemporaryDirectory() as temporary:
             handed_in = take(student, Path(temporary) / "handed_in")
             result["handed_in"] = {
@@ -72,23 +77,23 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
         result["basis"] = f"refused: {result['message']}"
         if known.get("basis") == result["basis"]:
             return {**known, **who, "new": False}
-    except Exception as error:  # of ours: whatever it is, it is no score
+    except Exception as error:  # a defect or a broken machine, not the student's
         traceback.print_exc()
-        words = f"{type(error).__name__}: {error}"
-        result |= {"tasks": {}, "status": GRADER_ERROR, "message": words}
+        message = f"{type(error).__name__}: {error}"
+        result |= {"tasks": {}, "status": GRADER_ERROR, "message": message}
     else:
         result |= _together(result["tasks"])
     result["score"] = _total(result)
     result["seconds"] = time.monotonic() - started
     result |= _provenance(job)
     pages.write_feedback(result, folder)
-    with write_whole(folder / "result.json") as file:  # last: it says that all is there
+    with write_whole(folder / "result.json") as file:  # last: the other files are complete
         file.write(json.dumps(result, indent=2).encode())
     return {**result, "new": True}
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """Return a stored result; empty where there is none that can be read."""
+    """Return the stored result of a student's folder; {} if there is none that can be read."""
     try:
         return json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -96,17 +101,17 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def basis_of(code: Path, checkpoints: dict[str, Path], job: Job) -> str:
-    """Hash all that a result rests on: code, checkpoints, grader, data and what was asked."""
+    """Hash the inputs of a result: code, checkpoints, grader, data and options."""
     digest = hashlib.sha256()
     for name, file in (("code", code), *sorted(checkpoints.items())):
         digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    asked = [job.grader, job.isolation, job.gen_num, job.seed, asdict(job.limits)]
-    digest.update(json.dumps(asked, sort_keys=True).encode())
+    options = [job.grader, job.isolation, job.gen_num, job.seed, asdict(job.limits)]
+    digest.update(json.dumps(options, sort_keys=True).encode())
     return digest.hexdigest()
 
 
 def _together(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return status and message of all tasks: the gravest of them."""
+    """Return the gravest status of the tasks, and their messages and flags as one message."""
     gravest = min(tasks.values(), key=lambda task: GRAVEST_FIRST.index(task["status"]))
     messages = [f"{name}: {one['message']}" for name, one in tasks.items() if one.get("message")]
     messages += [f"{name}: {flag}" for name, one in tasks.items() for flag in one["flags"]]
@@ -114,13 +119,14 @@ def _together(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _total(result: dict[str, Any]) -> float | None:
-    """Return the points of all tasks together; None where the grader failed."""
+    """Return the points of all tasks together; None if the grader failed."""
     if result["status"] == GRADER_ERROR:
         return None
     return sum(task.get("score") or 0.0 for task in result["tasks"].values())
 
 
 def _provenance(job: Job) -> dict[str, Any]:
+    """Return what a result was made with: versions, processor, hash of the grader, date."""
     names = ("torch", "numpy", "scikit-image")
     return {
         "versions": {
@@ -134,7 +140,7 @@ def _provenance(job: Job) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Return the processor's own name where the system tells it."""
+    """Return the name of the processor, or its architecture if the system has no name."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -144,14 +150,14 @@ def _processor() -> str:
 
 @functools.cache
 def _probe_once() -> None:
-    """Try the walls, once in each process that grades."""
+    """Test the isolation, once in each process that grades."""
     sandbox.probe()
 
 
 def _tasks(
     code: Path, checkpoints: dict[str, Path], job: Job, work: Path, folder: Path
 ) -> dict[str, dict[str, Any]]:
-    """Grade each checkpoint; return the results by task."""
+    """Grade each checkpoint and return the results by task. Raises GraderFault."""
     results: dict[str, dict[str, Any]] = {}
     for name, checkpoint in checkpoints.items():
         inputs = {"submission.py": code, "checkpoint.pth": checkpoint}
@@ -160,14 +166,14 @@ def _tasks(
             results[task] = Task(task, inputs, job, work / task, folder).run()
             continue
         what = f"a second checkpoint of {task}" if task else "no checkpoint of a task"
-        words = f"it is {what}; hand in one a task, VAEwolabel.pth and Genwithlabel.pth."
-        failed = {"status": "contract breach", "message": words, "flags": [], "log": ""}
+        message = f"it is {what}; hand in one per task, VAEwolabel.pth and Genwithlabel.pth."
+        failed = {"status": "contract breach", "message": message, "flags": [], "log": ""}
         results[name] = {**failed, "stages": {}}
     return results
 
 
 def _task_of(inputs: dict[str, Path], job: Job) -> str | None:
-    """Return the task that a checkpoint says it is of; None where that is none."""
+    """Return the task that a checkpoint was trained for; None if it names no task of the lab."""
     outcome = sandbox.run_stage("facts", inputs, job.limits, job.isolation)
     if outcome.status == GRADER_ERROR:
         raise GraderFault(outcome.message)

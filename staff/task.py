@@ -1,38 +1,55 @@
-"""One task of one student: the stages in the sandbox, their outputs checked and scored out here.
+"""Grade one task of one student: run the stages in the sandbox, check what they return, score it.
 
-Codes, reconstructions and samples come back as bytes, are read as plain arrays of the dtype, shape
-and range expected or not at all, and are scored by the same `grade.py` that the student runs.
+Codes, reconstructions and samples come back as bytes. They are read only as plain arrays of the
+expected dtype and shape, and are scored by the same `grade.py` that the student runs.
 """
 
 from __future__ import annotations
 
 import functools
+import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from data_utils import MNISTDataset
 from grade import grade
 from lab import metrics, plots
+from lab.arrays import ArrayError, npy_bytes, read_array
 from lab.checkpoint import write_whole
 from lab.outputs import OutputsError
 from staff import flags, sandbox
-from staff.job import Job, npy_bytes
-from staff.returned import Breach, is_count, read_array
+from staff.job import Job
 from staff.statuses import FLAGGED, GRADED, GRADER_ERROR
 
 SHOWN = 64  # test images in the feedback
 SCORES = ("score", "cap", "raw", "ssim", "mse", "fid", "bonus", "latent_dim", "n")
+MAX_LATENT_DIM = 784
+MAX_SIGNATURE = 5000
 
 
 class GraderFault(Exception):
-    """The grader itself did not work; the student has nothing to do with it."""
+    """The grader itself failed; the submission is not at fault."""
+
+
+class Breach(Exception):
+    """What the submission returned or holds breaks the contract; the message says how."""
 
 
 class Task:
-    """Runs the stages of one task of a student and scores what they returned."""
+    """Runs the stages of one task of one student and scores what they returned.
+
+    Args:
+        task: "VAEwolabel" or "Genwithlabel".
+        inputs: the student's files by the names that a stage reads: submission.py, checkpoint.pth.
+        job: what every student is graded with.
+        work: a temporary folder for the arrays, which must not exist yet.
+        folder: the student's folder of results, where the pictures are kept.
+    """
 
     def __init__(
         self, task: str, inputs: dict[str, Path], job: Job, work: Path, folder: Path
@@ -46,19 +63,22 @@ class Task:
             picture.unlink()
 
     def run(self) -> dict[str, Any]:
-        """Return the task's result: status, message, flags, stages, scores if there are any."""
+        """Return the result: status, message, flags, stages, and the scores if there are any.
+
+        Raises GraderFault.
+        """
         result: dict[str, Any] = {"status": GRADED, "message": "", "flags": [], "score": 0.0}
         try:
             scores = self._scores()
             result |= {name: scores[name] for name in (*SCORES, "per_label", "data_sha256")}
             result["flags"] += self._flags()
             if self.job.private_data is not None and scores["ssim"] is not None:
-                result["private"] = self._private_scores()
+                result["private"] = self._private_scores(self.job.private_data)
                 result["flags"] += flags.of_gap(result, result["private"])
             result["status"] = FLAGGED if result["flags"] else GRADED
-        except _Failed as failure:
+        except _StageFailed as failure:
             result |= {"status": failure.status, "message": failure.message}
-        except (Breach, OutputsError) as error:
+        except (Breach, ArrayError, OutputsError) as error:
             result |= {"status": "contract breach", "message": str(error)}
         if result["status"] not in (GRADED, FLAGGED):
             result["score"] = 0.0
@@ -67,67 +87,84 @@ class Task:
         return result
 
     def _scores(self) -> dict[str, Any]:
-        """Run the stages on the test split and score what came back."""
+        """Run the stages on the test split and score what they returned."""
         outputs, dataset = self.work / "test", _dataset(self.job.test_data)
         outputs.mkdir(parents=True)
-        codes, recon = self._reconstructions("test", dataset)
-        if recon is not None:
+        if pair := self._reconstructions("test", dataset):
+            codes, recon = pair
             np.save(outputs / "codes.npy", codes, allow_pickle=False)
             np.save(outputs / "recon.npy", recon, allow_pickle=False)
         elif self.labelled:
-            only = {"task": self.task, "generates_only": True}
-            only["latent_dim"] = self.facts["latent_dim"]
-            (outputs / "hyperparams.json").write_text(json.dumps(only), encoding="utf-8")
+            facts = {
+                "task": self.task,
+                "generates_only": True,
+                "latent_dim": self.facts["latent_dim"],
+            }
+            (outputs / "hyperparams.json").write_text(json.dumps(facts), encoding="utf-8")
         else:
             raise Breach("the model has no encode; VAEwolabel is graded on reconstructions.")
         if self.labelled:
-            more = {"gen_num": self.job.gen_num, "seed": self.job.seed}
-            said = self._stage("test", "generate", {}, **more)
-            samples = read_array(said, "samples", np.uint8, (10, self.job.gen_num, 28, 28))
+            gen_num = self.job.gen_num
+            content = self._stage("test", "generate", {}, gen_num=gen_num, seed=self.job.seed)
+            samples = _read(content, "samples", np.uint8, (10, gen_num, 28, 28))
             np.save(outputs / "samples.npy", samples, allow_pickle=False)
         scores = grade(dataset, {self.task: outputs}, self.job.gen_num)[self.task]
         self._draw(outputs, dataset)
         return scores
 
-    def _private_scores(self) -> dict[str, float]:
-        """Return ssim and mse on the private split; samples would be the same again."""
-        dataset = _dataset(self.job.private_data)
-        _, recon = self._reconstructions("private", dataset)
-        if recon is None:
+    def _private_scores(self, private_data: Path) -> dict[str, float]:
+        """Return ssim and mse on the private split. Samples do not depend on the split."""
+        dataset = _dataset(private_data)
+        pair = self._reconstructions("private", dataset)
+        if pair is None:
             raise Breach("the model has no encode for some images.")
-        pair = recon, dataset.images
-        ssim, mse = metrics.ssim_per_image(*pair), metrics.mse_per_image(*pair)
+        _, recon = pair
+        ssim = metrics.ssim_per_image(recon, dataset.images)
+        mse = metrics.mse_per_image(recon, dataset.images)
         return {"ssim": float(ssim.mean()), "mse": float(mse.mean())}
 
     def _reconstructions(
         self, split: str, dataset: MNISTDataset
-    ) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-        """Encode and decode a split, two stages that share the codes alone.
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Encode and decode a split in two stages that share nothing but the codes.
 
-        Returns codes and reconstructions; None, None for a model that only generates.
+        Returns codes, float16 (N, latent_dim), and reconstructions, uint8 (N, 28, 28); None for a
+        model that only generates.
         """
         given, count = self.job.inputs(split), len(dataset)
         labels = {"labels.npy": given / "labels.npy"} if self.labelled else {}
-        said = self._stage(split, "encode", {"images.npy": given / "images.npy", **labels})
+        content = self._stage(split, "encode", {"images.npy": given / "images.npy", **labels})
         latent_dim = self.facts.get("latent_dim")
-        if not is_count(latent_dim, 784):
-            raise Breach(f"the checkpoint says latent_dim {latent_dim!r}; expected 1 to 784.")
-        if not said:
-            return None, None
-        codes = read_array(said, "codes", np.float16, (count, latent_dim))
+        if not is_count(latent_dim, MAX_LATENT_DIM):
+            raise Breach(
+                f"the checkpoint says latent_dim {latent_dim!r}; expected 1 to {MAX_LATENT_DIM}."
+            )
+        if not content:
+            return None
+        codes = _read(content, "codes", np.float16, (count, latent_dim))
         file = self.work / f"{split}_codes.npy"
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, codes, allow_pickle=False)
-        file.chmod(0o644)
-        said = self._stage(split, "decode", {"codes.npy": file, **labels})
-        return codes, read_array(said, "recon", np.uint8, (count, 28, 28))
+        file.write_bytes(npy_bytes(codes))
+        file.chmod(0o644)  # the sandbox's unprivileged user reads it
+        content = self._stage(split, "decode", {"codes.npy": file, **labels})
+        return codes, _read(content, "recon", np.uint8, (count, 28, 28))
 
-    def _stage(self, split: str, stage: str, more: dict[str, Path], **asked: Any) -> bytes:
-        """Run a stage in the sandbox and return the bytes of its array."""
-        inputs = {**self.inputs, **more}
-        job = self.job
+    def _stage(self, split: str, stage: str, more: dict[str, Path], **options: int) -> bytes:
+        """Run a stage in the sandbox and return the bytes of its array.
+
+        Args:
+            more: inputs beside the student's files, by name.
+            options: gen_num and seed, for the stage "generate".
+
+        Raises _StageFailed, Breach, GraderFault.
+        """
         outcome = sandbox.run_stage(
-            stage, inputs, job.limits, job.isolation, task=self.task, **asked
+            stage,
+            {**self.inputs, **more},
+            self.job.limits,
+            self.job.isolation,
+            task=self.task,
+            **options,
         )
         name = stage if split == "test" else f"{stage} ({split})"
         self.stages[name] = {
@@ -136,22 +173,23 @@ class Task:
             "cpu_seconds": round(outcome.cpu_seconds, 3),
             "peak_bytes": outcome.peak_bytes,
         }
-        if outcome.log.strip() and split == "test":  # what is private is not shown to students
-            self.log += f"--- {name}\n{outcome.log.strip()}\n"
+        log = outcome.log.strip()
+        if log and split == "test":  # students see no output that could tell of private images
+            self.log += f"--- {name}\n{log}\n"
         self.facts = self.facts or outcome.facts
         if outcome.status == GRADER_ERROR:
-            raise GraderFault(f"{outcome.message} {outcome.log.strip()[-500:]}")
+            raise GraderFault(f"{outcome.message} {log[-500:]}")
         if outcome.status != "done":
-            said = outcome.message if split == "test" else "it failed on the private split."
-            raise _Failed(outcome.status, f"{stage}: {said}")
-        said = self.facts.get("task")
-        if said != self.task:
-            raise Breach(f"the checkpoint was trained for {said!r}, not for {self.task}.")
+            message = outcome.message if split == "test" else "it failed on the private split."
+            raise _StageFailed(outcome.status, f"{stage}: {message}")
+        trained_for = self.facts.get("task")
+        if trained_for != self.task:
+            raise Breach(f"the checkpoint was trained for {trained_for!r}, not for {self.task}.")
         return outcome.array
 
     def _flags(self) -> list[str]:
-        sizes = (self.inputs[name].stat().st_size for name in ("checkpoint.pth", "submission.py"))
-        found = flags.of_files(self.facts, *sizes)
+        checkpoint, code = self.inputs["checkpoint.pth"], self.inputs["submission.py"]
+        found = flags.of_files(self.facts, checkpoint.stat().st_size, code.stat().st_size)
         samples = self.work / "test" / "samples.npy"
         if samples.exists() and self.job.train_data is not None:
             real = _calibration(self.job.train_data, self.job.test_data)
@@ -159,8 +197,9 @@ class Task:
         return found
 
     def _signature(self) -> list[float]:
+        """Return the numbers that stand for the weights, as far as the stage returned any."""
         values = self.facts.get("signature")
-        if not isinstance(values, list) or len(values) > 5000:
+        if not isinstance(values, list) or len(values) > MAX_SIGNATURE:
             return []
         return [float(value) for value in values if isinstance(value, (int, float))]
 
@@ -179,15 +218,25 @@ class Task:
                 plots.samples(file, samples, labelled=True)
 
 
-class _Failed(Exception):
-    """A stage ended otherwise than it should."""
+class _StageFailed(Exception):
+    """A stage ended in another status than "done"."""
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
         self.status, self.message = status, message
 
 
-# ---------------------------------------------------------------- the same for all students
+def _read(content: bytes, name: str, dtype: DTypeLike, shape: Sequence[int]) -> np.ndarray:
+    """Read the array that a stage returned. Raises ArrayError."""
+    return read_array(io.BytesIO(content), f"the array of {name}", dtype, shape)
+
+
+def is_count(value: object, most: int) -> TypeGuard[int]:
+    """Return whether a value is a whole number from 1 to `most`."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+# ---------------------------------------------------------------- loaded once for all students
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,12 +1,13 @@
-"""The walls around a stage: the bubblewrap command that runs it, and what it may take.
+"""The isolation of a stage: the bubblewrap command that runs it, and its limits.
 
-Linux namespaces of its own: no network, no other process, no file but Python, this lab's own
-modules and the stage's inputs, all read-only, and a small /tmp that dies with it. Run as root, the
-stage is first given up to an unprivileged user.
+The stage has its own Linux namespaces. It has no network and sees no other process. It sees only
+Python, the lab's modules that it runs and its inputs, all read-only, and a small /tmp that is
+deleted when it ends. If staff grade as root, the stage first becomes an unprivileged user.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -19,39 +20,37 @@ from pathlib import Path
 from typing import Any
 
 from lab import ROOT
+from staff.closure import closure
 
 STAFF = Path(__file__).resolve().parent
-# What a stage is made of: no trainer, no grader, no data.
-MODULES = ("data_utils", "lab/__init__", "lab/checkpoint", "lab/conv_functions", "lab/convolutions")
-MODULES += ("lab/loading", "lab/stages", "lab/submission")
-MODULES += ("staff/__init__", "staff/stage", "staff/probe", "staff/quick_torch")
 NOBODY = 65534
 INPUTS = "/inputs"
 MIB = 1024**2
-ADDRESSES = 64 * 1024 * MIB  # of a process: more than torch reserves, so that page tables end too
-OLDEST = (0, 8)  # bubblewrap that knows --disable-userns
+# Bytes of address space of a process: more than torch reserves. It bounds the page tables too.
+ADDRESSES = 64 * 1024 * MIB
+OLDEST = (0, 8)  # version of bubblewrap that has --disable-userns
 INSTALL = "install Debian's bubblewrap (apt-get install bubblewrap)"
 
 
 class SandboxError(RuntimeError):
-    """The sandbox itself does not work; says what to do. Never the submission's fault."""
+    """The sandbox itself does not work; the message says what to do. No submission causes it."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one stage may take.
+    """What one stage may use.
 
     Attributes:
-        cpu_seconds: of a core, all processes of the stage together.
-        seconds: by the clock; more, for what others compute meanwhile is not its fault.
-        memory_bytes: resident, all processes of the stage together.
-        tmp_bytes: of /tmp and of /dev/shm, each.
-        file_bytes: of a file.
-        processes: at once.
-        tasks: processes and threads together, which the kernel keeps.
-        result_bytes: of what it returns.
-        output_bytes: of what it prints before it is stopped; only the beginning is kept.
-        threads: that torch computes with.
+        cpu_seconds: CPU time of all processes of the stage together.
+        seconds: wall-clock time; longer, because other work on the machine slows the stage down.
+        memory_bytes: resident memory of all processes of the stage together.
+        tmp_bytes: size of /tmp, and of /dev/shm.
+        file_bytes: size of one file.
+        processes: number of processes at one time.
+        tasks: number of processes and threads at one time; the kernel enforces it.
+        result_bytes: size of what it returns.
+        output_bytes: size of what it prints beyond the beginning, which is all that is kept.
+        threads: number of threads that torch uses.
     """
 
     cpu_seconds: int = 120
@@ -66,7 +65,7 @@ class Limits:
     threads: int = 1
 
     def for_kernel(self) -> dict[str, int]:
-        """Return the limits that the kernel keeps, by the names of setrlimit(2)."""
+        """Return the limits that the kernel enforces, by their names in setrlimit(2)."""
         return {
             "CPU": self.cpu_seconds + 1,
             "AS": ADDRESSES,
@@ -78,8 +77,16 @@ class Limits:
 
 
 def command_line(inputs: Mapping[str, Path], order: dict[str, Any], limits: Limits) -> list[str]:
-    """Return the bubblewrap command that runs a stage with its inputs, by name, in INPUTS."""
-    sources = {**_python_files(), **_lab_files()}
+    """Return the bubblewrap command that runs a stage.
+
+    Args:
+        inputs: files that the stage sees in INPUTS, by their name there.
+        order: what staff/stage.py reads as its argument.
+        limits: what the stage may use.
+
+    Raises SandboxError where a program is missing.
+    """
+    sources = {**_python_files(), **lab_files()}
     sources |= {f"{INPUTS}/{name}": path.resolve() for name, path in inputs.items()}
     walls = [
         *(program("bwrap"), "--unshare-all", "--unshare-user", "--disable-userns"),
@@ -94,8 +101,8 @@ def command_line(inputs: Mapping[str, Path], order: dict[str, Any], limits: Limi
     walls += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm"]
     walls += ["--remount-ro", "/dev", "--size", size, "--tmpfs", "/tmp", "--chdir", "/tmp"]
     as_root = os.geteuid() == 0
-    for number, (place, path) in enumerate(sources.items()):  # after /tmp: they may lie in there
-        walls += ["--ro-bind", f"/sources/{number}" if as_root else str(path), place]
+    for number, (target, path) in enumerate(sources.items()):  # after /tmp: they may lie below it
+        walls += ["--ro-bind", f"/sources/{number}" if as_root else str(path), target]
     walls += ["--remount-ro", "/"]
     if "filter" in order:
         walls += ["--seccomp", str(order["filter"])]
@@ -104,11 +111,11 @@ def command_line(inputs: Mapping[str, Path], order: dict[str, Any], limits: Limi
 
 
 def _as_nobody(sources: list[Path]) -> list[str]:
-    """Return what root runs first: show an unprivileged user the sources, then become that user.
+    """Return the command that root runs first: mount the sources, then become user NOBODY.
 
-    They may lie below folders that only root can enter, as Python does where pyenv put it.
-    It has a PID namespace of its own, in which all die with the first process: the signal at a
-    parent's death, which --die-with-parent asks for, does not reach another user's process.
+    The sources are mounted because they may lie below folders that only root can enter, as Python
+    does where pyenv installed it. A PID namespace of its own ends every process with the first
+    one. --die-with-parent alone is not enough: its signal does not reach another user's process.
     """
     shown = [
         word
@@ -128,7 +135,7 @@ def _as_nobody(sources: list[Path]) -> list[str]:
 
 
 def _system_folders(programs: bool = False) -> list[str]:
-    """Return the mounts of the shared libraries, and with `programs` of the commands."""
+    """Return the mounts of the system's shared libraries, and with `programs` of its commands."""
     words = ["--perms", "0755", "--dir", "/usr"]
     wanted = ["lib", "lib64", "lib32", "libx32", *(["bin", "sbin"] if programs else [])]
     for name in wanted:
@@ -143,9 +150,9 @@ def _system_folders(programs: bool = False) -> list[str]:
 
 
 def _python_files() -> dict[str, Path]:
-    """Return where Python must be seen: its own installation and the virtual environment."""
+    """Return the mounts that Python needs: its installation and the virtual environment."""
     base, environment = Path(sys.base_prefix), Path(sys.prefix)
-    if base == Path("/usr"):  # the system's; its libraries are in /usr/lib
+    if base == Path("/usr"):  # the system's Python; /usr/lib is mounted already
         found = {str(path): path.resolve() for path in Path("/usr/bin").glob("python3*")}
     else:
         found = {str(base): base.resolve()}
@@ -155,24 +162,29 @@ def _python_files() -> dict[str, Path]:
 
 
 def program(name: str) -> str:
-    """Return where a program of the sandbox is. Raises SandboxError."""
+    """Return the path of a program that the sandbox needs. Raises SandboxError if it is missing."""
     found = shutil.which(name)
     if found is None:
-        raise SandboxError(f"{name} is missing, so nothing holds code back; {INSTALL}.")
+        raise SandboxError(f"{name} is missing, and without it code cannot be isolated; {INSTALL}.")
     return found
 
 
-def _lab_files() -> dict[str, Path]:
-    return {f"/lab/{name}.py": ROOT / f"{name}.py" for name in MODULES}
+@functools.cache
+def lab_files() -> dict[str, Path]:
+    """Return the lab's own files that are mounted, by their path inside the sandbox.
+
+    They are the closure of the two programs that run there. No trainer, grader or data is in it.
+    """
+    files = closure([STAFF / "stage.py", STAFF / "probe.py"])
+    return {f"/lab/{file.relative_to(ROOT).as_posix()}": file for file in files}
 
 
 def expect_new_enough() -> None:
-    """Raise SandboxError where a program of the sandbox is missing or too old."""
-    said = subprocess.run([program("bwrap"), "--version"], capture_output=True, text=True).stdout
-    version = tuple(int(part) for part in re.findall(r"\d+", said)[:2])
+    """Raise SandboxError if a program that the sandbox needs is missing or too old."""
+    output = subprocess.run([program("bwrap"), "--version"], capture_output=True, text=True).stdout
+    version = tuple(int(part) for part in re.findall(r"\d+", output)[:2])
     if version < OLDEST:
-        raise SandboxError(
-            f"bubblewrap is {said.strip() or 'of no known version'}; expected 0.8 or newer."
-        )
+        found = output.strip() or "of an unknown version"
+        raise SandboxError(f"bubblewrap is {found}; expected 0.8 or newer.")
     if os.geteuid() == 0:
         program("setpriv")

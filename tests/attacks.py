@@ -1,7 +1,7 @@
-"""Hostile submissions: each is `model.py`, turned against the grader.
+"""Hostile submissions: each is `model.py`, changed to attack the grader.
 
-An attack is what stands above the code, what replaces parts of it, and what its checkpoint holds.
-None of this is ever imported by the tests: it runs in the sandbox only.
+An attack consists of code above that of model.py, replacements in it, and changes of the
+checkpoint. The tests never import this code; it runs only in the sandbox.
 """
 
 from __future__ import annotations
@@ -93,16 +93,16 @@ class Liar(torch.Tensor):
 
 @dataclass
 class Attack:
-    """One hostile submission and what must become of it.
+    """One hostile submission and its expected result.
 
     Attributes:
-        status: those of which one is right.
+        status: the statuses that are correct.
         prelude: code at the top of the file.
-        replaced: pieces of model.py and what stands there instead.
-        task: of its checkpoint.
+        replaced: text of model.py and its replacement.
+        task: of the checkpoint.
         state: changes the checkpoint's state before it is written.
-        latent_dim: what the checkpoint says.
-        says: what the message must mention.
+        latent_dim: as the checkpoint states it.
+        says: what the message must contain.
     """
 
     status: tuple[str, ...]
@@ -114,7 +114,7 @@ class Attack:
     says: str = ""
 
     def code(self) -> str:
-        """Return the submission file."""
+        """Return the text of the submission."""
         text = MODEL
         for old, new in self.replaced.items():
             assert text.count(old) == 1, old
@@ -124,7 +124,7 @@ class Attack:
 
 
 def _training_images(state: dict[str, Any]) -> None:
-    state["model_state_dict"]["stored"] = state.pop("training")  # set by the test: (100, 784)
+    state["model_state_dict"]["stored"] = state.pop("training")  # set by `write`: (100, 784)
 
 
 STORED = {
@@ -291,7 +291,7 @@ ATTACKS: dict[str, Attack] = {
 
 
 class Bomb:
-    """Runs a command where it is unpickled."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -301,7 +301,7 @@ class Bomb:
 
 
 def state_of(task: str, latent_dim: int = LATENT_DIM) -> dict[str, Any]:
-    """Return the state of a checkpoint of model.py, untrained."""
+    """Return the state of a checkpoint of an untrained model.py."""
     torch.manual_seed(0)
     submission = Submission(ROOT / "model.py", task, LATENT_DIM)
     return {
@@ -319,8 +319,10 @@ def write(
 ) -> None:
     """Write an attack's folder.
 
-    marker: the file that must not appear; weights: of a trained GenModel; training: training
-    images, (100, 784), ten of each label in order.
+    Args:
+        marker: the file that the attack would make; it must not appear.
+        weights: of a trained GenModel.
+        training: training images, (100, 784), ten of each label in order.
     """
     folder.mkdir(parents=True)
     (folder / "submission.py").write_text(attack.code(), encoding="utf-8")
@@ -336,7 +338,7 @@ def write(
 
 
 def write_archives(folder: Path) -> dict[str, str]:
-    """Write hostile archives and links; return what the message of each must mention, by name."""
+    """Write hostile archives and links; return what each message must contain, by name."""
     weights = folder / "weights.tmp"
     torch.save(state_of("VAEwolabel"), weights)
     honest = {"submission.py": MODEL.encode(), "VAEwolabel.pth": weights.read_bytes()}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -18,16 +16,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from data_utils import MNISTDataset
 from lab import ROOT
+from staff.idx import gzipped, idx_bytes
 
 SUBMISSIONS = ROOT / "tests" / "submissions"
 TINY = 120  # images
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    content = header + array.astype(np.uint8).tobytes()
+    content = idx_bytes(array)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzipped(content) if path.suffix == ".gz" else content)
 
 
 def write_dataset(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import subprocess
 import zipfile
+from pathlib import Path
 
 import attacks
 import pytest
 import torch
-from conftest import ROOT, run
+from conftest import ROOT, run, write_idx
 
+from staff import idx
+from staff.closure import closure
 from staff.gradescope import build
 from staff.gradescope.run import in_their_format
 
@@ -21,38 +26,110 @@ needs_walls = pytest.mark.skipif(
 RUN = "staff.gradescope.run"
 
 
-def graded(submission, tmp_path, tiny_data, *more, **named):
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory, tiny_data) -> Path:
+    return build.build(tmp_path_factory.mktemp("packed") / "autograder.zip", tiny_data, tiny_data)
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory, packed) -> Path:
+    """The lab as Gradescope unpacks it."""
+    folder = tmp_path_factory.mktemp("source")
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(folder)
+    return folder / "lab"
+
+
+def graded(lab, submission, tmp_path, *more, env=None):
+    """Grade a folder with the unpacked lab; return the exit status and results.json."""
     file = tmp_path / "results" / "results.json"
-    words = [RUN, "--submission", submission, "--results", file, "--gen_num", 20]
-    words += ["--test_data", tiny_data, "--train_data", tiny_data, *more]
-    said = run(*words, **named)
-    return said.returncode, json.loads(file.read_text(encoding="utf-8"))
+    words = [RUN, "--submission", submission, "--results", file, "--gen_num", 20, *more]
+    completed = run(*words, cwd=lab, env={"PYTHONPATH": str(lab), **(env or {})})
+    return completed.returncode, json.loads(file.read_text(encoding="utf-8"))
 
 
-def test_the_zip_is_the_same_twice_and_has_what_it_needs(tmp_path, tiny_data):
-    files = [build.build(tmp_path / f"{n}.zip", tiny_data, tiny_data) for n in range(2)]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    with zipfile.ZipFile(files[0]) as archive:
+def test_the_zip_is_the_same_twice(tmp_path, packed, tiny_data):
+    again = build.build(tmp_path / "again.zip", tiny_data, tiny_data)
+    assert again.read_bytes() == packed.read_bytes()
+
+
+def test_the_zip_contains_what_grading_needs_and_nothing_else(packed):
+    entries = [ROOT / "staff" / "gradescope" / "run.py", ROOT / "staff" / "stage.py"]
+    expected = {file.relative_to(ROOT).as_posix() for file in closure(entries)}
+    expected |= {"requirements.txt", "requirements/staff.txt", "lab/judge/judge.pth"}
+    expected |= {
+        f"staff/templates/{name}" for name in ("feedback.html", "report.html", "style.css")
+    }
+    pair = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
+    expected |= {f"dataset/{split}/{name}" for split in ("test", "train") for name in pair}
+    with zipfile.ZipFile(packed) as archive:
         names = archive.namelist()
-        assert {"setup.sh", "run_autograder"} <= set(names)
         for name in ("setup.sh", "run_autograder"):
             assert archive.getinfo(name).external_attr >> 16 & 0o111
-            assert archive.read(name).startswith(b"#!") and b"@" not in archive.read(name)
-        archive.extractall(tmp_path / "there")
+            assert archive.read(name).startswith(b"#!") and b"@OPTIONS@" not in archive.read(name)
+    assert len(names) == len(set(names))
+    assert set(names) == {"setup.sh", "run_autograder", *(f"lab/{name}" for name in expected)}
+    left_out = {"submission.py", "model.py", "trainer.py", "train.py", "check.py"}
+    assert not left_out & {Path(name).name for name in names}
     assert not [name for name in names if "zoo" in name or "tests" in name]
-    # What runs there finds all that it imports.
-    lab = tmp_path / "there" / "lab"
-    said = run(RUN, "--help", cwd=lab, env={"PYTHONPATH": str(lab)})
-    assert said.returncode == 0, said.stderr
+
+
+def test_only_images_labels_and_sums_of_a_private_split_are_packed(tmp_path, tiny_data):
+    private = tmp_path / "private"
+    words = ["--seed", "a secret", "--data", tiny_data, "--out", private]
+    assert run("staff.private_split", *words).returncode == 0
+    assert set(build.split_files(private)) == {idx.IMAGES, idx.LABELS, "SHA256SUMS"}
+
+
+def test_a_split_in_another_format_is_converted(tmp_path, tiny_set):
+    write_idx(tmp_path / "t10k-images-idx3-ubyte", tiny_set.images)
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte", tiny_set.labels)
+    converted = idx.split_files(tiny_set.images, tiny_set.labels)
+    assert build.split_files(tmp_path) == converted
+
+
+PIP = """#!/bin/sh
+echo "$@" >> "$AUTOGRADER/log"
+case "$*" in *--index-url*) exit "$CPU_INDEX";; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("card", "cpu_index", "from_cpu_index"),
+    [("absent", "0", True), ("absent", "1", True), ("present", "0", False)],
+)
+def test_setup_installs_no_cuda_packages_without_a_card(
+    tmp_path, unpacked, card, cpu_index, from_cpu_index
+):
+    """Stand-ins for the system's commands log how they are called."""
+    programs = {
+        "pip": PIP,
+        "bin/apt-get": "#!/bin/sh\n",
+        "bin/nvidia-smi": f"#!/bin/sh\ntest {card} = present\n",
+        "bin/python3": '#!/bin/sh\nmkdir -p "$3/bin" && cp "$AUTOGRADER/pip" "$3/bin/python"\n',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "source").symlink_to(unpacked.parent)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    env = {"PATH": path, "AUTOGRADER": str(tmp_path), "CPU_INDEX": cpu_index}
+    subprocess.run(["bash", unpacked.parent / "setup.sh"], env=env, check=True)
+    calls = (tmp_path / "log").read_text().splitlines()
+    pin = re.search(r"^torch==\S+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[0]
+    cpu = [call for call in calls if "--index-url https://download.pytorch.org/whl/cpu" in call]
+    assert [call.endswith(f" {pin}") for call in cpu] == [True] * from_cpu_index
+    assert calls[-1].endswith("lab/requirements/staff.txt") and "index" not in calls[-1]
 
 
 @needs_walls
-def test_results_are_in_their_format(tmp_path, tiny_data):
+def test_results_are_in_their_format(tmp_path, unpacked):
     folder = tmp_path / "handed_in"
     folder.mkdir()
     shutil.copy(ROOT / "model.py", folder / "submission.py")
     torch.save(attacks.state_of("VAEwolabel"), folder / "VAEwolabel.pth")
-    status, results = graded(folder, tmp_path, tiny_data)
+    status, results = graded(unpacked, folder, tmp_path)
     assert status == 0 and type(results["score"]) is float and results["score"] > 0
     assert results["score"] == sum(test["score"] for test in results["tests"])
     for test in results["tests"]:
@@ -68,10 +145,10 @@ def test_results_are_in_their_format(tmp_path, tiny_data):
     assert all(type(row["value"]) is float for row in leaders.values())
 
 
-def test_where_the_grader_fails_there_is_no_score(tmp_path, tiny_data):
+def test_if_the_grader_fails_there_is_no_score(tmp_path, unpacked):
     folder = tmp_path / "handed_in"
     folder.mkdir()
-    status, results = graded(folder, tmp_path, tiny_data, env={"PATH": str(tmp_path)})
+    status, results = graded(unpacked, folder, tmp_path, env={"PATH": str(tmp_path)})
     assert status == 1 and "score" not in results and "not your fault" in results["output"]
     assert "bwrap is missing" in results["extra_data"]["grader"]
     assert [file.name for file in (tmp_path / "results").iterdir()] == ["results.json"]

@@ -1,4 +1,4 @@
-"""What students get: no solutions, nothing that leads nowhere, and a proof that finds faults."""
+"""The handout: no solutions, no broken references, and checks that find faults."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ DEMO = [
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
-    """The handout, built of the repository as it is."""
+    """The handout, built from this repository."""
     return build(ROOT, tracked(ROOT, ROOT / "dist"))
 
 
 @pytest.fixture
 def folder(tmp_path, files) -> Path:
-    """The handout as a folder, without its largest files."""
+    """The handout as a folder, without the training split."""
     small = {name: content for name, content in files.items() if "/train/" not in name}
     write_folder(small, tmp_path / "handout")
     return tmp_path / "handout"
@@ -88,7 +88,7 @@ def test_faults_of_markers_are_found_where_they_are(lines, message):
         blank("\n".join(lines), "mine.py")
 
 
-def test_a_solution_gives_way_to_its_todo():
+def test_a_todo_replaces_its_solution():
     assert blank("\n".join(DEMO)).split("\n") == [
         *DEMO[:2],
         '        raise NotImplementedError("TODO 1.2: add the numbers of self.all")',
@@ -98,7 +98,7 @@ def test_a_solution_gives_way_to_its_todo():
 
 
 def code(indent: int, todo: int) -> st.SearchStrategy[tuple[list[str], list[str]]]:
-    """Lines before a solution, and the whole of it: with marks, comment and body."""
+    """Lines before a solution, and the solution with its comment, markers and body."""
     words = st.text("abc ,(", min_size=1).map(str.strip).filter(bool)
     space = " " * indent
     return st.tuples(
@@ -163,7 +163,7 @@ def test_what_is_handed_out(files):
 
 def test_same_files_same_bytes(tmp_path, files):
     assert archive(dict(reversed(files.items()))) == archive(files)
-    for name in tracked(ROOT, ROOT / "dist"):  # as a checkout on Windows has it
+    for name in tracked(ROOT, ROOT / "dist"):  # with the line ends of a checkout on Windows
         content = (ROOT / name).read_bytes()
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,14 +176,14 @@ def test_same_files_same_bytes(tmp_path, files):
     assert archive(again) == archive(files)
 
 
-def test_who_may_run_it(files, tmp_path):
+def test_programs_are_executable(files, tmp_path):
     (tmp_path / "handout.zip").write_bytes(archive(files))
     with zipfile.ZipFile(tmp_path / "handout.zip") as packed:
         modes = {info.filename: info.external_attr >> 16 & 0o777 for info in packed.infolist()}
     assert modes.pop("handout/run_sweep.sh") == 0o755 and set(modes.values()) == {0o644}
 
 
-# ---------------------------------------------------------------- the proof finds faults
+# ---------------------------------------------------------------- the checks find faults
 
 
 def test_a_line_of_a_solution_in_the_submission_is_a_leak(folder):
@@ -191,7 +191,7 @@ def test_a_line_of_a_solution_in_the_submission_is_a_leak(folder):
     file = folder / "submission.py"
     clean = file.read_text(encoding="utf-8")
     file.write_text(clean + "# return sigma\nsigma = torch.exp(0.5 * log_var)\n", encoding="utf-8")
-    handout_proof.keeps_solutions(folder, REFERENCE)  # this line is given
+    handout_proof.keeps_solutions(folder, REFERENCE)  # this line is also outside the solutions
     file.write_text(clean + "  z = self.reparameterize(mu, log_var)  # (B, d)\n", encoding="utf-8")
     with pytest.raises(HandoutError, match="line of a solution: z = self.reparam"):
         handout_proof.keeps_solutions(folder, REFERENCE)
@@ -233,7 +233,7 @@ def test_the_proof_fails_on_what_does_not_compile(files):
         ("Makefile", "# make bench   x", "line 1 names `make bench`"),
     ],
 )
-def test_documents_that_lead_nowhere(folder, name, words, message):
+def test_broken_references_in_documents(folder, name, words, message):
     handout_proof.names_what_is_there(folder, LEFT_OUT)
     (folder / name).write_text(f"{words}\ndemo:\nclean:\n", encoding="utf-8")
     with pytest.raises(HandoutError, match=f"{name}, {message}"):
@@ -245,7 +245,7 @@ def test_sums_that_do_not_match(folder):
         handout_proof.sums_match(folder)
 
 
-def test_a_todo_that_no_check_meets(tmp_path):
+def test_a_todo_that_no_check_reaches(tmp_path):
     extra = [
         "    def extra(self):",
         "        # TODO 4.1: never called.",
@@ -277,8 +277,8 @@ def test_a_makefile_that_does_not_work(folder):
 # ---------------------------------------------------------------- the command
 
 
-def test_built_and_proved(tmp_path, files):
-    """The whole way: build, prove, write; a second time gives the same bytes."""
+def test_built_and_checked(tmp_path, files):
+    """Build, check and write; the second time gives the same bytes."""
     result = run("staff.handout", "--out", tmp_path / "dist")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("  ok    ") == 8

@@ -42,9 +42,9 @@ OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed"}
 FOR_SWEEPS = {"filelock", "optuna", "dask", "distributed"}
 FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
 # Those of staff's files that may load a submission: inside the sandbox, or the lab's own reference.
-LOADERS = {"staff/stage.py", "staff/handout_proof.py"}
+LOADERS = {"staff/stage.py", "staff/quick_torch.py", "staff/handout_proof.py"}
 TRAINERS = {"staff/build_judge.py"}  # of the judge, which is no submission
-LOADING = {"lab/contract.py"}
+LOADING = {"lab/loading.py", "lab/submission.py", "lab/contract.py", "lab/checks.py"}
 
 
 def layer_of_each_file() -> dict[Path, str]:

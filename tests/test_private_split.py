@@ -1,4 +1,4 @@
-"""The private split: made again by its seed alone, readable, like MNIST, and no help to memory."""
+"""The private split: its seed reproduces it, it is like MNIST, and memorised images do not help."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from conftest import ROOT, TINY, assert_clear_error, run, write_dataset
 
 from data_utils import DataError, MNISTDataset
 from lab import diagnostics, metrics
-from staff import private_split
+from staff import idx, private_split
 
 COMMAND = "staff.private_split"
 SEED = "fourteen green herons"
-PAIR = (private_split.OUR_LABELS, private_split.OUR_IMAGES)
+PAIR = (idx.LABELS, idx.IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,8 @@ def test_images_differ_in_how_they_are_changed():
 def test_the_seed_stays_secret(made):
     out, result = made
     for text in (*contents(out).values(), result.stdout.encode(), result.stderr.encode()):
-        for told in (SEED, hashlib.sha256(SEED.encode()).hexdigest()):
-            assert told.encode() not in text
+        for secret in (SEED, hashlib.sha256(SEED.encode()).hexdigest()):
+            assert secret.encode() not in text
 
 
 # ---------------------------------------------------------------- the files
@@ -97,12 +97,12 @@ def test_its_sums_are_checked(made, tmp_path):
         (tmp_path / name).write_bytes(whole)
 
 
-def test_the_datasheet_tells_what_was_done(made, tiny_set):
+def test_the_datasheet_has_what_was_done(made, tiny_set):
     sheet = json.loads((made[0] / private_split.DATASHEET).read_text(encoding="utf-8"))
     split = MNISTDataset(made[0])
     assert sheet["images"] == TINY
     assert sheet["source_sha256"] == tiny_set.sha256
-    assert sheet["changes_at_most"]["turn_degrees"] == private_split.TURN
+    assert sheet["changes_at_most"]["rotation_degrees"] == private_split.ROTATION
     ssim = metrics.ssim_per_image(split.images, tiny_set.images).mean()
     assert sheet["to_the_originals"]["ssim"] == pytest.approx(ssim, abs=1e-4)
 
@@ -141,8 +141,8 @@ def test_it_looks_like_mnist(test_set, private):
     assert look(private) == pytest.approx(look(test_set[0]), rel=0.04)
 
 
-def test_a_memoriser_falls_behind(test_set, private):
-    """Who answers with the nearest image known by heart scores ssim 1 and mse 0 on the test set."""
+def test_a_model_that_memorised_falls_behind(test_set, private):
+    """Answering with the nearest memorised image gives ssim 1 and mse 0 on the test split."""
     known = test_set[0]
     flat, seen = (images.reshape(len(images), -1).astype(float) for images in (known, private))
     distances = (seen**2).sum(1)[:, None] - 2 * seen @ flat.T + (flat**2).sum(1)
@@ -157,10 +157,10 @@ def test_every_image_is_changed(test_set, private):
     assert metrics.ssim_per_image(test_set[0], private).max() < 0.97
 
 
-def test_undoing_turn_and_shift_is_not_enough(test_set, private, monkeypatch):
+def test_undoing_rotation_and_shift_is_not_enough(test_set, private, monkeypatch):
     monkeypatch.setattr(private_split, "ALPHA", 0.0)
-    unbent = private_split.make_private(test_set[0], SEED)
-    assert metrics.ssim_per_image(unbent, private).mean() < 0.93
+    undistorted = private_split.make_private(test_set[0], SEED)
+    assert metrics.ssim_per_image(undistorted, private).mean() < 0.93
 
 
 def test_an_honest_model_scores_as_before(test_set, private, valid_set):
@@ -181,15 +181,15 @@ def test_an_honest_model_scores_as_before(test_set, private, valid_set):
 # ---------------------------------------------------------------- refusals
 
 
-def test_a_set_made_otherwise_is_not_replaced_unasked(tiny_data, tmp_path):
+def test_a_split_with_other_options_is_not_replaced_unasked(tiny_data, tmp_path):
     def command(seed, *more):
         return run(COMMAND, "--seed", seed, "--data", tiny_data, "--out", tmp_path, *more)
 
     assert command("a").returncode == 0
     first = contents(tmp_path)
-    assert_clear_error(command("b"), "made otherwise", "--overwrite")
+    assert_clear_error(command("b"), "with other options", "--overwrite")
     assert contents(tmp_path) == first
-    assert command("a").returncode == 0  # the same again does no harm
+    assert command("a").returncode == 0  # the same options again change nothing
     assert contents(tmp_path) == first
     assert command("b", "--overwrite").returncode == 0
     assert set(contents(tmp_path)) == set(first)
@@ -207,7 +207,7 @@ def test_another_dataset_is_never_replaced(tiny_data, tiny_set, tmp_path):
     assert contents(tiny_data) == before
 
 
-def test_a_set_cut_short_is_not_taken_for_whole(made, tiny_set, monkeypatch, tmp_path):
+def test_an_incomplete_split_is_refused(made, tiny_set, monkeypatch, tmp_path):
     images = private_split.make_private(tiny_set.images, "another")
     files = private_split.files_of(tiny_set, images)
     real = private_split.write_whole
@@ -244,12 +244,12 @@ def test_a_set_cut_short_is_not_taken_for_whole(made, tiny_set, monkeypatch, tmp
         (("--seed", "a", "--sed", "b"), "--sed"),
     ],
 )
-def test_wrong_words_are_one_clear_error(words, mention, tmp_path):
+def test_wrong_options_are_one_clear_error(words, mention, tmp_path):
     assert_clear_error(run(COMMAND, *words, "--out", tmp_path / "out"), mention)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_cannot_be_written_is_one_clear_error(tiny_data, tmp_path):
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tiny_data, tmp_path):
     (tmp_path / "file").write_text("in the way")
     words = ("--seed", "a", "--data", tiny_data, "--out", tmp_path / "file" / "private")
     assert_clear_error(run(COMMAND, *words), "could not be written")

@@ -1,1 +1,1 @@
-"""Grading on Gradescope: what goes into autograder.zip, and what runs there."""
+"""Grading on Gradescope: build autograder.zip, and run in its container."""

@@ -1,59 +1,73 @@
-"""Build autograder.zip, which Gradescope takes as it is.
+"""Build autograder.zip, which you upload to Gradescope.
 
-It holds the lab, the split to grade on, `setup.sh` and `run_autograder`. The same input gives the
-same bytes. Gradescope's containers may forbid bubblewrap; then nothing is graded, and the result
-says so, unless the zip was built with --unsafe-no-isolation.
+It holds `setup.sh`, `run_autograder`, the files of the lab that grading runs, the split to grade on
+and the training split. The same input gives the same bytes. Gradescope's containers may forbid
+bubblewrap. In that case nothing is graded and the result says so, unless the zip was built with
+--unsafe-no-isolation.
 """
 
 from __future__ import annotations
 
 import argparse
-import zipfile
 from pathlib import Path
 
 from data_utils import DataError, MNISTDataset
 from lab import ROOT, command
 from lab.checkpoint import write_whole
 from lab.diagnostics import JUDGE_FILE
+from staff import idx
+from staff.closure import closure
+from staff.pages import TEMPLATES
+from staff.zips import zip_bytes
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = """examples:
   python -m staff.gradescope.build
   python -m staff.gradescope.build --test_data dataset/private
 """
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # a zip's first day
-OPTIONS = "@OPTIONS@"
+# What runs in the container: the grader, and inside its sandbox the stage.
+ENTRIES = (HERE / "run.py", ROOT / "staff" / "stage.py")
+REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements" / "staff.txt")
+OPTIONS = "@OPTIONS@"  # replaced in run_autograder
 
 
-def contents(test_data: Path, train_data: Path) -> dict[str, Path]:
-    """Return what goes into the zip's lab/, by its place there."""
-    files = [*ROOT.glob("*.py"), *ROOT.glob("lab/*.py")]
-    files += [
-        path for path in (ROOT / "staff").rglob("*") if path.suffix in (".py", ".html", ".css")
-    ]
-    files += [JUDGE_FILE, ROOT / "requirements.txt", ROOT / "requirements" / "staff.txt"]
-    found = {path.relative_to(ROOT).as_posix(): path for path in files if path.is_file()}
-    for name, data in (("test", test_data), ("train", train_data)):
-        MNISTDataset(data)  # that it can be read is found out now, not there
-        found |= {f"dataset/{name}/{path.name}": path for path in data.iterdir() if path.is_file()}
-    return found
+def lab_files() -> list[Path]:
+    """Return the lab's files that grading needs: code, pages, requirements, the judge's weights."""
+    return [*closure(ENTRIES), *sorted(TEMPLATES.iterdir()), *REQUIREMENTS, JUDGE_FILE]
+
+
+def split_files(data: Path) -> dict[str, bytes]:
+    """Return the files of a split by name, and its sums if it has any. Raises DataError, OSError.
+
+    A split in another format than the lab's is converted.
+    """
+    dataset = MNISTDataset(data)  # a split that cannot be read is found here, not on Gradescope
+    if not (data / idx.IMAGES).is_file():
+        return idx.split_files(dataset.images, dataset.labels)
+    names = [idx.IMAGES, idx.LABELS, "SHA256SUMS"]
+    return {name: (data / name).read_bytes() for name in names if (data / name).is_file()}
+
+
+def contents(test_data: Path, train_data: Path, options: str = "") -> dict[str, bytes]:
+    """Return the files of the zip by name. Raises DataError, OSError.
+
+    options: what run_autograder passes to staff/gradescope/run.py.
+    """
+    run = (HERE / "run_autograder").read_text(encoding="utf-8").replace(OPTIONS, options)
+    files = {"setup.sh": (HERE / "setup.sh").read_bytes(), "run_autograder": run.encode()}
+    for path in lab_files():
+        files[f"lab/{path.relative_to(ROOT).as_posix()}"] = path.read_bytes()
+    for split, data in (("test", test_data), ("train", train_data)):
+        for name, content in split_files(data).items():
+            files[f"lab/dataset/{split}/{name}"] = content
+    return files
 
 
 def build(out: Path, test_data: Path, train_data: Path, options: str = "") -> Path:
     """Write autograder.zip and return its path. Raises DataError, OSError."""
-    places = {
-        f"lab/{name}": path.read_bytes() for name, path in contents(test_data, train_data).items()
-    }
-    places["setup.sh"] = (HERE / "setup.sh").read_bytes()
-    run = (HERE / "run_autograder").read_text(encoding="utf-8")
-    places["run_autograder"] = run.replace(OPTIONS, options).encode()
-    with write_whole(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in sorted(places.items()):
-            member = zipfile.ZipInfo(name, LONG_AGO)
-            member.compress_type = zipfile.ZIP_DEFLATED
-            executable = name in ("setup.sh", "run_autograder")
-            member.external_attr = (0o755 if executable else 0o644) << 16
-            archive.writestr(member, content)
+    content = zip_bytes(contents(test_data, train_data, options))
+    with write_whole(out) as file:
+        file.write(content)
     return out
 
 
@@ -63,7 +77,12 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--out", type=Path, default=Path("dist/autograder.zip"), help="the file to write")
     add("--test_data", type=Path, default=ROOT / "dataset" / "test", help="the split to grade on")
-    add("--train_data", type=Path, default=ROOT / "dataset" / "train", help="to recognise copies")
+    add(
+        "--train_data",
+        type=Path,
+        default=ROOT / "dataset" / "train",
+        help="training images, to recognise copies of them",
+    )
     add(
         "--unsafe-no-isolation",
         action="store_true",
@@ -73,7 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Parse, build, say where it is."""
+    """Parse, build the zip, print where it is."""
     parser = make_parser()
     args = parser.parse_args()
     with command.clear_errors(parser.prog, DataError, OSError):

@@ -1,7 +1,8 @@
-"""Grades the one submission of a Gradescope container and writes its results.json, once.
+"""Grade the submission in a Gradescope container and write its results.json.
 
-The format is that of Gradescope's autograder specification: numbers are numbers, `tests` has what
-was tried, `leaderboard` the figures that compare models. Where the grader fails there is no score.
+The format is that of Gradescope's autograder documentation: scores are numbers, `tests` has a row
+per check, and `leaderboard` has the values that compare models. If the grader fails there is no
+score.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SORRY = "The grader failed, which is not your fault; the staff will run it again
 
 
 def in_their_format(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result of `grade_student` as Gradescope wants it."""
+    """Return a result of `grade_student` in Gradescope's format."""
     if result["status"] == GRADER_ERROR:
         return {"output": SORRY, "tests": [], "extra_data": {"grader": result["message"]}}
     tests, leaders = [], []
@@ -54,7 +55,7 @@ def in_their_format(result: dict[str, Any]) -> dict[str, Any]:
                 "score": score,
                 "max_score": float(cap),
                 "status": "passed" if ran else "failed",
-                "output": _in_words(one) if ran else "",
+                "output": _scores_of(one) if ran else "",
                 "visibility": HIDDEN,
             }
         )
@@ -73,8 +74,11 @@ def in_their_format(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def without_words(results: dict[str, Any]) -> dict[str, Any]:
-    """Return results without what the student's code had to say, which could tell of the images."""
+def without_output(results: dict[str, Any]) -> dict[str, Any]:
+    """Return results without the output and messages of the student's code.
+
+    These could reveal the images of a private split.
+    """
     tests = [
         {**test, "output": test["output"] if test["status"] == "passed" else "it failed"}
         for test in results["tests"]
@@ -82,15 +86,26 @@ def without_words(results: dict[str, Any]) -> dict[str, Any]:
     return {**results, "output": "", "tests": tests}
 
 
-def _in_words(one: dict[str, Any]) -> str:
+def _scores_of(one: dict[str, Any]) -> str:
+    """Return the scores of a task as text."""
     known = [(name, one.get(name)) for name in LEADERBOARD]
     return ", ".join(f"{name} {value:.5g}" for name, value in known if value is not None)
 
 
 def grade_one(
-    submission: Path, data: Path, train: Path, unsafe: bool, **more: Any
+    submission: Path, data: Path, train: Path, unsafe: bool, gen_num: int = 100, seed: int = 42
 ) -> dict[str, Any]:
-    """Grade a folder and return its results in Gradescope's format. Raises SandboxError."""
+    """Grade a submission and return its results in Gradescope's format.
+
+    Args:
+        submission: the student's folder.
+        data, train: the split to grade on, and training images to find copies of.
+        unsafe: run the submission without isolation.
+        gen_num: samples per label.
+        seed: of the samples.
+
+    Raises SandboxError, DataError.
+    """
     if not unsafe:
         sandbox.probe()
     with tempfile.TemporaryDirectory() as folder:
@@ -103,14 +118,15 @@ def grade_one(
             limits=sandbox.Limits(),
             isolation=sandbox.NONE if unsafe else sandbox.BUBBLEWRAP,
             grader="gradescope",
-            **{"gen_num": 100, "seed": 42, **more},
+            gen_num=gen_num,
+            seed=seed,
         )
         write_inputs(job)
         return in_their_format(grade_student(Student("you", "you", "", "", submission), job))
 
 
 def main() -> None:
-    """Grade; whatever happens, write one results.json."""
+    """Grade the submission and write results.json, also if the grader fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--submission", type=Path, default=Path("/autograder/submission"))
@@ -118,7 +134,7 @@ def main() -> None:
     add("--test_data", type=Path, default=ROOT / "dataset" / "test")
     add("--train_data", type=Path, default=ROOT / "dataset" / "train")
     add("--gen_num", type=int, default=100)
-    add("--quiet", action="store_true", help="show nothing that the code says: the split is secret")
+    add("--quiet", action="store_true", help="show no output of the code: the split is secret")
     add("--unsafe-no-isolation", action="store_true")
     args = parser.parse_args()
     data = (args.test_data.resolve(), args.train_data.resolve())
@@ -126,11 +142,11 @@ def main() -> None:
         unsafe = args.unsafe_no_isolation
         results = grade_one(args.submission, *data, unsafe, gen_num=args.gen_num)
         if args.quiet and "score" in results:
-            results = without_words(results)
-    except BaseException as error:  # whatever it is, there is a result that says so
+            results = without_output(results)
+    except BaseException as error:  # Gradescope needs a results.json in every case
         traceback.print_exc()
-        words = f"{type(error).__name__}: {error}"
-        results = {"output": SORRY, "tests": [], "extra_data": {"grader": words}}
+        message = f"{type(error).__name__}: {error}"
+        results = {"output": SORRY, "tests": [], "extra_data": {"grader": message}}
     with write_whole(args.results) as file:
         file.write(json.dumps(results, indent=2).encode())
     sys.exit(0 if "score" in results else 1)
