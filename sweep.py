@@ -1,4 +1,4 @@
-"""Train, infer and grade over many values of the options, several trials at once."""
+"""Train, infer and grade with many values of the options, several trials at once."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ from sweeps.search import SearchError
 from sweeps.workers import workers_for
 
 EXAMPLES = """examples:
-  python sweep.py                                     var and lr over a grid of 16
+  python sweep.py                                     var and lr, a grid of 16 trials
   python sweep.py --task Genwithlabel --epochs 5      the same for the conditional model
   python sweep.py --var 0.5 0.25 --latent_dim 10 20 30
-  python sweep.py --preset latent --seed 1 2 3        the presets: var, lr, batch, latent
+  python sweep.py --preset latent --seed 1 2 3        presets: var, lr, batch, latent
   python sweep.py --search tpe --trials 40 --var 0.005 0.5 --lr 1e-4 1e-2
   python sweep.py --scheduler tcp://10.0.0.1:8786     on a cluster: docs/cluster.md
-The same command again goes on where it was stopped, in whatever way; nothing is run twice.
+Run the same command again to continue a sweep that was stopped or killed; nothing is run twice.
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of sweep.py: its own options, and train.py's with several values each."""
+    """Return the parser of sweep.py: its own options, and those of train.py with several values."""
     grid = " x ".join(f"{name} {values}" for name, values in DEFAULT_GRID.items())
-    default = f"Options of train.py take several values each. Where none has several: {grid}."
+    default = f"Options of train.py take several values each. Without any: {grid}."
     parser = command.make_parser(f"{__doc__}\n\n{default}", EXAMPLES)
     group = parser.add_argument_group("the sweep")
     add = group.add_argument
-    add("--preset", choices=tuple(PRESETS), help="values of a table of the seeds' reports")
+    add("--preset", choices=tuple(PRESETS), help="values of a table of the original reports")
     add("--search", choices=("grid", "tpe"), default="grid", help="all values, or Optuna's choice")
-    add("--trials", type=int, help=f"how many with --search tpe; {DEFAULT_TRIALS} if not given")
+    add("--trials", type=int, help=f"trials of --search tpe; {DEFAULT_TRIALS} if not given")
     add("--save_dir", type=Path, help="the sweep's folder; runs/sweep-TASK if not given")
-    add("--overwrite", action="store_true", help="run trials again that are there")
+    add("--overwrite", action="store_true", help="run all trials again")
     add("--retry-failed", "--retry_failed", action="store_true", help="run failed trials again")
-    add("--report", action="store_true", help="run nothing; write tables and pictures anew")
+    add("--report", action="store_true", help="run nothing; write tables and pictures again")
     add(
         "--keep_weights",
         action=argparse.BooleanOptionalAction,
@@ -60,11 +60,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("where it runs")
     add = group.add_argument
-    add("--scheduler", help="address of a Dask scheduler; this machine's cores if not given")
-    add("--workers", type=int, help="trials at once here; one a core if not given")
-    add(
-        "--trials_per_gpu", type=int, help="trials that share a GPU of this machine; 1 if not given"
-    )
+    add("--scheduler", help="address of a Dask scheduler; this machine if not given")
+    add("--workers", type=int, help="trials at once on this machine; one per core if not given")
+    add("--trials_per_gpu", type=int, help="trials per GPU of this machine; 1 if not given")
     add_training_options(parser, nargs="+")
     return parser
 
@@ -80,7 +78,7 @@ def main() -> None:
         with command.clear_errors(parser.prog, ClusterError):
             require_dask()
 
-    # These load torch, which takes seconds; --help and a mistyped option do not wait for it.
+    # These import torch, which takes seconds; --help and a mistyped option do not wait for it.
     from lab.device import pick_device
     from lab.loading import ContractError
 
@@ -102,7 +100,7 @@ def main() -> None:
         print(f"{sweep.failed} of {len(search)} trials failed; --retry-failed runs them again")
     if stopped:
         without = " without --overwrite" if options["overwrite"] else ""
-        print(f"stopped; the same command{without} goes on from here")
+        print(f"stopped; run the same command{without} to continue")
         sys.exit(130)
     sys.exit(1 if sweep.failed else 0)
 

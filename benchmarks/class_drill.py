@@ -1,20 +1,19 @@
-"""A class of 60 generated submissions, good, bad, slow and hostile: graded right, killed, resumed.
+"""Grade a class of 60 generated submissions, good, wrong, slow and hostile; kill and resume.
 
-    python -m benchmarks.class_drill              9 minutes on 2 cores
-    python -m benchmarks.class_drill --only rate  only how many a minute
-    python -m benchmarks.class_drill --only none  only write the documents again
+    python -m benchmarks.class_drill              everything: 9 minutes on 2 cores
+    python -m benchmarks.class_drill --only rate  only the submissions per minute
+    python -m benchmarks.class_drill --only none  only write the document, from stored figures
 
-1. 30 normal submissions, both tasks, on the test split: how many a minute.
-2. The class of 60; the grader killed with -9 half-way and started again.
-3. The class against a scheduler and two workers, processes of their own, one of them killed.
+1. 30 normal submissions, both tasks, on the test split: submissions per minute.
+2. The class of 60; the grader is killed with -9 half-way and started again.
+3. The class against a scheduler and two workers, which are processes; one of them is killed.
 
-Ends with status 1 unless every submission has the right status in 2 and in 3, with equal scores,
-and nothing that was graded before the kill was graded again.
+Ends with status 1 unless every submission has the expected status in 2 and in 3, the scores of both
+are equal, and nothing that was graded before the kill was graded again.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import signal
@@ -24,19 +23,23 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.commands import ROOT, machine, timed
+from benchmarks import figures
+from benchmarks.commands import make_parser, timed
+from benchmarks.drill import start, two_workers
 from benchmarks.markdown import put_blocks
 from data_utils import MNISTDataset
+from lab import ROOT
 from tests import attacks
 
 FIGURES = ROOT / "benchmarks" / "class_drill.json"
 CLASS = ["-m", "staff.grade_class"]
 NORMAL, STUDENTS = 30, 60
-SECONDS, MEMORY = 10, 1500  # of a core and MiB, for a stage
+SECONDS, MEMORY = 10, 1500  # limits per stage: core seconds, and MiB
 PORT = 18787
 HOSTILE = [name for name in attacks.ATTACKS if name not in ("network", "reads-what-is-not-its-own")]
 BLANK = {
@@ -47,13 +50,14 @@ BLANK = {
 
 
 def train_models(folder: Path, count: int) -> list[dict[str, Path]]:
-    """Train `count` pairs of small models with seeds of their own; return their checkpoints."""
-    models = []
+    """Train `count` pairs of small models with different seeds; return their checkpoints."""
+    models: list[dict[str, Path]] = []
     for seed in range(count):
         models.append({})
         for task, var in (("VAEwolabel", 0.05), ("Genwithlabel", 0.5)):
             run = folder / f"{task}-{seed}"
-            words = ["--task", task, "--submission", "model.py", "--epochs", 3, "--var", var]
+            words: list[object] = ["--task", task, "--submission", "model.py"]
+            words += ["--epochs", 3, "--var", var]
             words += ["--batch_size", 256, "--lr", 3e-3, "--seed", seed, "--save_dir", run]
             words += ["--latent_dim", attacks.LATENT_DIM]
             timed(sys.executable, "train.py", *words, quiet=True)
@@ -62,7 +66,7 @@ def train_models(folder: Path, count: int) -> list[dict[str, Path]]:
 
 
 def hand_in(folder: Path, model: dict[str, Path], before: str = "") -> None:
-    """Write a student's folder: model.py, with code before it, and the checkpoints."""
+    """Write a student's folder: model.py with code before its classes, and the checkpoints."""
     folder.mkdir(parents=True)
     code = (ROOT / "model.py").read_text(encoding="utf-8")
     head, rest = code.split("class VAE", 1)
@@ -72,7 +76,7 @@ def hand_in(folder: Path, model: dict[str, Path], before: str = "") -> None:
 
 
 def write_class(folder: Path, models: list[dict[str, Path]]) -> dict[str, tuple[str, ...]]:
-    """Write 60 submissions; return the statuses that are right for each."""
+    """Write 60 submissions; return the statuses that are right for each student."""
     right: dict[str, tuple[str, ...]] = {}
     for number in range(2):
         hand_in(folder / f"slow-{number}", models[number], "import time\ntime.sleep(4)\n")
@@ -99,34 +103,28 @@ def write_class(folder: Path, models: list[dict[str, Path]]) -> dict[str, tuple[
 def results_in(out: Path) -> dict[str, dict]:
     """Return the results so far, by student."""
     files = out.glob("students/*/result.json")
-    return {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in files}
-
-
-def start(*words: object) -> subprocess.Popen:
-    """Start a command in the project's folder, in silence."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, **quiet)
+    return {file.parent.name: figures.read(file) for file in files}
 
 
 def wait_for(out: Path, count: int, process: subprocess.Popen) -> dict[str, dict]:
-    """Wait until so many are graded; return the results then."""
+    """Wait until `count` submissions are graded; return the results."""
     while process.poll() is None:
         found = results_in(out)
         if len(found) >= count:
             return found
         time.sleep(0.2)
-    sys.exit("the grader ended before it could be disturbed")
+    sys.exit("the grader ended before it could be killed")
 
 
 def wrong_in(results: dict[str, dict], right: dict[str, tuple[str, ...]]) -> dict[str, str]:
-    """Return the students whose status is not the right one."""
+    """Return the students with a wrong status, and that status."""
     statuses = {key: results.get(key, {}).get("status", "no result") for key in right}
     return {key: status for key, status in statuses.items() if status not in right[key]}
 
 
 def killed_and_resumed(folder: Path, out: Path, right: dict) -> dict:
-    """Grade the class, kill the grader half-way, start it again."""
-    words = [*CLASS, folder, "--out", out, "--seconds", SECONDS, "--memory", MEMORY]
+    """Grade the class, kill the grader half-way and start it again."""
+    words: list[object] = [*CLASS, folder, "--out", out, "--seconds", SECONDS, "--memory", MEMORY]
     process = start(*words)
     before = wait_for(out, len(right) // 2, process)
     process.send_signal(signal.SIGKILL)
@@ -145,23 +143,15 @@ def killed_and_resumed(folder: Path, out: Path, right: dict) -> dict:
 
 
 def on_a_cluster(folder: Path, out: Path, right: dict, alone: dict[str, dict]) -> dict:
-    """Grade the class on two workers that are processes of their own; kill one of them."""
-    address = f"tcp://127.0.0.1:{PORT}"
-    dask = ["-m", "dask"]
-    worker = [*dask, "worker", address, "--nthreads", 1, "--no-nanny", "--no-dashboard"]
-    scheduler = start(*dask, "scheduler", "--host", "127.0.0.1", "--port", PORT, "--no-dashboard")
-    workers = [start(*worker), start(*worker)]
-    try:
-        words = [*CLASS, folder, "--out", out, "--seconds", SECONDS, "--memory", MEMORY]
-        words += ["--scheduler", address]
+    """Grade the class on two workers that are processes; kill one of them."""
+    with two_workers(PORT) as (address, workers, start_worker):
+        words: list[object] = [*CLASS, folder, "--out", out]
+        words += ["--seconds", SECONDS, "--memory", MEMORY, "--scheduler", address]
         process = start(*words)
         wait_for(out, 10, process)
         workers[0].send_signal(signal.SIGKILL)
-        workers.append(start(*worker))
+        start_worker()
         process.wait()
-    finally:
-        for one in (*workers, scheduler):
-            one.kill()
     results = results_in(out)
     other = [
         key
@@ -171,56 +161,65 @@ def on_a_cluster(folder: Path, out: Path, right: dict, alone: dict[str, dict]) -
     return {"wrong": wrong_in(results, right), "other_scores": other, "results": len(results)}
 
 
-def render(figures: dict) -> str:
-    """Return the block of staff/README.md."""
-    facts, rate = figures["machine"], figures["rate"]
-    resumed, shared = figures["killed"], figures["cluster"]
+def render(stored: dict[str, Any]) -> str:
+    """Return the block `drill` of staff/README.md."""
+    facts, rate = stored["machine"], stored["rate"]
+    resumed, shared = stored["killed"], stored["cluster"]
     statuses = ", ".join(f"{count} {status}" for status, count in resumed["statuses"].items())
     right = STUDENTS - len(resumed["wrong"])
     return (
         f"Measured by `python -m benchmarks.class_drill` on {facts['cores']} CPU cores with torch "
-        f"{facts['torch']}, {facts['date']}: {rate['a_minute']:.1f} normal submissions a minute "
-        f"({rate['count']} of them, both tasks, 10 000 test images each, {rate['seconds']:.0f} s). "
-        f"A class of {STUDENTS}: {statuses}; {right} of {STUDENTS} with the right status. Killed "
-        f"with -9 after {resumed['graded_before_the_kill']} and started again: "
-        f"{resumed['graded_twice']} graded twice. Against a scheduler and two workers, one of them "
-        f"killed: {shared['results'] - len(shared['wrong'])} of {STUDENTS} right, "
+        f"{facts['torch']}, {facts['date']}: {rate['a_minute']:.1f} normal submissions per minute "
+        f"({rate['count']} submissions, both tasks, 10 000 test images each, "
+        f"{rate['seconds']:.0f} s). A class of {STUDENTS} submissions: {statuses}; {right} of "
+        f"{STUDENTS} have the right status. The grader was killed with -9 after "
+        f"{resumed['graded_before_the_kill']} submissions and started again: "
+        f"{resumed['graded_twice']} were graded twice. Against a scheduler and two workers, one of "
+        f"which was killed: {shared['results'] - len(shared['wrong'])} of {STUDENTS} right, "
         f"{len(shared['other_scores'])} scores differ.\n"
     )
 
 
+def measure_rate(folder: Path, models: list[dict[str, Path]]) -> dict[str, Any]:
+    """Grade normal submissions; return how many per minute."""
+    for number in range(NORMAL):
+        hand_in(folder / "normal" / f"{number:02}", models[number % len(models)])
+    out = folder / "graded-normal"
+    seconds = timed(sys.executable, *CLASS, folder / "normal", "--out", out)
+    graded = [one["status"] for one in results_in(out).values()]
+    assert graded == ["graded"] * NORMAL, Counter(graded)
+    return {"count": NORMAL, "seconds": seconds, "a_minute": 60 * NORMAL / seconds}
+
+
+def measure(only_rate: bool) -> None:
+    """Run the drill and store the figures."""
+    stored = figures.read(FIGURES) if only_rate else {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models = train_models(folder / "models", 6)
+        stored |= {"rate": measure_rate(folder, models), "machine": figures.machine()}
+        if not only_rate:
+            there, out = folder / "class", folder / "graded"
+            right = write_class(there, models)
+            stored["killed"] = killed_and_resumed(there, out, right)
+            alone = results_in(out)
+            stored["cluster"] = on_a_cluster(there, folder / "graded-there", right, alone)
+        assert not (folder / "marker").exists(), "a hostile submission wrote outside its sandbox"
+    figures.write(FIGURES, stored)
+
+
 def main() -> None:
-    """Measure, store, write, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Measure, store the figures, write the block; end with status 1 where something is wrong."""
+    parser = make_parser("benchmarks.class_drill", __doc__)
     parser.add_argument("--only", choices=("rate", "none"), help="measure only this, or nothing")
     args = parser.parse_args()
     if args.only != "none":
-        stored = json.loads(FIGURES.read_text(encoding="utf-8")) if args.only else {}
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            models = train_models(folder / "models", 6)
-            for number in range(NORMAL):
-                hand_in(folder / "normal" / f"{number:02}", models[number % len(models)])
-            words = [*CLASS, folder / "normal", "--out", folder / "graded-normal"]
-            seconds = timed(sys.executable, *words)
-            graded = [one["status"] for one in results_in(folder / "graded-normal").values()]
-            assert graded == ["graded"] * NORMAL, Counter(graded)
-            rate = {"count": NORMAL, "seconds": seconds, "a_minute": 60 * NORMAL / seconds}
-            figures = stored | {"machine": machine(), "rate": rate}
-            if args.only is None:
-                right = write_class(folder / "class", models)
-                figures["killed"] = killed_and_resumed(folder / "class", folder / "graded", right)
-                alone = results_in(folder / "graded")
-                figures["cluster"] = on_a_cluster(
-                    folder / "class", folder / "graded-there", right, alone
-                )
-            assert not (folder / "marker").exists()
-        FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    put_blocks(ROOT / "staff" / "README.md", {"drill": render(figures)})
-    print(json.dumps(figures, indent=2))
-    troubles = [figures["killed"]["wrong"], figures["killed"]["graded_twice"]]
-    troubles += [figures["cluster"]["wrong"], figures["cluster"]["other_scores"]]
+        measure(args.only == "rate")
+    stored = figures.read(FIGURES)
+    put_blocks(ROOT / "staff" / "README.md", {"drill": render(stored)})
+    print(json.dumps(stored, indent=2))
+    troubles = [stored["killed"]["wrong"], stored["killed"]["graded_twice"]]
+    troubles += [stored["cluster"]["wrong"], stored["cluster"]["other_scores"]]
     sys.exit(1 if any(troubles) else 0)
 
 

@@ -1,33 +1,44 @@
-"""The project's commands as whole processes, timed: what the benchmarks share."""
+"""Run the lab's commands as whole processes, as a student does; the benchmarks share this."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from benchmarks import figures
 from lab import ROOT
+from lab.metrics import CAPS
 
-TASKS = ("VAEwolabel", "Genwithlabel")
+TASKS = tuple(CAPS)
+
+
+def make_parser(module: str, docstring: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark; its help is the module's docstring, examples included."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=docstring,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def timed(*words: object, env: dict[str, str] | None = None, quiet: bool = False) -> float:
-    """Run a command in the project's folder; return the seconds of its process."""
-    silence = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} if quiet else {}
+    """Run a command in the project's folder; return the seconds that its process took."""
+    output = subprocess.DEVNULL if quiet else None
+    command = [str(word) for word in words]
     started = time.perf_counter()
-    subprocess.run([str(word) for word in words], cwd=ROOT, check=True, env=env, **silence)
+    subprocess.run(command, cwd=ROOT, check=True, env=env, stdout=output, stderr=output)
     return time.perf_counter() - started
 
 
-def said(*words: object) -> dict:
-    """Run a script of Python in the project's folder; return the line of JSON that it ends with.
+def json_from(*words: object) -> dict[str, Any]:
+    """Run a Python command in the project's folder; return the JSON on its last line.
 
-    Raises RuntimeError, with what it said, when it fails.
+    Raises RuntimeError with the end of its stderr when the command fails.
     """
     command = [sys.executable, *map(str, words)]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
@@ -37,40 +48,33 @@ def said(*words: object) -> dict:
 
 
 def train_infer_grade(
-    options: list, folder: Path, data: str | Path = "dataset/test", **how: object
-) -> dict:
-    """Train with options of train.py into a folder, infer and grade; return scores and seconds.
+    options: list,
+    folder: Path,
+    data: str | Path = "dataset/test",
+    env: dict[str, str] | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train into a folder, infer and grade; return the scores and the seconds.
 
     Args:
-        folder: from the project's folder, or absolute; overwritten.
-        data: the split to infer and grade on.
-        how: `env` and `quiet` of timed.
+        options: options of train.py.
+        folder: relative to the project's folder, or absolute; overwritten.
+        data: the split for inference and grading.
+        env, quiet: see `timed`.
 
-    `train_s` and `total_s` are the seconds of the processes; the rest is what grade.py wrote.
+    `train_s` is the time of the process of train.py, `total_s` that of all three; the rest is what
+    grade.py wrote for the task.
     """
     options = [str(option) for option in options]
     task = options[options.index("--task") + 1] if "--task" in options else TASKS[0]
     (other,) = set(TASKS) - {task}
     result = ROOT / folder / "grade.json"
-    seconds = [
-        timed(sys.executable, *map(str, words), **how)
-        for words in (
-            ["train.py", *options, "--save_dir", folder, "--overwrite"],
-            ["inference.py", "--checkpoint_path", folder / "best.pth", "--data_path", data],
-            ["grade.py", "--test_data_path", data, "--output", result, f"--no-{other}"]
-            + [f"--{task}_output_dir", folder / "inference"],
-        )
+    commands: list[list[object]] = [
+        ["train.py", *options, "--save_dir", folder, "--overwrite"],
+        ["inference.py", "--checkpoint_path", folder / "best.pth", "--data_path", data],
+        ["grade.py", "--test_data_path", data, "--output", result, f"--no-{other}"],
     ]
-    scores = json.loads(result.read_text(encoding="utf-8"))[task]
+    commands[-1] += [f"--{task}_output_dir", folder / "inference"]
+    seconds = [timed(sys.executable, *words, env=env, quiet=quiet) for words in commands]
+    scores = figures.read(result)[task]
     return {"task": task, **scores, "train_s": seconds[0], "total_s": sum(seconds)}
-
-
-def machine() -> dict:
-    """Return what a figure has to be read with: cores, versions, the day."""
-    return {
-        "cores": os.cpu_count(),
-        "processor": platform.machine(),
-        "torch": version("torch"),
-        "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
-    }

@@ -1,15 +1,15 @@
-"""The pictures of the reports that this lab grew from, drawn by this lab: docs/gallery.md.
+"""Draw the pictures of the original reports with the lab's models: docs/gallery.md.
 
-    python -m benchmarks.gallery         6 minutes on 2 cores, once benchmarks/zoo.py has run
-    python -m benchmarks.gallery --draw  train nothing
+    python -m benchmarks.gallery         6 minutes on 2 cores, after python -m benchmarks.zoo
+    python -m benchmarks.gallery --draw  train nothing, draw again
+    python -m benchmarks.gallery --text  only write docs/gallery.md
 
-Trains what only a picture needs (two latent dimensions, the betas), and takes the rest from the
-runs that benchmarks/zoo.py left.
+Trains what only a picture needs (two latent dimensions, the values of beta). The rest comes from
+the runs that benchmarks/zoo.py left in runs/.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +18,13 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from benchmarks.commands import ROOT, train_infer_grade
+from benchmarks.commands import make_parser, train_infer_grade
 from data_utils import MNISTDataset
-from lab import plots
+from lab import ROOT, plots
 from lab.checkpoint import write_whole
 
 RUNS, OUT = ROOT / "runs", ROOT / "docs" / "gallery"
+DOCUMENT = ROOT / "docs" / "gallery.md"
 BETAS = ("0", "0.03", "0.05", "0.1", "0.12", "1")
 BETA_OPTIONS = "--submission zoo/beta_vae.py --batch_size 128 --lr 1e-3 --epochs 20"
 TRAINED = {
@@ -43,14 +44,14 @@ def inferred(run: str, array: str) -> np.ndarray:
 
 
 def compare_reconstructions(file: BinaryIO, runs: dict[str, str], title: str) -> None:
-    """Draw inputs, and below them what each run, by its label, made of them."""
+    """Draw inputs, and below them the reconstructions of each run; runs are given by label."""
     images = MNISTDataset(ROOT / "dataset" / "test").images[:COLUMNS]
     rows = [images, *(inferred(run, "recon")[:COLUMNS] for run in runs.values())]
     plots.grid(rows, title, ["input", *runs]).save(file, "PNG")
 
 
 def compare_samples(file: BinaryIO, runs: dict[str, str], title: str, each: int = 2) -> None:
-    """Draw samples of each run, by its label: `each` rows of them."""
+    """Draw `each` rows of samples per run; runs are given by label."""
     rows, labels = [], []
     for label, run in runs.items():
         samples = inferred(run, "samples")[:, : each * 2]  # (10, 2 each, 28, 28)
@@ -60,7 +61,7 @@ def compare_samples(file: BinaryIO, runs: dict[str, str], title: str, each: int 
 
 
 def over_epochs(file: BinaryIO, run: str) -> None:
-    """Put a run's pictures of some epochs into one, two by two."""
+    """Put a run's pictures of four epochs into one picture, two by two."""
     frames = [Image.open(RUNS / run / "progress" / f"epoch_{epoch}.png") for epoch in EPOCHS]
     width, height = frames[0].size
     picture = Image.new("L", (2 * width, 2 * height), plots.PAPER)
@@ -70,14 +71,14 @@ def over_epochs(file: BinaryIO, run: str) -> None:
 
 
 def video(file: BinaryIO, run: str) -> None:
-    """Draw a run's training video, of twenty frames at most."""
+    """Draw a run's training video, with at most twenty frames."""
     frames = sorted(map(str, (RUNS / run / "progress").glob("epoch_*.png")))
     chosen = np.unique(np.linspace(0, len(frames) - 1, 20).astype(int))
     plots.gif(file, [frames[number] for number in chosen])
 
 
 def kept(run: str, picture: str) -> Callable[[BinaryIO], None]:
-    """Return what copies a picture that inference drew for a run."""
+    """Return a function that copies a picture which inference drew for a run."""
 
     def copy(file: BinaryIO) -> None:
         with open(RUNS / run / "inference" / picture, "rb") as drawn:
@@ -96,65 +97,65 @@ MODELS = {
     "record": "zoo-record-42",
 }
 BETA_RUNS = {f"beta {beta}": f"gallery-beta-{beta}" for beta in BETAS}
-# File, heading, what to see in it, and what draws it.
+# File, heading, text, and the function that draws it.
 PICTURES: list[tuple[str, str, str, Callable[[BinaryIO], None]]] = [
     (
         "reconstructions.png",
         "Inputs and their reconstructions",
-        "Test images, and what each model makes of them: `model.py`, then those of the zoo. The "
+        "Test images and their reconstructions by `model.py` and by the models of the zoo. The "
         "MLPs of the zoo have 10 latent dimensions, the others 20.",
-        lambda file: compare_reconstructions(file, MODELS, "Inputs, and what each model returns"),
+        lambda file: compare_reconstructions(file, MODELS, "Inputs and reconstructions"),
     ),
     (
         "epochs.png",
         "Samples at several epochs",
-        "The VAE as an MLP after 1, 2, 5 and 20 epochs: samples come from the same z each time. "
-        "Told no label, it draws figures between the digits too.",
+        "The VAE as an MLP after 1, 2, 5 and 20 epochs, each time from the same z. It has no "
+        "labels, so some samples lie between two digits.",
         lambda file: over_epochs(file, "zoo-mlp_vae"),
     ),
     (
         "labels.png",
         "Chosen labels",
-        "The CVAE as MLPs draws the digit that it is asked for.",
+        "The CVAE as MLPs draws the digit of the given label.",
         kept("zoo-mlp_cvae", "samples.png"),
     ),
     (
         "record.png",
         "The record",
-        "Samples of `zoo/record.py`, ten of each label, as they come.",
+        "Samples of `zoo/record.py`, ten per label, not selected.",
         kept("zoo-record-42", "samples.png"),
     ),
     (
         "manifold.png",
         "Two latent dimensions: the VAE",
-        "The decoder over a grid of the square of side 15 around the origin. Nearly all codes of "
-        "images lie within 3 of its middle.",
+        "The decoder over a grid, a square of side 15 around the origin. Nearly all codes of "
+        "images lie within 3 of the origin.",
         kept("gallery-vae-2", "manifold.png"),
     ),
     (
         "manifold_labels.png",
         "Two latent dimensions: the CVAE",
-        "The same for each label: the label says which digit, so the code is left with the "
-        "handwriting, slant and width.",
+        "The same for each label. The label gives the digit, so the code describes the "
+        "handwriting: slant and width.",
         kept("gallery-cvae-2", "manifold.png"),
     ),
     (
         "beta_reconstructions.png",
         "beta-VAE: reconstructions",
-        "The smaller beta is, the nearer to the input; at 1 the code says next to nothing.",
+        "The smaller beta is, the closer to the input. At 1 the code holds almost no information.",
         lambda file: compare_reconstructions(file, BETA_RUNS, "Reconstructions for each beta"),
     ),
     (
         "beta_samples.png",
         "beta-VAE: samples",
-        "Without the KL divergence (beta 0) the codes are nowhere near N(0, I), and samples are "
-        "scribbles; at 1 they are all alike.",
+        "Without the KL divergence (beta 0) the codes are far from N(0, I), and the samples are "
+        "scribbles. At 1 they all look the same.",
         lambda file: compare_samples(file, BETA_RUNS, "Samples, z ~ N(0, I), for each beta"),
     ),
     (
         "gans.png",
         "WGAN",
-        "A clamped critic, told no label; below it a critic with a gradient penalty, told labels.",
+        "Above: weight clipping, no labels. Below: gradient penalty, with labels.",
         lambda file: compare_samples(
             file, {"WGAN": "zoo-wgan", "WGAN-GP": "zoo-wgan_gp"}, "Samples, z ~ N(0, I)", each=4
         ),
@@ -174,28 +175,37 @@ PICTURES: list[tuple[str, str, str, Callable[[BinaryIO], None]]] = [
 ]
 
 
-def main() -> None:
-    """Train what is missing, draw, write docs/gallery.md."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draw", action="store_true", help="train nothing")
-    args = parser.parse_args()
-    if not args.draw:
-        for run, options in TRAINED.items():
-            train_infer_grade(options.split(), Path("runs") / run)
-    OUT.mkdir(exist_ok=True)
+def document() -> str:
+    """Return docs/gallery.md."""
     lines = [
         "# Gallery",
         "",
-        "The kinds of pictures that the reports had, of this lab's models; each model's command is "
-        "in its file in [zoo/](../zoo/README.md). Drawn by `python -m benchmarks.gallery`.",
+        "The kinds of pictures in the original reports, drawn with the lab's models. The command "
+        "of each model is in its file in [zoo/](../zoo/README.md). Written by "
+        "`python -m benchmarks.gallery`.",
     ]
-    for name, heading, text, draw in PICTURES:
-        with write_whole(OUT / name) as file:
-            draw(file)
+    for name, heading, text, _ in PICTURES:
         lines += ["", f"## {heading}", "", text, "", f"![{heading}](gallery/{name})"]
-    with write_whole(ROOT / "docs" / "gallery.md") as file:
-        file.write(("\n".join(lines) + "\n").encode())
-    print(f"written: {ROOT / 'docs' / 'gallery.md'}")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Train what is missing, draw the pictures, write docs/gallery.md."""
+    parser = make_parser("benchmarks.gallery", __doc__)
+    parser.add_argument("--draw", action="store_true", help="train nothing")
+    parser.add_argument("--text", action="store_true", help="train and draw nothing")
+    args = parser.parse_args()
+    if not args.draw and not args.text:
+        for run, options in TRAINED.items():
+            train_infer_grade(options.split(), Path("runs") / run)
+    if not args.text:
+        OUT.mkdir(exist_ok=True)
+        for name, _, _, draw in PICTURES:
+            with write_whole(OUT / name) as file:
+                draw(file)
+    with write_whole(DOCUMENT) as file:
+        file.write(document().encode())
+    print(f"written: {DOCUMENT}")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
-"""How seconds and memory grow: with images, latent_dim, batch, submissions graded, trials.
+"""How seconds and memory grow with images, latent_dim, batch size, trials and submissions.
 
-Each series doubles or more from point to point; the exponent is the slope of the last points on
-logarithmic axes: 0 is constant, 1 in proportion. The first points are mostly start-up.
+The exponent of a series is the slope of its last three points on logarithmic axes: 0 is constant,
+1 is proportional. The first points are mostly start-up.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.commands import ROOT, said, timed
+from benchmarks.commands import json_from, timed
 from data_utils import MNISTDataset
+from lab import ROOT
 
 IMAGES = (1_000, 10_000, 50_000, 500_000)
 LATENT_DIMS = (2, 20, 200)
@@ -24,7 +27,7 @@ TRIALS = (1, 3, 9)
 
 
 def measure(folder: Path) -> dict[str, dict]:
-    """Return each series: x, seconds, peak memory in MiB of the largest process, exponents."""
+    """Return x, seconds, peak memory of the largest process in MiB, and exponent of each series."""
     series = {
         "images": [(n, _train(folder, data=_repeated(folder, n))) for n in _bar("images", IMAGES)],
         "latent_dim": [
@@ -37,18 +40,19 @@ def measure(folder: Path) -> dict[str, dict]:
         series["submissions"] = [
             (n, _grade(folder, n)) for n in _bar("submissions graded", SUBMISSIONS)
         ]
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, points in series.items():
+        x, seconds = [x for x, _ in points], [one["seconds"] for _, one in points]
         found[name] = {
-            "x": [x for x, _ in points],
-            "seconds": [one["seconds"] for _, one in points],
+            "x": x,
+            "seconds": seconds,
             "peak_mib": [one["peak_mib"] for _, one in points],
+            "exponent": exponent(x, seconds),
         }
-        found[name]["exponent"] = exponent(found[name]["x"], found[name]["seconds"])
     return found
 
 
-def exponent(x: list[float], y: list[float]) -> float:
+def exponent(x: Sequence[float], y: Sequence[float]) -> float:
     """Return the slope of the line through the last three points, on logarithmic axes."""
     return float(np.polyfit(np.log(x[-3:]), np.log(y[-3:]), 1)[0])
 
@@ -58,16 +62,16 @@ def _bar(name: str, values: tuple[int, ...]) -> tqdm:
 
 
 def _train(folder: Path, *more: object, data: Path | None = None) -> dict:
-    """Return the seconds of an epoch of the MLP, the first left out, and the peak of memory."""
-    words = ["-m", "benchmarks.ours", "train", "--submission", "model.py", "--epochs", 2]
-    words += ["--save_dir", folder / "growth", "--overwrite", *more]
+    """Return the seconds of the second epoch of the MLP, and the peak memory."""
+    words: list[object] = ["-m", "benchmarks.ours", "train", "--submission", "model.py"]
+    words += ["--epochs", 2, "--save_dir", folder / "growth", "--overwrite", *more]
     words += ["--train_data", data] if data else []
-    facts = said(*words)
+    facts = json_from(*words)
     return {"seconds": facts["epochs"][-1], "peak_mib": facts["peak_mib"]}
 
 
 def _repeated(folder: Path, count: int) -> Path:
-    """Write the training images, repeated to so many."""
+    """Write a dataset of `count` images, the training images repeated."""
     train = MNISTDataset(ROOT / "dataset" / "train")
     data = folder / f"images-{count}"
     data.mkdir()
@@ -80,19 +84,20 @@ def _repeated(folder: Path, count: int) -> Path:
 
 
 def _sweep(folder: Path, trials: int) -> dict:
-    """Return the seconds of a sweep over so many trials of one short epoch, and its memory."""
+    """Return the seconds and memory of a sweep over trials of one short epoch."""
     data = folder / "images-1000"
     out = folder / f"sweep-{trials}"
-    words = ["sweep.py", "--submission", "model.py", "--epochs", 1, "--train_data", data]
-    # Without a var or lr, one seed alone would be the default grid.
-    words += ["--var", 0.5, "--lr", 5e-3, "--save_dir", out, "--no-keep_weights", "--seed"]
-    facts = said("-m", "benchmarks.ours", "command", *words, *range(trials))
+    words: list[object] = ["sweep.py", "--submission", "model.py", "--epochs", 1]
+    # var and lr are given, as a single seed alone would mean the default grid.
+    words += ["--train_data", data, "--var", 0.5, "--lr", 5e-3]
+    words += ["--save_dir", out, "--no-keep_weights", "--seed"]
+    facts = json_from("-m", "benchmarks.ours", "command", *words, *range(trials))
     assert len(list((out / "trials").iterdir())) == trials
     return facts
 
 
 def _grade(folder: Path, count: int) -> dict:
-    """Return the seconds of grading so many submissions of the demo model, and its memory."""
+    """Return the seconds and memory of grading `count` submissions of the demo model."""
     run = folder / "growth-VAEwolabel"
     if not run.exists():
         words = ["train.py", "--submission", "model.py", "--epochs", 1, "--var", 0.05]
@@ -103,4 +108,4 @@ def _grade(folder: Path, count: int) -> dict:
         shutil.copyfile(ROOT / "model.py", students / f"{number}" / "submission.py")
         shutil.copyfile(run / "best.pth", students / f"{number}" / "VAEwolabel.pth")
     words = ["-m", "staff.grade_class", students, "--out", folder / f"graded-{count}"]
-    return said("-m", "benchmarks.ours", "command", *words)
+    return json_from("-m", "benchmarks.ours", "command", *words)

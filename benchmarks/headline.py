@@ -1,33 +1,35 @@
-"""How soon the reports' best scores are passed, from the start of train.py to the grade.
+"""The time to pass the best scores of the original reports, from train.py to the grade.
 
     python -m benchmarks.headline                              measure; 2 minutes on 2 cores
     python -m benchmarks.headline --record "what was changed"  add a line to the record table
     python -m benchmarks.headline --report                     only write the table again
 
-The rules: 20 latent dimensions, the three commands as they are, scores on the test split, each of
-five runs, with seeds of their own, past the scores in AIMS. A submission of any design.
+The rules: 20 latent dimensions, the three commands unchanged, scores on the test split. Each of
+five runs, with different seeds, must pass the scores in AIMS. The submission may have any design.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import json
-import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.commands import ROOT, machine, train_infer_grade
+from benchmarks import figures
+from benchmarks.commands import make_parser, train_infer_grade
+from benchmarks.figures import mean_and_spread
 from benchmarks.markdown import put_blocks
+from lab import ROOT
 
 RECORDS = ROOT / "benchmarks" / "records"
 FIGURES = RECORDS / "records.json"
 SUBMISSION = RECORDS / "quick.py"
-# spec 6: the reports' best runs of 50 epochs, of which the usual pipeline takes 840 s.
+# The best runs of the original reports: 50 epochs, about 840 s in the usual pipeline.
 AIMS = {
     "vae": {"ssim": (">=", 0.8504), "mse": ("<=", 0.01335)},
     "gen": {"raw": (">=", 29.28)},
@@ -39,7 +41,7 @@ SCORES = ("ssim", "mse", "fid", "raw")
 
 
 class MissedError(RuntimeError):
-    """A run did not pass the scores; says which."""
+    """A run did not pass the scores; the message says which run and score."""
 
 
 def run(name: str, seed: int, folder: Path) -> dict:
@@ -57,17 +59,17 @@ def run(name: str, seed: int, folder: Path) -> dict:
 
 
 def training_seconds(run: Path) -> float:
-    """Return the seconds of all steps and of fitting the prior, without validations."""
+    """Return the seconds of all steps and of `fit_prior`, without validations."""
     with open(run / "history.csv", encoding="utf-8", newline="") as file:
         seconds = float(list(csv.DictReader(file))[-1]["seconds"])
     pictures = sorted((run / "progress").glob("*.png"))
-    if pictures[-1].name == "prior.png":  # drawn when it is fitted, the one before with the epoch
+    if pictures[-1].name == "prior.png":  # drawn after the fit, the one before it with the epoch
         seconds += pictures[-1].stat().st_mtime - pictures[-2].stat().st_mtime
     return seconds
 
 
 def run_all(folder: Path) -> dict[str, list[dict]]:
-    """Run each recipe with each seed."""
+    """Run each recipe with each seed; return the rows by name."""
     rows: dict[str, list[dict]] = {name: [] for name in RECIPES}
     with tqdm(total=len(RECIPES) * len(SEEDS), desc="headline", unit="run") as bar:
         for name in RECIPES:
@@ -77,8 +79,8 @@ def run_all(folder: Path) -> dict[str, list[dict]]:
     return rows
 
 
-def measure(folder: Path, summary) -> dict:
-    """Return the seconds of training alone, and from the start of train.py to the grade."""
+def measure(folder: Path, summary: Callable[[list[float]], dict]) -> dict:
+    """Return a summary of the seconds of training, and from the start of train.py to the grade."""
     rows = run_all(folder)
     seconds = {
         f"headline_{name}_{key}_s": summary([row[key] for row in rows[name]])
@@ -89,10 +91,10 @@ def measure(folder: Path, summary) -> dict:
 
 
 def add_record(change: str) -> dict:
-    """Run everything, keep a log of each run, return the line of the table."""
-    date = machine()["date"]
-    number = len(json.loads(FIGURES.read_text(encoding="utf-8"))) if FIGURES.exists() else 0
-    log = RECORDS / f"{date}-{number + 1}.log"
+    """Run everything and keep a log of each run; return the record."""
+    machine = figures.machine()
+    number = len(figures.read(FIGURES)) if FIGURES.exists() else 0
+    log = RECORDS / f"{machine['date']}-{number + 1}.log"
     parts = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -101,13 +103,13 @@ def add_record(change: str) -> dict:
             parts += [f"== {run_folder.name}", (run_folder / "train.log").read_text("utf-8")]
             parts += [(run_folder / "history.csv").read_text("utf-8")]
     code = {"submission_sha256": hashlib.sha256(SUBMISSION.read_bytes()).hexdigest()}
-    facts = {"change": change, "recipes": RECIPES, **code, "machine": machine(), "rows": rows}
+    facts = {"change": change, "recipes": RECIPES, **code, "machine": machine, "rows": rows}
     log.write_text("\n".join([json.dumps(facts, indent=2), *parts]), encoding="utf-8")
     return {**facts, "log": log.name}
 
 
 def render(records: list[dict]) -> str:
-    """Return the table of records, oldest first."""
+    """Return the record table, oldest record first."""
     lines = [
         "| date | task | training, s | start to grade, s | ssim | mse | fid | raw | change | log |",
         "| --- " * 10 + "|",
@@ -116,13 +118,7 @@ def render(records: list[dict]) -> str:
         for name, rows in record["rows"].items():
             cells = [record["machine"]["date"], name]
             for key, digits in {"train": 2, "total": 2, **dict.fromkeys(SCORES, 4)}.items():
-                values = [row[key] for row in rows]
-                known = None not in values
-                cells.append(
-                    f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
-                    if known
-                    else "-"
-                )
+                cells.append(mean_and_spread([row[key] for row in rows], digits))
             cells += [record["change"], f"[log]({record['log']})"]
             lines.append(f"| {' | '.join(cells)} |")
     facts, last = records[-1]["machine"], records[-1]
@@ -130,7 +126,7 @@ def render(records: list[dict]) -> str:
         "",
         f"Mean ± standard deviation over the seeds {', '.join(map(str, SEEDS))} "
         f"(n = {len(SEEDS)}), test split, {facts['cores']} CPU cores, torch {facts['torch']}. "
-        "The last line's commands, then `inference.py` and `grade.py` as they are:",
+        "The commands of the last record, followed by `inference.py` and `grade.py` unchanged:",
         "",
         "```bash",
         *(f"python train.py {recipe}" for recipe in last["recipes"].values()),
@@ -140,24 +136,23 @@ def render(records: list[dict]) -> str:
 
 
 def main() -> None:
-    """Measure, and write the table if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", metavar="CHANGE", help="add a line; say what was changed")
+    """Measure, or add a record and write the table."""
+    parser = make_parser("benchmarks.headline", __doc__)
+    parser.add_argument("--record", metavar="CHANGE", help="add a record; what was changed")
     parser.add_argument("--report", action="store_true", help="run nothing")
     args = parser.parse_args()
     try:
         if args.record:
-            records = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else []
+            records = figures.read(FIGURES) if FIGURES.exists() else []
             records.append(add_record(args.record))
-            FIGURES.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+            figures.write(FIGURES, records)
         elif not args.report:
             with tempfile.TemporaryDirectory() as folder:
                 print(json.dumps(run_all(Path(folder)), indent=2))
             return
     except MissedError as missed:
         sys.exit(f"no record: {missed}")
-    records = json.loads(FIGURES.read_text(encoding="utf-8"))
-    put_blocks(RECORDS / "README.md", {"records": render(records)})
+    put_blocks(RECORDS / "README.md", {"records": render(figures.read(FIGURES))})
 
 
 if __name__ == "__main__":

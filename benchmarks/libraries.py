@@ -1,28 +1,31 @@
-"""Known libraries on the same model, data, batch and learning rate: seconds of each epoch.
+"""Known libraries on the same model, data, batch size and learning rate: seconds per epoch.
 
     python -m benchmarks.libraries pythae zoo/conv_vae.py --epochs 3
     python -m benchmarks.libraries lightning model.py
 
-Tensors lie in memory, precision is fp32, everything else is as the library ships. Ends with a
-line of JSON. Needs requirements/bench.txt.
+The images are tensors in memory and the precision is fp32; everything else is the library's
+default. Ends with a line of JSON. Needs requirements/bench.txt.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import tempfile
 import time
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
-from benchmarks.usual import BATCH, LATENT_DIM, LR, VAR, load_model, say
+from benchmarks.commands import make_parser
+from benchmarks.usual import BATCH, LATENT_DIM, LR, VAR, load_model, print_json
 from data_utils import MNISTDataset, to_float
 
 
-def pythae_epochs(models, images: torch.Tensor, epochs: int, folder: str) -> list[float]:
-    """Train the encoder and the decoder of models.VAE in pythae's VAE."""
+def pythae_epochs(
+    models: ModuleType, images: torch.Tensor, epochs: int, folder: str
+) -> list[float]:
+    """Train the encoder and decoder of models.VAE in pythae; return the seconds per epoch."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -30,24 +33,24 @@ def pythae_epochs(models, images: torch.Tensor, epochs: int, folder: str) -> lis
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
     from pythae.trainers.training_callbacks import TrainingCallback
 
-    ours = models.VAE(LATENT_DIM)
+    model = models.VAE(LATENT_DIM)
 
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
             super().__init__()
-            self.ours = ours
+            self.vae = model
 
         def forward(self, x):
-            mu, log_var = self.ours.encode(x, None)
+            mu, log_var = self.vae.encode(x, None)
             return ModelOutput(embedding=mu, log_covariance=log_var)
 
     class Decoder(BaseDecoder):
         def __init__(self) -> None:
             super().__init__()
-            self.ours = ours
+            self.vae = model
 
         def forward(self, z):
-            return ModelOutput(reconstruction=self.ours.decode(z, None).reshape(-1, 1, 28, 28))
+            return ModelOutput(reconstruction=self.vae.decode(z, None).reshape(-1, 1, 28, 28))
 
     class Clock(TrainingCallback):
         def on_epoch_begin(self, *_, **__) -> None:
@@ -63,7 +66,7 @@ def pythae_epochs(models, images: torch.Tensor, epochs: int, folder: str) -> lis
         num_epochs=epochs,
         learning_rate=LR,
         per_device_train_batch_size=BATCH,
-        keep_best_on_train=True,  # without validation images, it needs this to end well
+        keep_best_on_train=True,  # pythae needs this where there are no validation images
     )
     labels = torch.zeros(len(images))
     trainer = BaseTrainer(
@@ -76,8 +79,10 @@ def pythae_epochs(models, images: torch.Tensor, epochs: int, folder: str) -> lis
     return seconds
 
 
-def lightning_epochs(models, images: torch.Tensor, epochs: int, folder: str) -> list[float]:
-    """Train models.VAE in Lightning's Trainer."""
+def lightning_epochs(
+    models: ModuleType, images: torch.Tensor, epochs: int, folder: str
+) -> list[float]:
+    """Train models.VAE in Lightning's Trainer; return the seconds per epoch."""
     import lightning
 
     class Module(lightning.LightningModule):
@@ -112,8 +117,8 @@ def lightning_epochs(models, images: torch.Tensor, epochs: int, folder: str) -> 
 
 
 def main() -> None:
-    """Train in the library named."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Train in the given library and print the seconds per epoch."""
+    parser = make_parser("benchmarks.libraries", __doc__)
     parser.add_argument("library", choices=("pythae", "lightning"))
     parser.add_argument("submission", type=Path)
     parser.add_argument("--epochs", type=int, default=3)
@@ -123,7 +128,7 @@ def main() -> None:
     images = to_float(torch.from_numpy(MNISTDataset("dataset/train").images))
     train = {"pythae": pythae_epochs, "lightning": lightning_epochs}[args.library]
     with tempfile.TemporaryDirectory() as folder:
-        say(epochs=train(load_model(args.submission), images, args.epochs, folder))
+        print_json(epochs=train(load_model(args.submission), images, args.epochs, folder))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Puts what the benchmarks measured into the documents: no figure there is typed by hand."""
+"""Write measured figures into documents, so that no figure is typed by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def put_blocks(file: Path, blocks: dict[str, str]) -> None:
-    """Put each block between its two markers, `<!-- name: begin -->` and `<!-- name: end -->`."""
+    """Replace each block between `<!-- NAME: begin -->` and `<!-- NAME: end -->`."""
     text = file.read_text(encoding="utf-8")
     for name, block in blocks.items():
         begin, end = markers(name)
@@ -16,11 +16,11 @@ def put_blocks(file: Path, blocks: dict[str, str]) -> None:
 
 
 def block_in(file: Path, name: str) -> str:
-    """Return what stands between the two markers now."""
+    """Return the block between the two markers."""
     begin, end = markers(name)
     return file.read_text(encoding="utf-8").split(begin)[1].split(end)[0]
 
 
 def markers(name: str) -> tuple[str, str]:
-    """Return the lines that a block stands between."""
+    """Return the lines before and after a block."""
     return f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"

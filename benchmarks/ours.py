@@ -1,26 +1,28 @@
-"""This lab's side of a comparison, in a process of its own, timed from the inside.
+"""The lab's side of a comparison, in a process of its own, timed from inside.
 
     python -m benchmarks.ours train --submission model.py --epochs 5 --save_dir runs/speed
     python -m benchmarks.ours infer --checkpoint_path runs/speed/best.pth
     python -m benchmarks.ours command sweep.py --var 0.5 --lr 5e-3
 
-Takes the options of train.py or of inference.py; or any command, and all the processes that it
-starts. Ends with a line of JSON.
+`train` and `infer` take the options of train.py and inference.py. `command` runs any command and
+counts all processes that it starts. Ends with a line of JSON.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import subprocess
 import sys
 import time
 
-from benchmarks.usual import say
+from benchmarks.commands import make_parser
+from benchmarks.usual import print_json
 
 
 def train(words: list[str]) -> None:
-    """Train; say the seconds of each epoch, without and with all that belongs to it."""
+    """Train; print the seconds of each epoch: training alone, and with all that belongs to it."""
     import train
     from lab.callbacks import Callback, Training
 
@@ -29,7 +31,7 @@ def train(words: list[str]) -> None:
             self.before, self.trained = time.perf_counter(), 0.0
 
         def on_epoch_end(self, trainer: Training) -> None:
-            # The run's folder was told first, so its checkpoint and its picture are in here.
+            # The callback of the run's folder came first, so checkpoint and picture are included.
             now = time.perf_counter()
             validated.append(now - self.before)
             plain.append(trainer.state.seconds - self.trained)
@@ -39,33 +41,43 @@ def train(words: list[str]) -> None:
     validated: list[float] = []
     options = train.TrainOptions(**vars(train.make_parser().parse_args(words)))
     train.train(options, callbacks=[Clock()])
-    say(epochs=plain, validated=validated)
+    print_json(epochs=plain, validated=validated)
 
 
 def infer(words: list[str]) -> None:
-    """Do all that inference.py does; say the seconds after its imports."""
+    """Do what inference.py does; print the seconds after its imports."""
     import inference
     from lab import (
-        contract,  # noqa: F401, imports are no part of the seconds
+        contract,  # noqa: F401, imports are not timed
         convolutions,  # noqa: F401
     )
 
     options = inference.InferenceOptions(**vars(inference.make_parser().parse_args(words)))
     started = time.perf_counter()
     inference.infer(options)
-    say(seconds=time.perf_counter() - started)
+    print_json(seconds=time.perf_counter() - started)
 
 
 def command(words: list[str]) -> None:
-    """Run a command; say its seconds and the peak memory of the largest of its processes."""
+    """Run a command; print its seconds and the peak memory of its largest process."""
     started = time.perf_counter()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([sys.executable, *words], check=True, **quiet)
+    output = subprocess.DEVNULL
+    subprocess.run([sys.executable, *words], check=True, stdout=output, stderr=output)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB, but bytes on macOS
     unit = 2**20 if sys.platform == "darwin" else 2**10
     print(json.dumps({"seconds": seconds, "peak_mib": peak / unit}))
 
 
+def main() -> None:
+    """Run the subcommand with the options after it."""
+    parser = make_parser("benchmarks.ours", __doc__)
+    subcommands = {"train": train, "infer": infer, "command": command}
+    parser.add_argument("subcommand", choices=subcommands)
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="what follows it")
+    args = parser.parse_args()
+    subcommands[args.subcommand](args.words)
+
+
 if __name__ == "__main__":
-    {"train": train, "infer": infer, "command": command}[sys.argv[1]](sys.argv[2:])
+    main()

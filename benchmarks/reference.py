@@ -1,25 +1,32 @@
-"""The figures of the README: the reference solution over seeds, and `make demo`.
+"""The reference figures: the reference solution over seeds, `make demo`, the first commands.
 
-    python -m benchmarks.reference               measure all of it: 18 minutes on 2 cores
-    python -m benchmarks.reference --only none   only write the README again, from stored figures
+    python -m benchmarks.reference               measure everything: 18 minutes on 2 cores
+    python -m benchmarks.reference --only demo   measure one part
+    python -m benchmarks.reference --only none   only write the documents, from stored figures
 
 Each run is the three commands as a student types them, timed as whole processes.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
-from benchmarks.commands import ROOT, machine, timed, train_infer_grade
+from benchmarks import figures
+from benchmarks.commands import make_parser, timed, train_infer_grade
+from benchmarks.figures import mean_and_spread
 from benchmarks.markdown import put_blocks
+from lab import ROOT
 
 FIGURES = ROOT / "benchmarks" / "reference.json"
-README = ROOT / "README.md"
+# The document of each block.
+DOCUMENTS = {
+    "demo": ROOT / "README.md",
+    "commands": ROOT / "README.md",
+    "reference": ROOT / "docs" / "reference.md",
+}
 
 FIRST_COMMANDS = (
     "python check.py",
@@ -32,43 +39,43 @@ RECIPES = {
     "VAEwolabel": "--epochs 15 --batch_size 256 --lr 3e-3 --var 0.02",
     "Genwithlabel": "--epochs 20 --batch_size 256 --lr 3e-3 --var 0.02",
 }
-# spec.md, section 6: the best row of each task in the reports that the lab grew from.
-SEEDS_BEST = {
+# The best row of each task in the original reports.
+REPORTS_BEST: dict[str, dict[str, float | None]] = {
     "VAEwolabel": {"ssim": 0.8551, "mse": 0.01275, "fid": None, "raw": None},
     "Genwithlabel": {"ssim": 0.8591, "mse": 0.01253, "fid": 2.412, "raw": 29.276},
 }
 
 
 def run(task: str, seed: int) -> dict:
-    """Train, infer and grade once; return the scores and the seconds of the processes."""
+    """Train, infer and grade once; return the scores, and the seconds of the processes."""
     options = ["--task", task, *RECIPES[task].split(), "--seed", seed]
     row = train_infer_grade(options, Path("runs") / f"reference-{task}-{seed}")
     names = ("ssim", "mse", "fid", "raw", "score", "cap", "train_s", "total_s")
     return {**{name: row[name] for name in names}, "seed": seed}
 
 
-def render_runs(figures: dict) -> str:
-    """Return the README's table: mean and spread over the seeds beside the reports' best."""
+def render_runs(stored: dict[str, Any]) -> str:
+    """Return the block `reference`: mean and spread over seeds, beside the reports' best."""
     lines = [
-        "| task | | ssim | mse | fid | raw | grade | training | in all |",
+        "| task | | ssim | mse | fid | raw | grade | training | total |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for task, rows in figures["runs"].items():
-        scores = [("ssim", 4), ("mse", 5), ("fid", 2), ("raw", 2)]
-        ours = [_spread(rows, name, digits) for name, digits in scores]
+    scores = {"ssim": 4, "mse": 5, "fid": 2, "raw": 2}
+    for task, rows in stored["runs"].items():
+        ours = [_spread(rows, name, digits) for name, digits in scores.items()]
         ours.append(", ".join(sorted({f"{row['score']:.4g} / {row['cap']:.4g}" for row in rows})))
         ours += [f"{_spread(rows, name, 0)} s" for name in ("train_s", "total_s")]
-        lines.append(f"| `{task}` | ours | {' | '.join(ours)} |")
-        best = [SEEDS_BEST[task][name] for name, _ in scores]
-        best = " | ".join("-" if value is None else f"{value:.5g}" for value in best)
-        lines.append(f"| | reports' best | {best} | | 50 epochs | |")
-    machine = figures["machine"]
+        lines.append(f"| `{task}` | the lab | {' | '.join(ours)} |")
+        best = [REPORTS_BEST[task][name] for name in scores]
+        theirs = " | ".join("-" if value is None else f"{value:.5g}" for value in best)
+        lines.append(f"| | reports' best | {theirs} | | 50 epochs | |")
+    machine = stored["machine"]
     lines += [
         "",
         f"Mean ± standard deviation over the seeds {', '.join(str(row['seed']) for row in rows)} "
-        f"(n = {len(rows)}), test split, 20 latent dimensions, 100 samples a label; "
+        f"(n = {len(rows)}), test split, 20 latent dimensions, 100 samples per label; "
         f"{machine['cores']} CPU cores, torch {machine['torch']}, {machine['date']}. "
-        "Seconds are those of whole processes; *in all* adds inference and grading. The commands:",
+        "Times are those of whole processes; *total* adds inference and grading. The commands:",
         "",
         "```bash",
         *(f"python train.py --task {task} {recipe}" for task, recipe in RECIPES.items()),
@@ -81,40 +88,37 @@ def render_runs(figures: dict) -> str:
 
 
 def _spread(rows: list[dict], name: str, digits: int) -> str:
-    values = [row[name] for row in rows]
-    if None in values:
-        return "-"
-    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+    return mean_and_spread([row[name] for row in rows], digits)
 
 
-def render_demo(demo: dict) -> str:
-    """Return what `make demo` took and gave."""
+def render_demo(demo: dict[str, Any]) -> str:
+    """Return the block `demo`: the time of `make demo` and its grades."""
     grades = " and ".join(
         f"{task} {row['score']:.4g} / {row['cap']:.4g} (raw {row['raw']:.2f})"
         for task, row in demo["scores"].items()
     )
     return (
         "`make demo` makes a virtual environment, trains both tasks for 5 epochs, infers, grades, "
-        f"and says where the pictures are. On {demo['cores']} CPU cores it took "
-        f"{demo['seconds']:.0f} s after installing, and gave {grades}.\n"
+        f"and prints where the pictures are. On {demo['cores']} CPU cores it took "
+        f"{demo['seconds']:.0f} s after the installation. The grades were {grades}.\n"
     )
 
 
 def blocks() -> dict[str, str]:
-    """Return each generated block of the README by name, from the stored figures."""
-    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+    """Return each generated block by name, from the stored figures."""
+    stored = figures.read(FIGURES)
     return {
-        "demo": render_demo(figures["demo"]),
-        "commands": render_commands(figures["commands"]),
-        "reference": render_runs(figures),
+        "demo": render_demo(stored["demo"]),
+        "commands": render_commands(stored["commands"]),
+        "reference": render_runs(stored),
     }
 
 
 def measure_demo() -> dict:
-    """Time `make demo` on a machine where everything is installed."""
-    timed("make", ".venv/core")  # installing does not count
+    """Time `make demo` without the installation."""
+    timed("make", ".venv/core")  # installs
     seconds = timed("make", "demo")
-    results = json.loads((ROOT / "runs" / "demo-grade.json").read_text(encoding="utf-8"))
+    results = figures.read(ROOT / "runs" / "demo-grade.json")
     scores = {
         task: {name: row[name] for name in ("score", "cap", "raw")} for task, row in results.items()
     }
@@ -122,17 +126,17 @@ def measure_demo() -> dict:
 
 
 def measure_commands() -> dict:
-    """Time the README's first commands as they stand there, one after another."""
+    """Time the first commands of the README, unchanged and in order."""
     if (ROOT / "runs" / "VAEwolabel").exists():
-        sys.exit("runs/VAEwolabel is in the way; move it, so that the commands run as on day one.")
+        sys.exit("runs/VAEwolabel exists; move it, as the first commands need to run without it.")
     seconds = {command: timed(sys.executable, *command.split()[1:]) for command in FIRST_COMMANDS}
-    result = json.loads((ROOT / "grade_result.json").read_text(encoding="utf-8"))["VAEwolabel"]
+    result = figures.read(ROOT / "grade_result.json")["VAEwolabel"]
     scores = {name: result[name] for name in ("ssim", "mse", "raw", "score", "cap")}
     return {"cores": os.cpu_count(), "seconds": seconds, "scores": scores}
 
 
-def render_commands(commands: dict) -> str:
-    """Return the commands with the seconds that each took, and the grade at their end."""
+def render_commands(commands: dict[str, Any]) -> str:
+    """Return the block `commands`: each with its seconds, then the grade."""
     seconds = [
         f"{command:38} # {seconds:.1f} s" for command, seconds in commands["seconds"].items()
     ]
@@ -143,8 +147,8 @@ def render_commands(commands: dict) -> str:
             *seconds,
             "```",
             "",
-            f"The seconds are those of {commands['cores']} CPU cores, with the reference solution "
-            f"and every default; its grade is then {scores['score']:.2f} / {scores['cap']:.4g} "
+            f"Measured on {commands['cores']} CPU cores with the reference solution and the "
+            f"default options. The grade was {scores['score']:.2f} / {scores['cap']:.4g} "
             f"(ssim {scores['ssim']:.3f}, mse {scores['mse']:.4f}, on `dataset/valid`).",
             "",
         ]
@@ -152,22 +156,22 @@ def render_commands(commands: dict) -> str:
 
 
 def main() -> None:
-    """Measure what is asked for, store the figures, write the README's blocks."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--only", choices=("runs", "demo", "commands", "none"), help="measure only this"
-    )
+    """Measure, store the figures, write the blocks."""
+    parser = make_parser("benchmarks.reference", __doc__)
+    parts = ("runs", "demo", "commands", "none")
+    parser.add_argument("--only", choices=parts, help="measure only this part")
     args = parser.parse_args()
-    figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+    stored = figures.read(FIGURES) if FIGURES.exists() else {}
     if args.only in (None, "runs"):
-        figures["runs"] = {task: [run(task, seed) for seed in SEEDS] for task in RECIPES}
-        figures["machine"] = machine()
+        stored["runs"] = {task: [run(task, seed) for seed in SEEDS] for task in RECIPES}
+        stored["machine"] = figures.machine()
     if args.only in (None, "demo"):
-        figures["demo"] = measure_demo()
+        stored["demo"] = measure_demo()
     if args.only in (None, "commands"):
-        figures["commands"] = measure_commands()
-    FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    put_blocks(README, blocks())
+        stored["commands"] = measure_commands()
+    figures.write(FIGURES, stored)
+    for name, block in blocks().items():
+        put_blocks(DOCUMENTS[name], {name: block})
 
 
 if __name__ == "__main__":

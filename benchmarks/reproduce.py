@@ -1,39 +1,44 @@
-"""The tables of the reports that this lab grew from, run again by the sweep that students use.
+"""Run the tables of the original reports again, with the sweep that students use.
 
-    python -m benchmarks.reproduce            50 epochs a row, as the reports: hours on 2 cores
-    python -m benchmarks.reproduce --quick    5 epochs a row: half an hour
-    python -m benchmarks.reproduce --quick --only Convolutional   the tables whose title has that
+    python -m benchmarks.reproduce            50 epochs per row, as in the reports: hours on 2 cores
+    python -m benchmarks.reproduce --quick    5 epochs per row: half an hour
+    python -m benchmarks.reproduce --quick --only Convolutional   tables with that word in the title
     python -m benchmarks.reproduce --report   run nothing; write docs/results.md from stored figures
 
-Stopped in whatever way, it goes on where it was. The reports' figures are those of spec 6.
+It continues from where it was stopped or killed.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
-import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from benchmarks.commands import ROOT, machine
+from benchmarks import figures
+from benchmarks.commands import make_parser
+from lab import ROOT
 
 RESULTS = ROOT / "docs" / "results.md"
 FIGURES = ROOT / "benchmarks" / "reproduce.json"
-COLLAPSED = 0.5  # ssim below which a model draws next to nothing of its input
+COLLAPSED = 0.5  # ssim below which a reconstruction shows almost nothing of its input
 SCORES = {"ssim": 4, "mse": 5, "fid": 3, "raw": 2}
-SEEDS = (42, 43, 44)  # of rows at which a report's training exploded or collapsed
+SEEDS = (42, 43, 44)  # for rows where a report's training exploded or collapsed
 
 
 @dataclass(frozen=True)
 class Table:
-    """One option's values, all else the same.
+    """A table over the values of one option, everything else equal.
 
     Attributes:
-        rows: what the report had for each value: scores by name, or what went wrong, in a word.
+        title: the heading in docs/results.md.
+        submission: the file in zoo/, without .py.
+        option: the option of sweep.py.
+        rows: for each value the report's scores by name, or a word for what went wrong.
         more: further options of sweep.py.
+        task: "VAEwolabel" or "Genwithlabel".
     """
 
     title: str
@@ -179,12 +184,13 @@ TABLES = (
 
 @dataclass
 class Ours:
-    """What our trials of one row came to.
+    """The result of the lab's trials of one row.
 
     Attributes:
         scores, seconds: means over the seeds.
-        tried, trained: seeds, and those of them that came to their end and did not collapse.
-        skipped: steps that were not finite, all seeds together.
+        tried: number of seeds.
+        trained: number of seeds whose training finished and did not collapse.
+        skipped: number of steps that were not finite, over all seeds.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
@@ -195,18 +201,18 @@ class Ours:
 
 
 def run(table: Table, epochs: int, folder: Path) -> dict[str, Ours]:
-    """Sweep over a table; return what came of each row."""
+    """Sweep over a table; return the result of each row."""
     found: dict[str, Ours] = {}
-    troubled = [value for value, theirs in table.rows.items() if isinstance(theirs, str)]
-    for values, seeds in ((list(table.rows), SEEDS[:1]), (troubled, SEEDS)):
+    failed = [value for value, theirs in table.rows.items() if isinstance(theirs, str)]
+    for values, seeds in ((list(table.rows), SEEDS[:1]), (failed, SEEDS)):
         if not values:
             continue
         asked = f"--task {table.task} --submission zoo/{table.submission}.py --epochs {epochs}"
         words = [*asked.split(), *table.more.split(), f"--{table.option}", *values]
         words += ["--seed", *map(str, seeds), "--save_dir", str(folder), "--no-keep_weights"]
-        said = subprocess.run([sys.executable, "sweep.py", *words], cwd=ROOT, check=False)
-        if said.returncode not in (0, 1):  # 1 is a trial that failed, which the table tells
-            sys.exit(said.returncode)
+        done = subprocess.run([sys.executable, "sweep.py", *words], cwd=ROOT, check=False)
+        if done.returncode not in (0, 1):  # 1: a trial failed, which the table shows
+            sys.exit(done.returncode)
         with open(folder / "results.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         for value in values:
@@ -237,11 +243,11 @@ def _summary(rows: list[dict[str, str]]) -> Ours:
 
 
 def render(table: Table, found: dict[str, Ours]) -> str:
-    """Return a table: the report's figure, ours, the difference, seconds."""
+    """Return a table: the report's scores, the lab's, the difference, seconds."""
     names = [name for name in SCORES if any(name in ours.scores for ours in found.values())]
     head = [
         table.option,
-        *(f"{n}: report / ours / difference" for n in names),
+        *(f"{n}: report / lab / difference" for n in names),
         "trained",
         "steps skipped",
         "seconds",
@@ -252,8 +258,8 @@ def render(table: Table, found: dict[str, Ours]) -> str:
         cells = [value]
         for name in names:
             cells.append(_cell(theirs, ours, name, SCORES[name]))
-        said = f", report: {theirs}" if isinstance(theirs, str) else ""
-        cells += [f"{ours.trained} of {ours.tried}{said}", f"{ours.skipped}", f"{ours.seconds:.0f}"]
+        note = f", report: {theirs}" if isinstance(theirs, str) else ""
+        cells += [f"{ours.trained} of {ours.tried}{note}", f"{ours.skipped}", f"{ours.seconds:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -267,48 +273,47 @@ def _cell(theirs: dict[str, float] | str, ours: Ours, name: str, digits: int) ->
     return f"{left} / {middle} / {right}"
 
 
-def document(figures: dict) -> str:
+def document(stored: dict[str, Any]) -> str:
     """Return docs/results.md."""
-    facts, epochs = figures["machine"], figures["epochs"]
+    facts, epochs = stored["machine"], stored["epochs"]
     parts = [
-        "# The reports' tables, run again",
+        "# The tables of the original reports, run again",
         "",
-        f"{epochs} epochs a row, where the reports trained for 50 and more; ours on "
-        "`dataset/valid`, at the posterior mean. Rows at which a report's training exploded or "
-        f"collapsed have the seeds {', '.join(map(str, SEEDS))}, the others one; a row has trained "
-        f"when its ssim is {COLLAPSED} or more. {facts['cores']} CPU cores, one thread a trial, "
-        f"torch {facts['torch']}, {facts['date']}. Written by "
+        f"{epochs} epochs per row, where the reports trained for 50 or more. The lab's scores are "
+        "on `dataset/valid`, at the posterior mean. Rows where a report's training exploded or "
+        f"collapsed were run with the seeds {', '.join(map(str, SEEDS))}, the others with one "
+        f"seed. A row counts as trained when its ssim is {COLLAPSED} or more. {facts['cores']} CPU "
+        f"cores, one thread per trial, torch {facts['torch']}, {facts['date']}. Written by "
         f"`python -m benchmarks.reproduce{' --quick' if epochs < 50 else ''}`.",
         "",
     ]
     for table in TABLES:
-        rows = figures["tables"][table.title]
+        rows = stored["tables"][table.title]
         parts.append(render(table, {value: Ours(**row) for value, row in rows.items()}))
     return "\n".join(parts)
 
 
 def main() -> None:
-    """Run every table, store the figures, write docs/results.md."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="5 epochs a row in place of 50")
-    parser.add_argument("--only", default="", help="a part of the titles of the tables to run")
+    """Run the tables, store the figures, write docs/results.md."""
+    parser = make_parser("benchmarks.reproduce", __doc__)
+    parser.add_argument("--quick", action="store_true", help="5 epochs per row instead of 50")
+    parser.add_argument("--only", default="", help="run the tables with this text in the title")
     parser.add_argument("--report", action="store_true", help="run nothing")
     args = parser.parse_args()
+    stored = figures.read(FIGURES) if FIGURES.exists() else {}
     if not args.report:
         epochs = 5 if args.quick else 50
         folder = ROOT / "runs" / f"reproduce-{epochs}"
-        stored = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
         if args.only and stored.get("epochs") != epochs:
-            parser.error(f"the stored tables are not of {epochs} epochs: leave --only out")
+            parser.error(f"the stored tables do not have {epochs} epochs: leave --only out")
         tables = stored.get("tables", {})
         for table in TABLES:
             if args.only in table.title:
                 found = run(table, epochs, folder)
                 tables[table.title] = {value: asdict(ours) for value, ours in found.items()}
-        figures = {"epochs": epochs, "machine": machine(), "tables": tables}
-        FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    RESULTS.write_text(document(figures), encoding="utf-8")
+        stored = {"epochs": epochs, "machine": figures.machine(), "tables": tables}
+        figures.write(FIGURES, stored)
+    RESULTS.write_text(document(stored), encoding="utf-8")
     print(f"written: {RESULTS}")
 
 

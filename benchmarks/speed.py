@@ -1,20 +1,18 @@
-"""How fast the lab is: against the usual pipeline, known libraries, a bare loop, the machine.
+"""Measure how fast the lab is: against the usual pipeline, libraries, plain PyTorch, the machine.
 
     python -m benchmarks.speed                       everything: 15 minutes on 2 cores
-    python -m benchmarks.speed --only grade_process  one measure
-    python -m benchmarks.speed --json out.json       the figures into a file of their own
-    python -m benchmarks.speed --draw                measure nothing; picture and README again
+    python -m benchmarks.speed --only grade_process  one measurement
+    python -m benchmarks.speed --json out.json       store the figures in another file
+    python -m benchmarks.speed --draw                measure nothing; write documents and pictures
 
-The sides of a comparison run in turn on the same machine, each in a process of its own, and each
-round gives one ratio: the machine's drift is in both. A ratio above 1 says how many times as fast
-this lab is; only trainer_over_bare_* are costs, ours over the other's. Figures without --json go
-to benchmarks/speed.json, from there to the README and docs/speed.png.
+The sides of a comparison run in turn on the same machine, each in a process of its own. Each round
+gives one ratio, so a change in the machine's load is in both sides. A ratio above 1 says how many
+times as fast the lab is. Only trainer_over_bare_* are costs: the Trainer's time over that of plain
+PyTorch. Without --json the figures go to benchmarks/speed.json, docs/speed.md and the README.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -23,32 +21,37 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks import growth, headline, speed_page
-from benchmarks.commands import ROOT, machine, said, timed
+from benchmarks import figures, growth, headline, speed_page
+from benchmarks.commands import json_from, make_parser, timed
 from benchmarks.usual import PRED_STEP
+from lab import ROOT
 
 FIGURES = ROOT / "benchmarks" / "speed.json"
 SUBMISSIONS = {"mlp": "model.py", "conv": "zoo/conv_vae.py"}
-# Epochs in each process, on every side; of the MLP the first does not count.
+# Epochs per process, on every side. The first epoch of the MLP is not counted.
 EPOCHS = {"mlp": 3, "conv": 1}
 WARM_UP = {"mlp": 1, "conv": 0}
 ROUNDS = 3
-INFERENCE_ROUNDS = 5  # the usual pipeline's 11 000 files take as long as the disk has it
-BARE = {"mlp": 11, "conv": 4}  # epochs beside the bare loop, of which the first does not count
+INFERENCE_ROUNDS = 5  # more, as the time to write 11 000 files varies with the disk
+BARE = {"mlp": 11, "conv": 4}  # epochs against plain PyTorch; the first is not counted
 LIBRARIES = ("pythae", "lightning")
 
 
 def in_turn(
-    sides: dict[str, Callable[[], dict]], rounds: int = ROUNDS, about: str = ""
+    sides: dict[str, Callable[[], dict]], rounds: int = ROUNDS, title: str = ""
 ) -> list[dict[str, dict]]:
-    """Run the sides in turn, the order reversed each round; return what each said, by round."""
+    """Run the sides in turn; return the result of each side by round.
+
+    The order is reversed after each round, so that no side is always the first.
+    """
     results = []
-    with tqdm(total=rounds * len(sides), desc=about, unit="run") as bar:
+    with tqdm(total=rounds * len(sides), desc=title, unit="run") as bar:
         for number in range(rounds):
-            names = list(sides) if number % 2 else list(sides)[::-1]  # none is always the first
+            names = list(sides) if number % 2 else list(sides)[::-1]
             found = {}
             for name in names:
                 found[name] = sides[name]()
@@ -57,8 +60,8 @@ def in_turn(
     return results
 
 
-def summary(values: list[float]) -> dict:
-    """Return median, range and number."""
+def summary(values: list[float]) -> dict[str, float]:
+    """Return median, range and number of values."""
     return {
         "median": statistics.median(values),
         "min": min(values),
@@ -67,26 +70,26 @@ def summary(values: list[float]) -> dict:
     }
 
 
-def compared(ours: list[float], theirs: list[float]) -> dict:
-    """Return how many times as much theirs is, round by round, and the medians of both."""
+def compared(ours: list[float], theirs: list[float]) -> dict[str, float]:
+    """Return the ratio of theirs over ours, round by round, and the median of each side."""
     medians = {"ours": statistics.median(ours), "theirs": statistics.median(theirs)}
     return {**summary([other / own for own, other in zip(ours, theirs)]), **medians}
 
 
 class Speed:
-    """The measures, by name; each returns the ratios and seconds that it found.
+    """The measurements; each returns the ratios and seconds that it found.
 
-    Attributes:
-        folder: for what they leave behind; Arrow files and runs are made once.
-        options: more options of train.py for our side.
+    Args:
+        folder: for the files of the measurements. Arrow files and runs are made once.
+        options: further options of train.py for the lab's side.
     """
 
     def __init__(self, folder: Path, options: list[str]) -> None:
         self.folder, self.options = folder, options
-        self.workers: int | None = None  # of the usual pipeline, once it is known how many
+        self.workers: int | None = None  # of the usual pipeline; chosen by `better_workers`
         self.usual_outputs: Path | None = None  # of its last inference
 
-    # ------------------------------------------------------------ what several measures need
+    # ------------------------------------------------------------ shared by the measurements
 
     def arrow(self, split: str) -> Path:
         """Return a split as an Arrow file."""
@@ -96,30 +99,31 @@ class Speed:
         return file
 
     def usual_train(self, model: str, epochs: int | None = None) -> dict:
-        """Train in the usual pipeline; the last one's weights are kept."""
-        words = ["-m", "benchmarks.usual", "train", SUBMISSIONS[model]]
+        """Train in the usual pipeline; the last run's weights are kept."""
+        words: list[object] = ["-m", "benchmarks.usual", "train", SUBMISSIONS[model]]
         words += ["--epochs", epochs or EPOCHS[model]]
         words += ["--train", self.arrow("train"), "--valid", self.arrow("valid")]
         words += ["--workers", self.workers or 0]
-        return said(*words, "--out", self.folder / f"usual-{model}.pth")
+        return json_from(*words, "--out", self.folder / f"usual-{model}.pth")
 
     def better_workers(self) -> int:
-        """Return how many processes should decode in the usual pipeline: what is quicker here."""
-        seconds = {}
-        for self.workers in (0, 2):
-            seconds[self.workers] = self.usual_train("mlp", epochs=1)["epochs"][0]
-        return min(seconds, key=seconds.get)
+        """Return the number of decoding processes with which the usual pipeline is faster."""
+        seconds: dict[int, float] = {}
+        for workers in (0, 2):
+            self.workers = workers
+            seconds[workers] = self.usual_train("mlp", epochs=1)["epochs"][0]
+        return min(seconds, key=lambda workers: seconds[workers])
 
     def our_train(self, model: str, *more: object) -> dict:
-        """Train in this lab; the last run is kept."""
-        words = ["-m", "benchmarks.ours", "train", "--overwrite"]
+        """Train in the lab; the last run is kept."""
+        words: list[object] = ["-m", "benchmarks.ours", "train", "--overwrite"]
         words += ["--submission", SUBMISSIONS[model]]
         epochs = EPOCHS[model] + self.warm_up(model, "ours") - WARM_UP[model]
         words += ["--epochs", epochs, "--save_dir", self.folder / f"ours-{model}"]
-        return said(*words, *self.options, *more)
+        return json_from(*words, *self.options, *more)
 
     def trained(self, model: str) -> tuple[Path, Path]:
-        """Return a checkpoint of ours and one of the usual pipeline."""
+        """Return a checkpoint of the lab and one of the usual pipeline."""
         ours = self.folder / f"ours-{model}" / "best.pth"
         theirs = self.folder / f"usual-{model}.pth"
         if not ours.exists():
@@ -128,36 +132,30 @@ class Speed:
             self.usual_train(model)
         return ours, theirs
 
-    def inferred(self) -> tuple[Path, Path]:
-        """Return folders of outputs: those of ours and those of the usual pipeline."""
-        if self.usual_outputs is None:
-            self.our_inference()
-            self.usual_inference()
-        return self.folder / "ours-outputs", self.usual_outputs
-
     def our_inference(self) -> dict:
-        """Infer in this lab: seconds of the work, and of the whole process."""
-        words = ["--checkpoint_path", self.trained("conv")[0], "--data_path", "dataset/test"]
-        words += ["--save_dir", self.folder / "ours-outputs"]
+        """Infer in the lab; return the seconds after the imports and those of the process."""
+        words: list[object] = ["--checkpoint_path", self.trained("conv")[0]]
+        words += ["--data_path", "dataset/test", "--save_dir", self.folder / "ours-outputs"]
         process = timed(sys.executable, "inference.py", *words, quiet=True)
-        return {**said("-m", "benchmarks.ours", "infer", *words), "process": process}
+        return {**json_from("-m", "benchmarks.ours", "infer", *words), "process": process}
 
     def usual_inference(self) -> dict:
-        """Infer in the usual pipeline, into a new folder; that of before stays till the end.
+        """Infer in the usual pipeline, each time into a new folder; older ones stay until the end.
 
-        To remove 11 000 files may keep a disk so busy that the next ones take twice as long.
+        To remove 11 000 files can keep a disk busy for so long that the next run takes twice the
+        time.
         """
         self.usual_outputs = Path(tempfile.mkdtemp(prefix="usual-outputs-", dir=self.folder))
         words = [SUBMISSIONS["conv"], "--data", self.arrow("test"), "--out", self.usual_outputs]
         words += ["--checkpoint", self.trained("conv")[1]]  # more processes only make it slower
         started = time.perf_counter()
-        inside = said("-m", "benchmarks.usual", "infer", *words)
+        inside = json_from("-m", "benchmarks.usual", "infer", *words)
         return {**inside, "process": time.perf_counter() - started}
 
-    # ------------------------------------------------------------ the measures
+    # ------------------------------------------------------------ the measurements
 
     def epochs(self, model: str) -> dict:
-        """Epochs of the usual pipeline and of known libraries over ours."""
+        """Measure epochs of the usual pipeline and of known libraries against the lab's."""
         if self.workers is None:
             self.workers = self.better_workers()
         sides = {"ours": lambda: self.our_train(model), "usual": lambda: self.usual_train(model)}
@@ -169,7 +167,7 @@ class Speed:
             sides |= {name: self.library(name, model) for name in libraries}
         else:
             print("pythae and Lightning are left out: pip install -r requirements/bench.txt")
-        rounds = in_turn(sides, about=f"epochs, {model}")
+        rounds = in_turn(sides, title=f"epochs, {model}")
         plain = {side: self.seconds(rounds, side, "epochs", model) for side in sides}
         ours, usual = (self.seconds(rounds, s, "validated", model) for s in ("ours", "usual"))
         ratios = {
@@ -187,80 +185,80 @@ class Speed:
         return {"ratios": ratios}
 
     def library(self, name: str, model: str) -> Callable[[], dict]:
-        """Return what trains in a known library."""
+        """Return a function that trains in a known library."""
         words = ["-m", "benchmarks.libraries", name, SUBMISSIONS[model], "--epochs", EPOCHS[model]]
-        return lambda: said(*words)
+        return lambda: json_from(*words)
 
     def seconds(self, rounds: list[dict], side: str, key: str, model: str) -> list[float]:
-        """Return the median epoch of each round, of those that count."""
+        """Return the median epoch of each round, without the epochs that are not counted."""
         first = self.warm_up(model, side)
         return [statistics.median(one[side][key][first:]) for one in rounds]
 
     def warm_up(self, model: str, side: str) -> int:
-        """Return how many epochs of a side do not count; what compiles does so in its first."""
+        """Return the number of epochs that are not counted; torch.compile compiles in the first."""
         compiles = side in ("ours", "as_often", "fp32") and self.options
         return max(WARM_UP[model], int(bool(compiles)))
 
     def bare(self, model: str) -> dict:
-        """Epochs of the Trainer over those of a bare loop, and the machine's limit."""
-        found = said("-m", "benchmarks.bare_loop", SUBMISSIONS[model], "--epochs", BARE[model])
-        trainer, bare = zip(*found["pairs"])
+        """Measure the Trainer against a loop in plain PyTorch, and against the machine's peak."""
+        words = ["-m", "benchmarks.bare_loop", SUBMISSIONS[model], "--epochs", BARE[model]]
+        found = json_from(*words)
+        trainer, plain = zip(*found["pairs"])
         achieved = found["flops"] / statistics.median(trainer)
         facts = {key: found[key] for key in ("device", "precision", "flops")}
         limit = {"achieved": achieved, "peak": found["peak"], "share": achieved / found["peak"]}
-        cost = summary([t / b for t, b in found["pairs"]])
-        cost |= {"ours": statistics.median(trainer), "theirs": statistics.median(bare)}
+        cost = summary([t / p for t, p in found["pairs"]])
+        cost |= {"ours": statistics.median(trainer), "theirs": statistics.median(plain)}
         return {
             "ratios": {f"trainer_over_bare_{model}": cost},
             "limit": {model: facts | limit},
         }
 
     def inference(self) -> dict:
-        """10 000 reconstructions and 1 000 samples, with and without the start of Python."""
+        """Measure 10 000 reconstructions and 1 000 samples, with and without start-up."""
         self.trained("conv")
         sides = {"ours": self.our_inference, "usual": self.usual_inference}
         rounds = in_turn(sides, INFERENCE_ROUNDS, "inference")
-        return _both(rounds, {"inference": "seconds", "inference_process": "process"})
+        return _ratios(rounds, {"inference": "seconds", "inference_process": "process"})
 
     def grade(self) -> dict:
-        """10 000 reconstructions scored: whole processes."""
-        ours, theirs = self.inferred()
-        words = ["--no-Genwithlabel", "--VAEwolabel_output_dir", ours]
-        words += ["--test_data_path", "dataset/test", "--output", self.folder / "grade.json"]
-        usual = ["-m", "benchmarks.usual", "grade", "--data", self.arrow("test")]
-        usual += ["--outputs", theirs, "--no-samples"]
+        """Measure the scoring of 10 000 reconstructions, as whole processes."""
+        if self.usual_outputs is None:
+            self.our_inference()
+            self.usual_inference()
+        words: list[object] = ["grade.py", "--no-Genwithlabel", "--test_data_path", "dataset/test"]
+        words += ["--VAEwolabel_output_dir", self.folder / "ours-outputs"]
+        words += ["--output", self.folder / "grade.json"]
+        usual: list[object] = ["-m", "benchmarks.usual", "grade", "--data", self.arrow("test")]
+        usual += ["--outputs", self.usual_outputs, "--no-samples"]
         rounds = in_turn(
             {
-                "ours": lambda: {"process": timed(sys.executable, "grade.py", *words, quiet=True)},
+                "ours": lambda: {"process": timed(sys.executable, *words, quiet=True)},
                 "usual": lambda: {"process": timed(sys.executable, *usual, quiet=True)},
             },
-            about="grade",
+            title="grade",
         )
-        return _both(rounds, {"grade_process": "process"})
+        return _ratios(rounds, {"grade_process": "process"})
 
     def headline(self) -> dict:
-        """Seconds to the reports' best scores."""
+        """Measure the seconds to the best scores of the original reports."""
         return headline.measure(self.folder, summary)
 
     def growth(self) -> dict:
-        """Seconds and memory against what grows."""
+        """Measure how seconds and memory grow."""
         return {"growth": growth.measure(self.folder)}
 
-    def measures(self) -> dict[str, Callable[[], dict]]:
-        """Return every measure by its name."""
-        found: dict[str, Callable[[], dict]] = {}
-        for model in SUBMISSIONS:
-            found[f"epochs_{model}"] = lambda model=model: self.epochs(model)
-            found[f"bare_{model}"] = lambda model=model: self.bare(model)
-        return found | {
-            "inference": self.inference,
-            "grade": self.grade,
-            "headline": self.headline,
-            "growth": self.growth,
-        }
+    def run(self, name: str) -> dict:
+        """Run one of MEASUREMENTS."""
+        method, _, model = name.partition("_")
+        return getattr(self, method)(*([model] if model else []))
 
 
-# Which measure gives a ratio: --only takes the names of both.
+MEASUREMENTS = (
+    *(f"{method}_{model}" for model in SUBMISSIONS for method in ("epochs", "bare")),
+    *("inference", "grade", "headline", "growth"),
+)
+# The measurement that gives a ratio: --only takes the names of both.
 GIVES = {
     **{f"epoch_{m}{v}": f"epochs_{m}" for m in SUBMISSIONS for v in ("", "_validated")},
     **{f"{lib}_{m}": f"epochs_{m}" for m in SUBMISSIONS for lib in LIBRARIES},
@@ -274,67 +272,77 @@ GIVES = {
 }
 
 
-def _both(rounds: list[dict[str, dict]], names: dict[str, str]) -> dict:
-    """Return the ratios of two sides, by the key that each side said."""
-    sides = {
-        name: [[one[side][key] for one in rounds] for side in ("ours", "usual")]
-        for name, key in names.items()
-    }
-    return {"ratios": {name: compared(*pair) for name, pair in sides.items()}}
+def _ratios(rounds: list[dict[str, dict]], keys: dict[str, str]) -> dict:
+    """Return each ratio by its name, from the key of both sides' results that it compares."""
+    ratios = {}
+    for name, key in keys.items():
+        ours, theirs = ([one[side][key] for one in rounds] for side in ("ours", "usual"))
+        ratios[name] = compared(ours, theirs)
+    return {"ratios": ratios}
 
 
 def measure_all(wanted: set[str], options: list[str], keep: Callable[[dict], None]) -> list[str]:
-    """Measure what is wanted, hand the figures to `keep` after each; return what failed."""
-    figures: dict[str, dict] = {"ratios": {}, "seconds": {}, "machine": machine()}
+    """Run the wanted measurements and call `keep` with the figures after each.
+
+    Returns the names of the measurements that failed.
+    """
+    found: dict[str, Any] = {"ratios": {}, "seconds": {}, "machine": figures.machine()}
     failed = []
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         speed = Speed(Path(folder), options)
-        for name, measure in speed.measures().items():
+        for name in MEASUREMENTS:
             if name not in wanted:
                 continue
             try:
-                for key, found in measure().items():
-                    figures[key] = {**figures.get(key, {}), **found}
+                for key, values in speed.run(name).items():
+                    found[key] = {**found.get(key, {}), **values}
             except (RuntimeError, subprocess.CalledProcessError) as error:
                 print(f"{name} failed: {error}")
                 failed.append(name)
-            figures["minutes"] = (time.perf_counter() - started) / 60
-            figures["workers"] = speed.workers
-            keep(figures)
+            found["minutes"] = (time.perf_counter() - started) / 60
+            found["workers"] = speed.workers
+            keep(found)
     return failed
 
 
 def main() -> None:
-    """Measure what is asked for, store the figures, write the README's block and picture."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = list(Speed(Path(), []).measures())
+    """Measure, store the figures, write the documents and pictures."""
+    parser = make_parser("benchmarks.speed", __doc__)
     parser.add_argument(
-        "--only", nargs="+", choices=(*names, *GIVES), metavar="NAME", help=", ".join(names)
+        "--only",
+        nargs="+",
+        choices=(*MEASUREMENTS, *GIVES),
+        metavar="NAME",
+        help=f"{', '.join(MEASUREMENTS)}, or the name of a ratio in {FIGURES.name}",
     )
-    parser.add_argument("--json", type=Path, help=f"where the figures go (default {FIGURES.name})")
+    parser.add_argument("--json", type=Path, help=f"file for the figures; default {FIGURES.name}")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
-    parser.add_argument("--compile", action="store_true", help="our side with torch.compile")
+    parser.add_argument("--compile", action="store_true", help="the lab's side with torch.compile")
     args = parser.parse_args()
     if args.compile and not args.json:
-        parser.error("--compile needs --json: the README's figures are those without it")
-    failed: list[str] = []
+        parser.error("--compile needs --json: the documents have the figures without it")
+    if args.draw:
+        stored = figures.read(FIGURES)
+        print(speed_page.table(stored))
+        speed_page.write(stored)
+        return
+
     file = args.json or (FIGURES if args.only is None else None)
-    figures = json.loads(FIGURES.read_text(encoding="utf-8")) if args.draw else {}
-    if not args.draw:
-        wanted = {GIVES.get(name, name) for name in args.only or names}
+    measured: dict[str, Any] = {}
 
-        def keep(found: dict) -> None:
-            figures.update(found)
-            if file:
-                file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-
-        failed = measure_all(wanted, ["--compile", "yes"] if args.compile else [], keep)
+    def keep(found: dict) -> None:
+        measured.update(found)
         if file:
-            print(f"written: {file}")
-    print(speed_page.table(figures))
-    if not failed and (args.draw or file == FIGURES):
-        speed_page.write(figures)
+            figures.write(file, found)
+
+    wanted = {GIVES.get(name, name) for name in args.only or MEASUREMENTS}
+    failed = measure_all(wanted, ["--compile", "yes"] if args.compile else [], keep)
+    if file:
+        print(f"written: {file}")
+    print(speed_page.table(measured))
+    if not failed and file == FIGURES:
+        speed_page.write(measured)
     sys.exit(1 if failed else 0)
 
 

@@ -1,15 +1,15 @@
-"""What a sweep gains over one trial after another, and what 10 000 trials would cost.
+"""Measure what a sweep gains over one trial after another, and the cost of 10 000 trials.
 
-    python -m benchmarks.sweep_speed               measure all of it: 30 minutes on 2 cores
-    python -m benchmarks.sweep_speed --only none   only write the documents again
+    python -m benchmarks.sweep_speed               measure everything: 30 minutes on 2 cores
+    python -m benchmarks.sweep_speed --only mlp    measure one model
+    python -m benchmarks.sweep_speed --only none   only write the documents, from stored figures
 
-The same trials are run three times: as the three commands, one process after another, with all
-threads; as a sweep with one worker that has all threads; as a sweep with its own choice of workers.
+The same trials are run three times: by the three commands, one process after another, with all
+threads; as a sweep with one worker that has all threads; as a sweep with its default workers.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import itertools
 import json
@@ -18,13 +18,17 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from benchmarks.commands import ROOT, machine, timed, train_infer_grade
+from benchmarks import figures
+from benchmarks.commands import make_parser, timed, train_infer_grade
 from benchmarks.markdown import put_blocks
+from lab import ROOT
 from sweeps.estimate import in_words
 from sweeps.plan import DEFAULT_GRID
 
 FIGURES = ROOT / "benchmarks" / "sweep_speed.json"
+SPEED_PAGE, COST_PAGE = ROOT / "docs" / "sweeps.md", ROOT / "docs" / "cluster.md"
 EPOCHS = 5
 GRIDS = {
     "mlp": ("model.py", DEFAULT_GRID),
@@ -35,7 +39,7 @@ MANY, MANY_EPOCHS, MANY_CORES = 10_000, 10, (16, 128, 1024)
 
 
 def commands_seconds(submission: str, grid: dict[str, list], folder: Path) -> float:
-    """Seconds of train.py, inference.py and grade.py for each trial, one after another."""
+    """Return the seconds of the three commands for each trial, one after another."""
     total = 0.0
     for number, values in enumerate(itertools.product(*grid.values())):
         options = [word for name, value in zip(grid, values) for word in (f"--{name}", value)]
@@ -46,14 +50,14 @@ def commands_seconds(submission: str, grid: dict[str, list], folder: Path) -> fl
 
 
 def sweep_seconds(submission: str, grid: dict[str, list], folder: Path, *more: object) -> float:
-    """Seconds of sweep.py over the same trials."""
+    """Return the seconds of sweep.py over the same trials."""
     options = [word for name, values in grid.items() for word in (f"--{name}", *values)]
     asked = ["--submission", submission, "--epochs", EPOCHS, *options, "--save_dir", folder]
     return timed(sys.executable, "sweep.py", *asked, *more, quiet=True)
 
 
-def measure(name: str) -> dict:
-    """Run the trials in the three ways and look at what one of them takes."""
+def measure(name: str) -> dict[str, Any]:
+    """Run the trials in the three ways; return the seconds, and the time and disk of a trial."""
     submission, grid = GRIDS[name]
     with tempfile.TemporaryDirectory() as folder:
         sweep, one, commands = (Path(folder) / name for name in ("sweep", "one", "commands"))
@@ -62,15 +66,12 @@ def measure(name: str) -> dict:
             "one_worker": sweep_seconds(submission, grid, one, "--workers", 1),
             "commands": commands_seconds(submission, grid, commands),
         }
-        if name == "mlp":  # the README's own example
+        if name == "mlp":  # the example of docs/sweeps.md
             for picture, copy in PICTURES.items():
                 shutil.copyfile(sweep / picture, ROOT / "docs" / copy)
         with open(sweep / "results.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        records = [
-            json.loads((sweep / "trials" / row["trial"] / "trial.json").read_text(encoding="utf-8"))
-            for row in rows
-        ]
+        records = [figures.read(sweep / "trials" / row["trial"] / "trial.json") for row in rows]
         files = [file for file in (sweep / "trials").rglob("*") if file.is_file()]
         weights = [file for file in files if file.suffix in (".pth", ".npy")]
         weights = [file for file in weights if file.name != "samples.npy"]
@@ -81,7 +82,7 @@ def measure(name: str) -> dict:
             "seconds": seconds,
             "over_commands": seconds["commands"] / seconds["sweep"],
             "over_one_worker": seconds["one_worker"] / seconds["sweep"],
-            # One trial on one core while the other cores are as busy.
+            # Of a trial on one core, while the other cores are busy too.
             "epoch_s": statistics.fmean(record["epoch_seconds"] for record in records),
             "beyond_s": statistics.fmean(
                 record["total_seconds"] - EPOCHS * record["epoch_seconds"] for record in records
@@ -92,19 +93,19 @@ def measure(name: str) -> dict:
         }
 
 
-def render_speed(figures: dict) -> str:
-    """Return the README's table."""
+def render_speed(stored: dict[str, Any]) -> str:
+    """Return the block `sweep` of docs/sweeps.md: the seconds of each way."""
+    machine = stored["machine"]
     lines = [
-        f"The same trials of {EPOCHS} epochs, in three ways, on {figures['machine']['cores']} "
-        f"CPU cores with torch {figures['machine']['torch']} "
-        "(`python -m benchmarks.sweep_speed`):",
+        f"The same trials of {EPOCHS} epochs, run in three ways, on {machine['cores']} CPU cores "
+        f"with torch {machine['torch']} (`python -m benchmarks.sweep_speed`):",
         "",
         "| model | trials | the three commands, one trial after another, all threads "
-        "| sweep, one worker with all threads | sweep as it is | gain over both |",
+        "| sweep, one worker with all threads | sweep, default workers | gain over both |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name in GRIDS:
-        row = figures["models"][name]
+        row = stored["models"][name]
         seconds = row["seconds"]
         lines.append(
             f"| {name} | {row['trials']} | {seconds['commands']:.0f} s "
@@ -114,21 +115,21 @@ def render_speed(figures: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_cost(figures: dict) -> str:
-    """Return what 10 000 trials would cost, for docs/cluster.md."""
+def render_cost(stored: dict[str, Any]) -> str:
+    """Return the block `cost` of docs/cluster.md: time and disk of 10 000 trials."""
     cores = " | ".join(f"on {count} cores" for count in MANY_CORES)
     lines = [
-        f"{MANY:,} trials of {MANY_EPOCHS} epochs, one core each. Measured, on a machine with "
-        f"{figures['machine']['cores']} cores, both busy: the seconds of an epoch with its "
-        "validation, those of a trial beyond its epochs (loading, scoring, pictures), and the "
-        "bytes that it leaves. The rest is multiplication.",
+        f"{MANY:,} trials of {MANY_EPOCHS} epochs, one core per trial. Three numbers are measured, "
+        f"on a machine with {stored['machine']['cores']} busy cores: the seconds per epoch with "
+        "its validation, the seconds per trial outside its epochs (loading, scoring, pictures), "
+        "and the disk space per trial. The rest is computed from them.",
         "",
-        f"| model | an epoch | beyond | a trial | all, core hours | {cores} "
-        "| disk | with `--no-keep_weights` |",
+        f"| model | per epoch | outside epochs | per trial | core hours in total | {cores} "
+        "| disk | disk with `--no-keep_weights` |",
         f"| --- | --- | --- | --- | --- | {'--- | ' * len(MANY_CORES)}--- | --- |",
     ]
     for name in GRIDS:
-        row = figures["models"][name]
+        row = stored["models"][name]
         trial = MANY_EPOCHS * row["epoch_s"] + row["beyond_s"]
         spans = " | ".join(in_words(MANY * trial / count) for count in MANY_CORES)
         lines.append(
@@ -140,20 +141,20 @@ def render_cost(figures: dict) -> str:
 
 
 def main() -> None:
-    """Measure what is asked for, store the figures, write the documents' blocks."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=(*GRIDS, "none"), help="measure only this")
+    """Measure, store the figures, write the blocks."""
+    parser = make_parser("benchmarks.sweep_speed", __doc__)
+    parser.add_argument("--only", choices=(*GRIDS, "none"), help="measure only this model")
     args = parser.parse_args()
-    figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
-    figures.setdefault("models", {})
+    stored = figures.read(FIGURES) if FIGURES.exists() else {}
+    stored.setdefault("models", {})
     for name in GRIDS:
         if args.only in (None, name):
-            figures["models"][name] = measure(name)
-            figures["machine"] = machine()
-            print(json.dumps(figures["models"][name], indent=2), flush=True)
-    FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    put_blocks(ROOT / "README.md", {"sweep": render_speed(figures)})
-    put_blocks(ROOT / "docs" / "cluster.md", {"cost": render_cost(figures)})
+            stored["models"][name] = measure(name)
+            stored["machine"] = figures.machine()
+            print(json.dumps(stored["models"][name], indent=2), flush=True)
+    figures.write(FIGURES, stored)
+    put_blocks(SPEED_PAGE, {"sweep": render_speed(stored)})
+    put_blocks(COST_PAGE, {"cost": render_cost(stored)})
 
 
 if __name__ == "__main__":

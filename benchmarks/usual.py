@@ -1,13 +1,14 @@
-"""The usual pipeline: what most course labs do, written fairly, for the same models.
+"""The usual pipeline: the same models as most course labs train them, written fairly.
 
-    python -m benchmarks.usual arrow DATASET FILE      a dataset folder as Arrow with PNG bytes
+    python -m benchmarks.usual arrow DATASET FILE      write a dataset folder as Arrow, PNG bytes
     python -m benchmarks.usual train SUBMISSION --train FILE --valid FILE --out CHECKPOINT
     python -m benchmarks.usual infer SUBMISSION --data FILE --checkpoint CHECKPOINT --out FOLDER
     python -m benchmarks.usual grade --data FILE --outputs FOLDER
+    python -m benchmarks.usual train model.py --train train.arrow --valid valid.arrow --epochs 1
 
-A DataLoader decodes PNGs one by one; plain Adam in fp32; a validation of 5 000 images each 10
-steps; one PNG file an image out, read back to be scored. Each command but the first ends with a
-line of JSON: what it took. It uses nothing of this lab but the models.
+A DataLoader decodes PNG files one by one; Adam trains in fp32; 5 000 images are validated every 10
+steps; inference writes one PNG file per image, and grading reads it back. Each command but the
+first ends with a line of JSON: its seconds and peak memory. Only the models are the lab's.
 """
 
 from __future__ import annotations
@@ -27,20 +28,22 @@ PRED_STEP, EVAL_NUM, GEN_NUM = 10, 5000, 100
 def load_model(path: Path) -> ModuleType:
     """Import a file of models."""
     spec = importlib.util.spec_from_file_location("models", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def say(**facts: object) -> None:
-    """Print the line of JSON, with the peak memory of this process."""
+def print_json(**facts: object) -> None:
+    """Print a line of JSON, with the peak memory of this process."""
     print(json.dumps({**facts, "peak_mib": peak_mib()}))
 
 
 def peak_mib() -> float:
-    """Return the peak memory of this process; getrusage would count its parent's on Linux."""
+    """Return the peak memory of this process in MiB."""
     status = Path("/proc/self/status")
-    if status.exists():
+    if status.exists():  # getrusage includes the parent's memory on Linux
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024  # KiB
     import resource
@@ -49,7 +52,7 @@ def peak_mib() -> float:
 
 
 def pick_device():
-    """Return the fastest device here."""
+    """Return the fastest device of this machine."""
     import torch
 
     name = "mps" if torch.backends.mps.is_available() else "cpu"
@@ -57,7 +60,7 @@ def pick_device():
 
 
 def make_dataset(file: Path, count: int | None = None):
-    """Return a torch Dataset that decodes an image whenever it is asked for one."""
+    """Return a torch Dataset that decodes an image each time it is accessed."""
     import numpy as np
     import pyarrow
     import torch
@@ -82,7 +85,7 @@ def make_dataset(file: Path, count: int | None = None):
 
 
 def write_arrow(folder: Path, file: Path) -> None:
-    """Write a dataset folder of this lab as an Arrow table of PNG bytes and labels."""
+    """Write a dataset folder of the lab as an Arrow table of PNG bytes and labels."""
     import pyarrow
     from PIL import Image
 
@@ -100,7 +103,7 @@ def write_arrow(folder: Path, file: Path) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train; say the seconds of each epoch, without and with its validations."""
+    """Train; print the seconds of each epoch, without and with its validations."""
     import torch
     from tqdm import tqdm
 
@@ -144,12 +147,12 @@ def train(args: argparse.Namespace) -> None:
         plain.append(validated[-1] - validating)
     if args.out:
         torch.save(model.state_dict(), args.out)
-    say(epochs=plain, validated=validated)
+    print_json(epochs=plain, validated=validated)
 
 
 def infer(args: argparse.Namespace) -> None:
-    """Write a PNG file for each reconstruction and each sample; say the seconds after imports."""
-    import pyarrow  # noqa: F401, imports are no part of the seconds
+    """Write a PNG file per reconstruction and per sample; print the seconds after the imports."""
+    import pyarrow  # noqa: F401, imports are not timed
     import torch
     from PIL import Image
 
@@ -179,11 +182,11 @@ def infer(args: argparse.Namespace) -> None:
             z = torch.randn(GEN_NUM, LATENT_DIM, device=device)
             samples = model.decode(z, torch.full((GEN_NUM,), label, device=device))
             save(samples, [args.out / "gen" / str(label) / f"{j}.png" for j in range(GEN_NUM)])
-    say(seconds=time.perf_counter() - started)
+    print_json(seconds=time.perf_counter() - started)
 
 
 def grade(args: argparse.Namespace) -> None:
-    """Read the PNG files back and score them, image by image, as the graders of labs do."""
+    """Read the PNG files back and score them, image by image, as graders of labs usually do."""
     import numpy as np
     import pyarrow
     from PIL import Image
@@ -210,12 +213,17 @@ def grade(args: argparse.Namespace) -> None:
     scores = {"ssim": np.mean(ssims), "mse": np.mean(mses)}
     if fids:
         scores["fid"] = np.mean(fids)
-    say(seconds=time.perf_counter() - started, **scores)
+    print_json(seconds=time.perf_counter() - started, **scores)
 
 
 def main() -> None:
-    """Do what the first word says."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run the subcommand."""
+    # Without benchmarks.commands: its imports would count as time of this side.
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.usual",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("arrow")
     one.add_argument("folder", type=Path)
@@ -225,16 +233,16 @@ def main() -> None:
     for name in ("train", "valid", "out"):
         one.add_argument(f"--{name}", type=Path)
     one.add_argument("--epochs", type=int, default=2)
-    one.add_argument("--workers", type=int, default=0, help="processes that decode")
+    one.add_argument("--workers", type=int, default=0, help="processes that decode images")
     one = commands.add_parser("infer")
     one.add_argument("submission", type=Path)
     for name in ("data", "checkpoint", "out"):
         one.add_argument(f"--{name}", type=Path, required=True)
-    one.add_argument("--workers", type=int, default=0, help="processes that decode")
+    one.add_argument("--workers", type=int, default=0, help="processes that decode images")
     one = commands.add_parser("grade")
     for name in ("data", "outputs"):
         one.add_argument(f"--{name}", type=Path, required=True)
-    one.add_argument("--no-samples", action="store_true", help="as for a model without labels")
+    one.add_argument("--no-samples", action="store_true", help="score reconstructions only")
     args = parser.parse_args()
     if args.command == "arrow":
         write_arrow(args.folder, args.file)

@@ -1,4 +1,4 @@
-"""Many calls on many processes, by Dask: this machine's cores, or a cluster that is there already.
+"""Run many calls in many processes with Dask: on this machine's cores, or on a running cluster.
 
 Dask is an optional requirement and is imported only where it is used.
 """
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 POLL_SECONDS = 0.1
-COUNT_SECONDS = 1.0  # between counts of the workers, which come and go
-LOST = "the cluster's scheduler is gone; start it again, then the same command: no result is lost."
+COUNT_SECONDS = 1.0  # between counts of the workers, which may join and leave
+LOST = "the cluster's scheduler is gone; start it, then run the same command: no result is lost."
 
 
 class ClusterError(RuntimeError):
-    """There is no cluster to compute on, or it is not as it must be; says what to do."""
+    """There is no usable cluster; the message says what to do."""
 
 
 def cores() -> int:
     """Return how many CPU cores this process may use."""
     require_dask()
-    from dask.system import CPU_COUNT  # knows of containers' limits too
+    from dask.system import CPU_COUNT  # respects the limits of containers
 
     return CPU_COUNT
 
 
 def fitting_workers(wanted: int, gib_each: float) -> int:
-    """Return `wanted`, or as many processes of `gib_each` GiB as this machine's memory holds."""
+    """Return `wanted`, or fewer processes when the memory is too small for `gib_each` GiB each."""
     require_dask()
     from distributed.system import MEMORY_LIMIT
 
@@ -47,9 +47,13 @@ def fitting_workers(wanted: int, gib_each: float) -> int:
 
 @contextmanager
 def local_workers(workers: int, environments: Iterable[dict[str, str]] = ({},)) -> Iterator[Client]:
-    """Start so many worker processes here, one call at a time each; they end with this process.
+    """Start worker processes on this machine; they end with this process.
 
-    environments: environment variables of the first worker, the second, ..., and round again.
+    Each runs one call at a time.
+
+    Args:
+        workers: the number of processes.
+        environments: environment variables of the first worker, the second, and so on, in a cycle.
     """
     require_dask()
     import dask
@@ -57,16 +61,16 @@ def local_workers(workers: int, environments: Iterable[dict[str, str]] = ({},)) 
 
     with (
         _without_logs(),
-        # Its profiler takes the interpreter away from the work a hundred times a second.
+        # The profiler interrupts the work a hundred times per second.
         dask.config.set({"distributed.worker.profile.enabled": False}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
-            memory_limit=None,  # Dask would kill at a share of it; the system does when it must
+            memory_limit=None,  # Dask would kill workers below the limit of the system
             dashboard_address=None,
-            silence_logs="CRITICAL",  # those of the workers
-        ) as here,
-        Client(here) as client,
+            silence_logs="CRITICAL",  # of the workers
+        ) as local,
+        Client(local) as client,
     ):
         client.register_plugin(_local_worker_plugin(list(environments)))
         yield client
@@ -93,15 +97,15 @@ def scheduler_at(address: str) -> Iterator[Client]:
         wide = [worker for worker, threads in client.nthreads().items() if threads != 1]
         if wide:
             raise ClusterError(
-                f"the worker {wide[0]} runs several calls in one process, which share its random "
-                "numbers; start workers with --nthreads 1, and several of them with --nworkers."
+                f"the worker {wide[0]} has several threads, which would share random numbers; "
+                "start workers with --nthreads 1, and several of them with --nworkers."
             )
         yield client
 
 
 @contextmanager
 def _without_logs() -> Iterator[None]:
-    """Keep Dask's logs off the terminal: what they are about ends in a record or an error here."""
+    """Keep Dask's logs off the terminal: what matters becomes a record or an error of the lab."""
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -110,18 +114,18 @@ def _without_logs() -> Iterator[None]:
 
 
 def expect_all_to_say_yes(client: Client, question: Callable, *arguments: Any) -> None:
-    """Ask the scheduler and every worker; raise ClusterError where one says no or cannot answer."""
+    """Call `question` on the scheduler and all workers. Raises ClusterError unless all say True."""
     answers = client.run(question, *arguments, on_error="return")
     try:
         answers["the scheduler"] = client.run_on_scheduler(question, *arguments)
-    except Exception as error:  # whatever it is that it cannot import
+    except Exception as error:  # such as an import that fails there
         answers["the scheduler"] = error
     for who, answer in answers.items():
         if answer is not True:
             raise ClusterError(
                 f"{who} does not find what it needs ({answer!r} from {question.__name__}); start "
-                "scheduler and workers with PYTHONPATH=FOLDER, the folder of this lab, which all "
-                "machines must see under one path, as also the --save_dir."
+                "scheduler and workers with PYTHONPATH=FOLDER, the folder of the lab. All machines "
+                "must see this folder and the --save_dir under the same path."
             )
 
 
@@ -132,12 +136,12 @@ def run_each(
     stop: threading.Event,
     on_stop: Callable[[], None],
 ) -> Iterator[tuple[tuple, Future]]:
-    """Run `function(*call)` for each call; yield each call with its future, as they are done.
+    """Run `function(*call)` for each call; yield each call with its future when it is done.
 
-    Calls are taken one by one as workers become free, so that the choice of the next one can
-    rest on the results so far. Once `stop` is set, no more are taken, those under way are waited
-    for, and `on_stop` is called every now and then. What a dead worker was doing is done again
-    by another. Raises ClusterError when the scheduler is lost.
+    The next call is taken only when a worker is free, so it may depend on the results so far. Once
+    `stop` is set, no more calls are taken, the running ones are waited for, and `on_stop` is called
+    every COUNT_SECONDS. When a worker dies, another worker runs its call again. Raises ClusterError
+    when the scheduler is lost.
     """
     calls = iter(calls)
     running: dict[Future, tuple] = {}
@@ -147,7 +151,7 @@ def run_each(
             workers, counted = _count_workers(client), time.monotonic()
             if stop.is_set():
                 over = True
-                on_stop()  # again and again, for workers come anew
+                on_stop()  # repeatedly, as new workers may join
         while len(running) < workers and not over and not stop.is_set():
             call = next(calls, None)
             if call is None:
@@ -174,13 +178,13 @@ def _local_worker_plugin(environments: list[dict[str, str]]) -> Any:
     from distributed import WorkerPlugin
 
     class LocalWorker(WorkerPlugin):
-        """Is run at each start of a worker, also when one is started again after it died."""
+        """Set up a worker, also one that is started again after it died."""
 
         name = "local-worker"
 
         def setup(self, worker: Any) -> None:
             os.environ.update(environments[int(worker.name) % len(environments)])
-            # Ctrl-C goes to every process of a terminal; the one who asked tells the workers.
+            # Ctrl-C reaches every process of the terminal; only the main process reacts to it.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -188,7 +192,7 @@ def _local_worker_plugin(environments: list[dict[str, str]]) -> Any:
 
 
 def require_dask() -> None:
-    """Raise ClusterError where Dask is not installed."""
+    """Raise ClusterError when Dask is not installed."""
     try:
         import distributed  # noqa: F401
     except ImportError:

@@ -51,12 +51,14 @@ def write_report(out: Path, results: list[dict[str, Any]]) -> Path:
 
 def _distribution(results: list[dict[str, Any]]) -> bytes:
     """Return a histogram of the grades as a PNG."""
+    from matplotlib.ticker import MaxNLocator
+
     scores = [result["score"] for result in results if result["score"] is not None]
     drawing = plots.figure(8, 3)
     axes = drawing.subplots()
-    axes.hist(scores, bins=np.arange(0, MOST + 2, 2), color="tab:blue", edgecolor="white")
+    axes.hist(scores, bins=np.arange(0, MOST + 2, 2).tolist(), color="tab:blue", edgecolor="white")
     axes.set(xlabel=f"grade, of {MOST:g}", ylabel="students", xlim=(0, MOST))
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -1,1 +1,1 @@
-"""The parts of a sweep: one trial, the choice of trials, and what a sweep shows."""
+"""The parts of a sweep: one trial, the choice of trials, running them, and the report."""

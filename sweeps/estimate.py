@@ -1,4 +1,4 @@
-"""What a sweep will take, in time and in room on disk, from what its first trials took."""
+"""Estimate the time and disk space of a sweep from its first trials."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from data_utils import NUM_CLASSES, MNISTDataset
 from inference import InferenceOptions
 from sweeps.trial import Trial
 
-CHECKPOINTS_AT_ONCE = 7  # of a trial under way: five epochs, the best, and one being written
-PICTURE_BYTES = 1_000_000  # what a trial draws
+CHECKPOINTS_AT_ONCE = 7  # of a running trial: five epochs, the best, and one being written
+PICTURE_BYTES = 1_000_000  # per trial
 
 
 def expected_seconds(epochs: list[int], timed: list[dict[str, Any]], at_once: int) -> float:
-    """Return how long trials of so many epochs each will take, so many at once.
+    """Return the expected seconds of all trials.
 
-    timed: records that hold epoch_seconds, epochs_done and total_seconds. What is beyond
-    the epochs in a record, loading and scoring, is expected of every trial.
+    Args:
+        epochs: the number of epochs of each trial.
+        timed: records with epoch_seconds, epochs_done and total_seconds. Their mean time outside
+            the epochs (loading, scoring) is added for every trial.
+        at_once: the number of trials that run at the same time.
     """
     if not timed or not epochs:
         return 0.0
@@ -32,17 +35,17 @@ def expected_seconds(epochs: list[int], timed: list[dict[str, Any]], at_once: in
 
 
 def checkpoint_bytes(trials: Iterable[Trial]) -> int:
-    """Return the size of the largest checkpoint that any of the trials has written."""
+    """Return the size of the largest checkpoint that any trial has written, in bytes."""
     files = (file for trial in trials for file in trial.folder.glob("*.pth"))
     return max((file.stat().st_size for file in files), default=0)
 
 
 class Room:
-    """How much disk trials need.
+    """The disk space that trials need.
 
     Args:
-        trial: one of them, for the size of its arrays.
-        checkpoint: bytes of a checkpoint.
+        trial: one of the trials; its options give the size of the arrays.
+        checkpoint: the size of a checkpoint in bytes.
     """
 
     def __init__(self, trial: Trial, checkpoint: int) -> None:
@@ -52,14 +55,14 @@ class Room:
         self.always = NUM_CLASSES * InferenceOptions().gen_num * 28 * 28 + PICTURE_BYTES
 
     def needed(self, trials: int, at_once: int, keep_weights: bool) -> int:
-        """Return the bytes that so many trials need, with so many under way at once."""
+        """Return the bytes that trials need, when `at_once` of them run at the same time."""
         kept = self.always + (self.arrays + self.checkpoint if keep_weights else 0)
-        under_way = self.arrays + CHECKPOINTS_AT_ONCE * self.checkpoint
-        return trials * kept + min(trials, at_once) * under_way
+        running = self.arrays + CHECKPOINTS_AT_ONCE * self.checkpoint
+        return trials * kept + min(trials, at_once) * running
 
 
 def in_words(seconds: float) -> str:
-    """Return a span of time as people say it."""
+    """Return a duration as text, such as "5 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -1,4 +1,4 @@
-"""The pictures of a sweep. As in `plots.py`, a function here draws into an open binary file."""
+"""The pictures of a sweep. As in `lab/plots.py`, each function draws into an open binary file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ import numpy as np
 from lab import plots
 
 Row = dict[str, Any]
-BLANK = 235  # the grey of a trial that has no samples
+BLANK = 235  # grey value of a trial without samples
 FIGURE_NAMES = {"raw": "raw score", "ssim": "ssim", "mse": "mse", "fid": "fid"}
 
 
 def heatmap(
     file: BinaryIO, rows: Sequence[Row], scored: Sequence[Row], rest: Sequence[str]
 ) -> None:
-    """Draw the raw score over var and lr: the best over the options `rest`, mean over seeds.
+    """Draw the raw score over var and lr: the mean over seeds, the best over the other options.
 
-    rows: every trial asked for, which give the axes; scored: means of those that are finished.
-    Where few places of the grid are filled, as in a search, each is a dot on axes to scale.
+    When few places of the grid have a score, as in a search, each score is a dot instead.
+
+    Args:
+        file: receives the PNG.
+        rows: all trials of the sweep; they give the axes.
+        scored: means over seeds of the finished trials.
+        rest: the other options that vary.
     """
     best: dict[tuple[float, float], Row] = {}
     for row in scored:
@@ -57,7 +62,7 @@ def heatmap(
 def _scatter(file: BinaryIO, best: dict[tuple[float, float], Row], title: str) -> None:
     figure = plots.figure(7.5, 5.5)
     axes = figure.subplots()
-    # The best last, so that it lies on top.
+    # The best is drawn last, on top of the others.
     ordered = sorted(best.items(), key=lambda item: item[1]["raw"])
     places = np.array([place for place, _ in ordered])
     scores = [row["raw"] for _, row in ordered]
@@ -71,7 +76,7 @@ def _scatter(file: BinaryIO, best: dict[tuple[float, float], Row], title: str) -
 
 
 def curve(file: BinaryIO, scored: Sequence[Row], name: str) -> None:
-    """Draw every figure over the one option that was swept, with its spread over seeds."""
+    """Draw each score over the one option that varies, with its spread over seeds."""
     numbers = all(isinstance(row[name], (int, float)) for row in scored)
     ordered = sorted(scored, key=lambda row: row[name])
     places = [row[name] for row in ordered] if numbers else list(range(len(ordered)))
@@ -92,7 +97,7 @@ def curve(file: BinaryIO, scored: Sequence[Row], name: str) -> None:
 
 
 def pareto(file: BinaryIO, scored: Sequence[Row]) -> None:
-    """Draw the raw score against latent_dim; the line joins what no narrower code beats."""
+    """Draw the raw score over latent_dim, with the Pareto front of high scores and narrow codes."""
     ordered = sorted(scored, key=lambda row: (row["latent_dim"], -row["raw"]))
     front: list[Row] = []
     for row in ordered:
@@ -101,12 +106,12 @@ def pareto(file: BinaryIO, scored: Sequence[Row]) -> None:
     figure = plots.figure(6.5, 4.5)
     axes = figure.subplots()
     widths, scores = zip(*((row["latent_dim"], row["raw"]) for row in ordered))
-    axes.plot(widths, scores, "o", color="tab:gray", alpha=0.6, label="a trial")
+    axes.plot(widths, scores, "o", color="tab:gray", alpha=0.6, label="trial")
     line = [(row["latent_dim"], row["raw"]) for row in front]
     axes.plot(*zip(*line), "o-", color="tab:blue", label="Pareto front")
     if len(set(widths)) <= 12:
         axes.set_xticks(sorted(set(widths)))
-    axes.set(title="Score against width of the code", xlabel="latent_dim", ylabel="raw score")
+    axes.set(title="Raw score over the width of the code", xlabel="latent_dim", ylabel="raw score")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(file, format="png", dpi=110)
@@ -119,14 +124,14 @@ def sample_matrix(
     across: str,
     word: Callable[[Any], str],
 ) -> None:
-    """Draw samples (10, 28, 28) of each trial as a tile, in the row and column of its values."""
+    """Draw the samples of each trial, (10, 28, 28), in the row and column of its two values."""
     ups = sorted({up for up, _ in tiles}, reverse=down == "var")
     sides = sorted({side for _, side in tiles})
     blank = np.full((2 * 28, 5 * 28), BLANK, np.uint8)
     rows = []
     for up in ups:
         chosen = [tiles.get((up, side)) for side in sides]
-        rows.append([blank if samples is None else _tile(samples) for samples in chosen])
+        rows.append(np.stack([blank if one is None else _tile(one) for one in chosen]))
     plots.grid(
         rows,
         "Samples of each trial",
@@ -138,14 +143,14 @@ def sample_matrix(
 
 
 def _tile(samples: np.ndarray) -> np.ndarray:
-    """Lay ten samples out in two rows of five: (10, 28, 28) to (56, 140)."""
+    """Arrange ten samples in two rows of five: (10, 28, 28) to (56, 140)."""
     return samples.reshape(2, 5, 28, 28).swapaxes(1, 2).reshape(2 * 28, 5 * 28)
 
 
 def sample_list(
     file: BinaryIO, samples: Sequence[np.ndarray], lines: Sequence[str], left_out: int
 ) -> None:
-    """Draw samples (10, 28, 28) of each trial in a row, beside what the trial was."""
+    """Draw the samples of each trial, (10, 28, 28), in a row beside the trial's label."""
     title = "Samples of each trial, the best first"
     if left_out:
         title += f" ({left_out} more are not shown)"

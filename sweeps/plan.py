@@ -1,4 +1,4 @@
-"""What a sweep is asked for: the values of each option, and the trials that they make."""
+"""The plan of a sweep: the values of each option, and the trials that they make."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweeps.search import Grid, Tpe
 from sweeps.trial import FAILED, FINISHED, PATHS, WAITING, Trial, read_record
 from train import add_training_options
 
-# Named after the tables of the reports that the lab grew from.
+# Each preset is a table of the original reports.
 PRESETS: dict[str, dict[str, list]] = {
     "var": {"var": [0.5, 0.25, 0.22, 0.2]},
     "lr": {"lr": [1e-3, 2e-3, 5e-3, 6e-3]},
@@ -26,19 +26,19 @@ PRESETS: dict[str, dict[str, list]] = {
     "latent": {"latent_dim": [10, 20, 30]},
 }
 DEFAULT_GRID = PRESETS["var"] | PRESETS["lr"]
-DEFAULT_TRIALS = 40  # of a search
+DEFAULT_TRIALS = 40  # of --search tpe
 TEST_SPLIT = Path(__file__).resolve().parent.parent / "dataset" / "test"
 
 
 class SweepError(ValueError):
-    """The sweep cannot go on as asked; says what to do."""
+    """The sweep cannot run with these options; the message says what to do."""
 
 
 def chosen_values(options: dict[str, Any], given: set[str]) -> dict[str, list]:
-    """Return the values of each of train.py's options: those given, the preset's, the default.
+    """Return the values of each option of train.py: those given, the preset's, or the default.
 
-    Where neither a preset nor several values of anything are given, var and lr
-    run over the default grid, unless they are given themselves.
+    Without a preset and without any option with several values, var and lr take the values of
+    DEFAULT_GRID, unless they are given.
     """
     names = vars(_train_parser().parse_args([]))
     values = {name: options[name] if name in given else [options[name]] for name in names}
@@ -56,7 +56,7 @@ def _train_parser() -> argparse.ArgumentParser:
 
 
 def make_search(options: dict[str, Any], values: dict[str, list], folder: Path) -> Grid | Tpe:
-    """Return the chooser of trials. Raises SweepError, SearchError."""
+    """Return the search that chooses the trials. Raises SweepError, SearchError."""
     sweep_dir, root = folder.resolve(), Path.cwd()
     code = {path: _copy_of(path, sweep_dir) for path in values["submission"]}
 
@@ -67,10 +67,10 @@ def make_search(options: dict[str, Any], values: dict[str, list], folder: Path) 
 
     if options["search"] == "grid":
         if options["trials"] is not None:
-            raise SweepError("--trials says how many --search tpe picks; a grid runs all.")
+            raise SweepError("--trials is for --search tpe; a grid runs all of its trials.")
         return Grid(values, make_trial)
     if len(set(values["task"])) > 1:
-        raise SweepError("--search tpe seeks the best of one --task, whose scores compare.")
+        raise SweepError("--search tpe takes one --task; scores of two tasks do not compare.")
     count = DEFAULT_TRIALS if options["trials"] is None else options["trials"]
     if count < 1:
         raise SweepError(f"--trials is {count}; expected 1 or more.")
@@ -85,7 +85,7 @@ def make_search(options: dict[str, Any], values: dict[str, list], folder: Path) 
 
 
 def _copy_of(submission: Path, sweep_dir: Path) -> Path:
-    """Copy a submission file into the sweep's folder, one folder a version; return the copy."""
+    """Copy a submission into the sweep's folder, one folder per version; return the copy."""
     content = submission.read_bytes()
     version = hashlib.sha256(content).hexdigest()[:8]
     copy = sweep_dir / "code" / version / submission.name
@@ -96,16 +96,16 @@ def _copy_of(submission: Path, sweep_dir: Path) -> Path:
 
 
 def check_values(values: dict[str, list]) -> None:
-    """Try what all trials need before the first is run.
+    """Check what all trials need before the first one runs.
 
     Raises SweepError, SettingsError, DataError, ContractError.
     """
     from lab.contract import check_contract
     from lab.submission import MAX_LATENT_DIM, Submission
 
-    for knob in fields(Settings):
-        for value in values[knob.name]:
-            Settings(**{knob.name: value})  # checks each knob by itself
+    for setting in fields(Settings):
+        for value in values[setting.name]:
+            Settings(**{setting.name: value})  # checks this setting alone
     for latent_dim in values["latent_dim"]:
         if not 1 <= latent_dim <= MAX_LATENT_DIM:
             raise SweepError(f"latent_dim is {latent_dim}; expected 1 to {MAX_LATENT_DIM}.")
@@ -114,17 +114,17 @@ def check_values(values: dict[str, list]) -> None:
         for path in values[name]:
             if MNISTDataset(path).sha256 == test_split:
                 raise SweepError(
-                    f"--{name} is {path}, the test split; a sweep chooses by its grades, so it "
-                    "never sees that one. Give dataset/train and dataset/valid."
+                    f"--{name} is {path}, the test split; a sweep selects by its grades, so it "
+                    "must not use the test split. Give dataset/train and dataset/valid."
                 )
     for path, task in itertools.product(values["submission"], values["task"]):
         check_contract(Submission(path, task, values["latent_dim"][0]))
 
 
 def read_records(search: Grid | Tpe, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the record of each trial by name, as if those to be run again had never been.
+    """Return the record of each trial by name; a trial that is to run again counts as waiting.
 
-    Raises SweepError when a finished trial was trained from other code than is there now.
+    Raises SweepError when a finished trial was trained with other code than the present one.
     """
     records = {name: read_record(trial) for name, trial in search.trials.items()}
     if options["report"]:
@@ -137,13 +137,13 @@ def read_records(search: Grid | Tpe, options: dict[str, Any]) -> dict[str, dict[
         elif record["status"] == FINISHED and record["submission_sha256"] != trial.code_sha256():
             raise SweepError(
                 f"{trial.options['submission']} is not the code of the trials in "
-                f"{trial.sweep_dir}, whose figures would stand beside its own; give another "
-                "--save_dir, or run them again with --overwrite."
+                f"{trial.sweep_dir}, so their scores do not compare; give another --save_dir, or "
+                "run the trials again with --overwrite."
             )
     return records
 
 
 def clear(search: Grid | Tpe) -> None:
-    """Remove the trials' folders, so that they are run from the start."""
+    """Remove the folders of all trials, so that they run from the start."""
     for trial in search.trials.values():
         shutil.rmtree(trial.folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a sweep shows: results.csv, the table, the pictures."""
+"""The output of a sweep: results.csv, results.md, the pictures, the best trials."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from sweeps.trial import FINISHED, SCORES, WAITING, Trial
 COSTS = ("seconds", "total_seconds", "skipped_steps", "epochs_done", "threads")
 DIGITS = {"ssim": 4, "mse": 5, "fid": 3, "raw": 4}
 PICTURES = ("heatmap", "curve", "pareto", "contact_sheet")
-SHOWN = 20  # rows of the table on the terminal
-SHEET_ROWS = 60  # trials on a contact sheet; the best, where there are more
+TERMINAL_ROWS = 20  # of the table on the terminal
+SHEET_ROWS = 60  # trials on a contact sheet; the best ones, when there are more
 
-Row = dict[str, Any]  # name, options, record of a trial; figures by name
+Row = dict[str, Any]  # name, options and record of a trial, or mean scores over seeds
 
 
 def write_report(folder: Path, search: Grid | Tpe, records: dict[str, Row]) -> None:
-    """Write the tables and the pictures, print the best trials, and say where everything is."""
+    """Write the tables and pictures; print the best trials and the paths of all files."""
     rows = rows_of(search, records)
     if not rows:
-        print(f"{folder} holds no trial of this search yet")
+        print(f"{folder} has no trial of this sweep yet")
         return
     drawn = write_pictures(folder, search, rows)
     print()
     lines = main_table(rows, search.names).splitlines()
-    print("\n".join(lines[: SHOWN + 2]))
-    if len(lines) > SHOWN + 2:
-        print(f"... and {len(lines) - SHOWN - 2} more in {folder / 'results.md'}")
+    print("\n".join(lines[: TERMINAL_ROWS + 2]))
+    if len(lines) > TERMINAL_ROWS + 2:
+        print(f"... and {len(lines) - TERMINAL_ROWS - 2} more in {folder / 'results.md'}")
     print()
     for path in (folder / "results.csv", folder / "results.md", *drawn):
         print(path)
@@ -47,12 +47,12 @@ def write_report(folder: Path, search: Grid | Tpe, records: dict[str, Row]) -> N
 
 
 def rows_of(search: Grid | Tpe, records: dict[str, Row]) -> list[Row]:
-    """Return a row a trial: its options, then what its record says."""
-    told = ("status", *SCORES, *COSTS, "error")
+    """Return one row per trial: its options, then its record."""
+    columns = ("status", *SCORES, *COSTS, "error")
     rows = []
     for name, trial in search.trials.items():
         record = records.get(name, {"status": WAITING})
-        known = {key: record.get(key) for key in told}
+        known = {key: record.get(key) for key in columns}
         rows.append(
             {"trial": name, "status": known.pop("status"), **trial.plain_options(), **known}
         )
@@ -60,9 +60,9 @@ def rows_of(search: Grid | Tpe, records: dict[str, Row]) -> list[Row]:
 
 
 def best_of(rows: list[Row], names: list[str]) -> list[Row]:
-    """Return the best row of each task, by the mean over seeds where several were tried.
+    """Return the best row of each task, by the mean over seeds.
 
-    Each has a label, and the trial with the highest score of its seeds.
+    `label` describes the row, and `trial` names the best of its seeds.
     """
     best = []
     swept = [name for name in names if name not in ("task", "seed")]
@@ -80,12 +80,12 @@ def best_of(rows: list[Row], names: list[str]) -> list[Row]:
 
 
 def label(options: Row, names: list[str]) -> str:
-    """Return what sets a trial apart, such as "var 0.25, lr 0.005"."""
+    """Return the given options of a trial as text, such as "var 0.25, lr 0.005"."""
     return ", ".join(f"{name} {word(options[name])}" for name in names)
 
 
 def word(value: Any) -> str:
-    """Return a value as people write it."""
+    """Return a value as text, a number in its shortest form."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -101,7 +101,7 @@ def scores(record: Row) -> str:
 
 
 def write_tables(folder: Path, search: Grid | Tpe, records: dict[str, Row]) -> None:
-    """Write results.csv, with every option and figure at full precision, and results.md."""
+    """Write results.csv, with every option and score at full precision, and results.md."""
     rows = rows_of(search, records)
     if not rows:
         return
@@ -117,7 +117,7 @@ def write_tables(folder: Path, search: Grid | Tpe, records: dict[str, Row]) -> N
 
 
 def main_table(rows: list[Row], names: list[str]) -> str:
-    """Return the table that tells most: means and spreads where seeds were swept, else trials."""
+    """Return a table of means and spreads when seeds vary, otherwise a table of trials."""
     finished = [row for row in rows if row["status"] == FINISHED]
     if "seed" not in names or not finished:
         return table(rows, names)
@@ -135,7 +135,7 @@ def main_table(rows: list[Row], names: list[str]) -> str:
 
 
 def table(rows: list[Row], names: list[str]) -> str:
-    """Return a Markdown table of the trials, the best first, those without a score last."""
+    """Return a Markdown table of the trials, best first, those without a score last."""
     columns = {**DIGITS, "seconds": 1, "skipped_steps": 0}
     columns = {name: n for name, n in columns.items() if any(r[name] is not None for r in rows)}
     lines = [[*names, *columns, "status"]]
@@ -149,7 +149,7 @@ def table(rows: list[Row], names: list[str]) -> str:
 
 
 def _markdown(lines: list[list[str]]) -> str:
-    """Lay out a table, the first line its head, so that it reads well as plain text too."""
+    """Return a Markdown table with aligned columns; the first line is the header."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]) - 1)] + [0]
     lines = [lines[0], ["-" * max(width, 3) for width in widths], *lines[1:]]
     padded = ([cell.ljust(width) for cell, width in zip(line, widths)] for line in lines)
@@ -160,9 +160,9 @@ def _markdown(lines: list[list[str]]) -> str:
 
 
 def write_pictures(folder: Path, search: Grid | Tpe, rows: list[Row]) -> list[Path]:
-    """Draw what the finished trials have to show and return the files."""
+    """Draw the pictures of the finished trials; return their files."""
     for old in (file for name in PICTURES for file in folder.glob(f"{name}*.png")):
-        old.unlink()  # of another plan in the same folder
+        old.unlink()  # of an earlier sweep in the same folder
     written = []
     tasks = sorted({row["task"] for row in rows})
     names = [name for name in search.names if name != "task"]
@@ -183,7 +183,7 @@ def write_pictures(folder: Path, search: Grid | Tpe, rows: list[Row]) -> list[Pa
 def _pictures(
     names: list[str], rows: list[Row], finished: list[Row], trials: dict[str, Trial]
 ) -> dict[str, Callable[[BinaryIO], None]]:
-    """Return the pictures that these trials have something to say in, by name."""
+    """Return the functions that draw the pictures for these options, by name."""
     swept = [name for name in names if name != "seed"]
     scored = over_seeds(finished, swept)
     draw: dict[str, Callable[[BinaryIO], None]] = {}
@@ -199,9 +199,9 @@ def _pictures(
 
 
 def over_seeds(rows: list[Row], swept: list[str]) -> list[Row]:
-    """Return a row for each combination of the swept options: means over its seeds.
+    """Return one row per combination of the swept options, with mean scores over its seeds.
 
-    Each has n, and the standard deviation of a figure as NAME_spread (0 for a single seed).
+    `n` is the number of seeds, and NAME_spread the standard deviation of a score (0 for one seed).
     """
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
@@ -221,12 +221,12 @@ def over_seeds(rows: list[Row], swept: list[str]) -> list[Row]:
 def _contact_sheet(
     file: BinaryIO, finished: list[Row], names: list[str], trials: dict[str, Trial]
 ) -> None:
-    """Draw samples of each trial, by rows and columns for a grid of two options, else in a list."""
+    """Draw the samples of each trial: in rows and columns for two options, otherwise in a list."""
     if len(names) == 2:
-        across, down = names  # lr before var, as the heatmap has them
+        across, down = names  # lr and var, as in the heatmap
         tiles = {(row[down], row[across]): _samples(trials[row["trial"]]) for row in finished}
         places = len({y for y, _ in tiles}) * len({x for _, x in tiles})
-        if len(tiles) >= places / 2:  # else a search, which picks places of its own
+        if len(tiles) >= places / 2:  # otherwise a search, whose values form no grid
             pictures.sample_matrix(file, tiles, down, across, word)
             return
     best = sorted(finished, key=lambda row: -row["raw"])[:SHEET_ROWS]
@@ -236,7 +236,7 @@ def _contact_sheet(
 
 
 def _samples(trial: Trial) -> np.ndarray:
-    """Return a trial's first sample of each label, uint8 (10, 28, 28); grey where deleted."""
+    """Return the first sample per label, uint8 (10, 28, 28); grey when the file is gone."""
     file = trial.folder / "inference" / "samples.npy"
     if not file.is_file():
         return np.full((10, 28, 28), pictures.BLANK, np.uint8)

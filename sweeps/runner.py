@@ -1,4 +1,4 @@
-"""Runs the trials of a sweep on its workers, and keeps the tables up to date meanwhile."""
+"""Run the trials of a sweep on its workers, and keep the tables up to date."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from sweeps.trial import (
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-QUIET = 20  # times as long as writing the tables took, before they are written again
+WRITE_INTERVAL = 20  # between writes of the tables, in multiples of the time a write takes
 
 
 class Sweep:
-    """Runs the trials of a search that are not at their end yet.
+    """Runs the trials of a search that are neither finished nor failed.
 
     Args:
-        search: which trials.
-        records: what is known of them, by name; kept up to date.
-        folder: the sweep's own.
-        keep_weights: whether checkpoints and arrays stay once a trial is graded.
+        search: chooses the trials.
+        records: the record of each trial, by name; kept up to date.
+        folder: the sweep's folder.
+        keep_weights: whether to keep the checkpoint and the arrays of graded trials.
     """
 
     def __init__(
@@ -56,23 +56,27 @@ class Sweep:
         self.search, self.records = search, records
         self.folder, self.keep_weights = folder, keep_weights
         self.order = Order(uuid.uuid4().hex, keep_weights=keep_weights)
-        self.told = False  # of a stop
+        self.stop_announced = False
 
     @property
     def failed(self) -> int:
-        """How many trials failed."""
+        """The number of failed trials."""
         return sum(record["status"] == FAILED for record in self.records.values())
 
     @property
     def complete(self) -> bool:
-        """Whether every trial is at its end."""
+        """Whether every trial is finished or failed."""
         known = self.search.trials.values()
         return len(known) == len(self.search) and all(map(self._is_over, known))
 
     def run(self, client: Client, threads: int = 0) -> bool:
-        """Run what is left, on so many CPU threads a trial; False if a Ctrl-C stopped it before.
+        """Run the remaining trials; return False if Ctrl-C stopped the sweep.
 
-        Raises SweepError when the disk has too little room, ClusterError.
+        Args:
+            client: of the cluster to run on.
+            threads: CPU threads per trial; 0 leaves it to the workers.
+
+        Raises SweepError when the disk has too little space, ClusterError.
         """
         self.client, self.order = client, replace(self.order, threads=threads)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +87,7 @@ class Sweep:
                 first = self._time_an_epoch(todo)
                 self._run_all(itertools.chain(first, todo))
             finally:
-                with suppress(OSError):  # a folder that cannot be written to is told of later
+                with suppress(OSError):  # an unwritable folder is reported later
                     report.write_tables(self.folder, self.search, self.records)
             return not self.stop.is_set()
 
@@ -96,22 +100,22 @@ class Sweep:
                     tqdm.write(self._line(trial, record))
                     bar.update()
                 started = time.monotonic()
-                if started - written > QUIET * cost:
+                if started - written > WRITE_INTERVAL * cost:
                     bar.set_postfix_str(self._best())
-                    with suppress(OSError):  # open in a spreadsheet, perhaps; the next may do
+                    with suppress(OSError):  # perhaps open in a spreadsheet; written again later
                         report.write_tables(self.folder, self.search, self.records)
                     written, cost = time.monotonic(), time.monotonic() - started
 
     def _results(
         self, trials: Iterable[Trial], order: Order
     ) -> Iterator[tuple[Trial, dict[str, Any]]]:
-        """Run the trials on the workers; keep and yield each record."""
+        """Run the trials on the workers; store and yield each record."""
 
         def tell_workers() -> None:
-            if not self.told:
-                tqdm.write("stopping; the trials under way save the step they are at ...")
-                self.told = True
-            self.client.run(stop_sweep, order.sweep, on_error="ignore")  # of a worker just dying
+            if not self.stop_announced:
+                tqdm.write("stopping; the running trials save their last complete step ...")
+                self.stop_announced = True
+            self.client.run(stop_sweep, order.sweep, on_error="ignore")  # a worker may be dying
 
         calls = ((trial, order) for trial in trials)
         results = cluster.run_each(self.client, run_trial, calls, self.stop, tell_workers)
@@ -126,10 +130,10 @@ class Sweep:
     # ------------------------------------------------------------ before the start
 
     def _time_an_epoch(self, todo: Iterator[Trial]) -> list[Trial]:
-        """Train one epoch of a trial on each worker, unless an earlier sitting timed some.
+        """Train one epoch of a trial on each worker, unless an earlier run of the sweep did.
 
-        The epoch is not lost: its trial, which is among those returned, goes on from there.
-        Raises SweepError when the disk has too little room for all.
+        The epoch is not lost: its trial is among those returned, and continues from there.
+        Raises SweepError when the disk has too little space for all trials.
         """
         while not self.stop.is_set():
             at_once = len(self.client.nthreads())
@@ -153,12 +157,12 @@ class Sweep:
         return [record for record in self.records.values() if record.get("epoch_seconds")]
 
     def _announce(self, first: Trial, at_once: int) -> None:
-        """Say how long the sweep will take and how much room it needs. Raises SweepError."""
+        """Print the expected time and disk space of the sweep. Raises SweepError."""
         left = [trial for trial in self.search.trials.values() if not self._is_over(trial)]
         unpicked = len(self.search) - len(self.search.trials)
         epochs = [trial.options["epochs"] for trial in left]
         epochs += [first.options["epochs"]] * unpicked
-        if not epochs:  # what was timed was all there was
+        if not epochs:  # the timed trials were all of them
             return
         seconds = estimate.expected_seconds(epochs, self._timed(), at_once)
         until = time.strftime("%H:%M", time.localtime(time.time() + seconds))
@@ -169,14 +173,14 @@ class Sweep:
         print(
             f"{len(epochs)} trials to run, {at_once} at once: about "
             f"{estimate.in_words(seconds)}, until {until}; "
-            f"about {needed / 1e9:.1f} GB of disk, where {free / 1e9:.1f} GB are free",
+            f"about {needed / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB are free",
             flush=True,
         )
         if needed > free:
             less = room.needed(len(epochs), at_once, keep_weights=False)
             raise SweepError(
                 f"{self.folder} has room for {free / 1e9:.1f} GB and the sweep needs about "
-                f"{needed / 1e9:.1f} GB; make room, or give another --save_dir"
+                f"{needed / 1e9:.1f} GB; free some space, or give another --save_dir"
                 + (f", or --no-keep_weights ({less / 1e9:.1f} GB)." if less < free else ".")
             )
 
@@ -194,7 +198,7 @@ class Sweep:
 
 
 def _record_of(trial: Trial, future: Future) -> dict[str, Any]:
-    """Return what became of a trial; where its worker could not say, write it down for it."""
+    """Return the record of a trial that ended; write it when its worker could not."""
     from distributed import KilledWorker
 
     try:
@@ -202,11 +206,11 @@ def _record_of(trial: Trial, future: Future) -> dict[str, Any]:
     except KilledWorker as error:
         times = error.allowed_failures + 1
         reason = (
-            f"its worker died {times} time{'s' if times > 1 else ''}, for want of memory perhaps; "
-            "try fewer --workers, or a smaller --batch_size."
+            f"its worker died {times} time{'s' if times > 1 else ''}, perhaps out of memory; try "
+            "fewer --workers, or a smaller --batch_size."
         )
-    except Exception as error:  # of a worker that sees another disk or other code, say
-        if future.status != "error":  # not the call's own: its result was lost on the way
+    except Exception as error:  # such as a worker with another disk or other code
+        if future.status != "error":  # not from the call: its result was lost in transit
             raise cluster.ClusterError(cluster.LOST) from None
         reason = f"{type(error).__name__}: {error}"
     record = {**read_record(trial), "status": FAILED, "error": reason}

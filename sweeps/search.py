@@ -1,4 +1,4 @@
-"""Which trials a sweep runs: every combination of the values given, or those that TPE picks."""
+"""Which trials a sweep runs: every combination of the values, or trials chosen by TPE."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from lab import command
 from sweeps.trial import FAILED, FINISHED, Trial
 
 MakeTrial = Callable[[dict[str, Any]], Trial]
-SIGNIFICANT_DIGITS = 3  # of a number that TPE picks; more would say nothing
+SIGNIFICANT_DIGITS = 3  # of a number that TPE chooses; more make no difference
 
 
 class SearchError(ValueError):
-    """The values given leave nothing to search; says what to give."""
+    """The given values leave nothing to search; the message says what to give."""
 
 
 class Grid:
-    """Every combination of the values, the last option's changing fastest.
+    """Every combination of the values; the last option changes fastest.
 
     Args:
         values: the values of each option.
-        make_trial: makes a Trial of one value each.
+        make_trial: makes a Trial from one value of each option.
 
     Attributes:
-        trials: those known so far, by name.
+        trials: the trials known so far, by name.
         names: the options that vary.
     """
 
     def __init__(self, values: dict[str, list], make_trial: MakeTrial) -> None:
         combinations = itertools.product(*values.values())
         trials = [make_trial(dict(zip(values, combination))) for combination in combinations]
-        self.trials = {trial.name: trial for trial in trials}  # a value given twice counts once
+        self.trials = {trial.name: trial for trial in trials}  # duplicates count once
         self.names = [name for name, given in values.items() if len(set(given)) > 1]
 
     def __len__(self) -> int:
@@ -45,26 +45,24 @@ class Grid:
         return iter(self.trials.values())
 
     def tell(self, trial: Trial, record: dict[str, Any]) -> None:
-        """Take note of how a trial ended, which changes nothing here."""
+        """Ignore the result of a trial: a grid does not depend on it."""
 
 
 class Tpe:
-    """So many trials, each picked by Optuna's tree-structured Parzen estimator from those before.
+    """Trials chosen by Optuna's tree-structured Parzen estimator from the results so far.
 
-    Numbers are searched between the smallest and the largest value given, words and paths among
-    those given. (Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.)
+    Numbers are searched between the smallest and the largest given value, words and paths among
+    the given values. (Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.)
+    Attributes are those of Grid. Raises SearchError.
 
     Args:
-        values: the values of each option; those with one stay fixed.
-        make_trial: makes a Trial of one value each.
-        count: how many trials in all, those of an earlier sitting included.
-        known: trials of an earlier sitting and their records; those that lie outside the values
-            are left out.
-
-    Attributes: as of Grid. Raises SearchError.
+        values: the values of each option; an option with one value is fixed.
+        make_trial: makes a Trial from one value of each option.
+        count: the number of trials, those of earlier runs of the sweep included.
+        known: trials of earlier runs and their records; those outside the values are ignored.
     """
 
-    GIVE_UP_AFTER = 100  # picks in a row that were picked before: the values have no more to give
+    GIVE_UP_AFTER = 100  # repeated trials in a row: all combinations have probably been tried
 
     def __init__(
         self,
@@ -94,10 +92,11 @@ class Tpe:
         self.count = max(count, len(known))
         self.names = list(self.space)
         self.trials = {trial.name: trial for trial, _ in known}
-        # Another seed than the earlier sitting's, which would pick the same again.
+        # The seed depends on the known trials: with that of the earlier run, TPE would choose the
+        # same trials again.
         sampler = optuna.samplers.TPESampler(seed=42 + len(known), constant_liar=True)
         self.study = optuna.create_study(direction="maximize", sampler=sampler)
-        self.open: dict[str, Any] = {}  # Optuna's own trials, by name of ours
+        self.open: dict[str, Any] = {}  # Optuna's trials, by the name of the lab's trial
         for trial, record in known:
             self.study.enqueue_trial(self._params(trial))
             self.open[trial.name] = self.study.ask(self.space)
@@ -107,7 +106,7 @@ class Tpe:
         return self.count
 
     def __iter__(self) -> Iterator[Trial]:
-        yield from list(self.trials.values())  # what was finished before is for the caller to skip
+        yield from list(self.trials.values())  # the caller skips finished ones
         repeated = 0
         while len(self.trials) < self.count and repeated < self.GIVE_UP_AFTER:
             asked = self.study.ask(self.space)
@@ -122,7 +121,7 @@ class Tpe:
             yield trial
 
     def tell(self, trial: Trial, record: dict[str, Any]) -> None:
-        """Learn from how a trial ended; one that is not at its end yet is told again later."""
+        """Tell Optuna the result of a trial, once it is finished or failed."""
         if trial.name not in self.open:
             return
         if record["status"] == FINISHED:
@@ -137,19 +136,19 @@ class Tpe:
 
 
 def _within(value: Any, given: list) -> bool:
-    """Whether a value is one of those given or, for a number, between them."""
+    """Whether a value is one of the given ones or, for a number, between them."""
     if isinstance(value, str | Path):
         return value in given
     return min(given) <= value <= max(given)
 
 
 def _distribution(optuna: Any, given: list) -> Any:
-    """Return where to search: a range for numbers, a choice for the rest."""
+    """Return the space to search: a range for numbers, a choice for everything else."""
     low, high = min(given), max(given)
     if isinstance(low, str | Path):
         words = {command.plain(value) for value in given}
         return optuna.distributions.CategoricalDistribution(sorted(words))
-    # Variances and learning rates act by factors, and so do batch sizes of a wide range.
+    # Variances, learning rates and wide ranges of batch sizes are searched on a logarithmic scale.
     if isinstance(low, int):
         return optuna.distributions.IntDistribution(low, high, log=low > 0 and high >= 10 * low)
     return optuna.distributions.FloatDistribution(low, high, log=low > 0)
@@ -170,7 +169,7 @@ def _optuna() -> Any:
         import optuna
     except ImportError:
         raise SearchError(
-            "Optuna is not installed, which --search tpe needs: "
+            "Optuna is not installed; --search tpe needs it: "
             f"{sys.executable} -m pip install -r requirements/sweep.txt"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)

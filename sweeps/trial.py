@@ -1,7 +1,7 @@
-"""One trial of a sweep: train, infer, grade, in a folder of its own.
+"""One trial of a sweep: train, infer and grade in a folder.
 
-A trial's folder is its memory: `trial.json` says what was asked and how it ended, the checkpoints
-say how far it came. Whoever runs the trial again, here or on another machine, goes on from there.
+All that is known of a trial is in its folder: `trial.json` has the options and the result, the
+checkpoints have the progress. So any process, on this machine or another, can continue the trial.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ FINISHED, FAILED = "finished", "failed"
 IN_NAME = ("var", "lr", "latent_dim", "batch_size", "epochs", "seed")
 SCORES = ("ssim", "mse", "fid", "raw", "score")
 PATHS = ("submission", "train_data", "valid_data")  # options that are paths
-
-# A trial seeds the generators of random numbers of its whole process, so a process runs one.
+# A trial seeds the random number generators of its process, so a process runs one at a time.
 _one_at_a_time = threading.Lock()
-_stopped: set[str] = set()  # sweeps that were asked to stop
+_stopped: set[str] = set()  # sweeps that must stop
 _stop_of_running: dict[str, threading.Event] = {}  # by sweep
 
 
@@ -45,11 +44,11 @@ class Trial:
     """What to run, and where.
 
     Attributes:
-        options: every option of `train.add_training_options` by name, one value each.
-        sweep_dir: the sweep's folder, absolute; the trial's own is in its trials/.
-        root: the folder from which relative paths in the options are meant, absolute.
-        code: the copy of the submission that is trained, absolute; it stays as it is while the
-            student goes on editing.
+        options: one value for every option of `train.add_training_options`, by name.
+        sweep_dir: the sweep's folder, absolute.
+        root: the folder that paths in the options are relative to, absolute.
+        code: the copy of the submission that is trained, absolute; later edits of the submission
+            do not change it.
     """
 
     options: dict[str, Any]
@@ -59,18 +58,18 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Readable, and the same for the same options in any sweep."""
+        """Readable name, the same for the same options in every sweep."""
         plain = json.dumps(self.plain_options(), sort_keys=True)
         digest = hashlib.sha256(plain.encode()).hexdigest()[:8]
         return "-".join([*(f"{name}_{self.options[name]:g}" for name in IN_NAME), digest])
 
     @property
     def folder(self) -> Path:
-        """Where all of the trial lies."""
+        """The trial's folder."""
         return self.sweep_dir / "trials" / self.name
 
     def plain_options(self) -> dict[str, Any]:
-        """Return the options as JSON holds them."""
+        """Return the options with values that JSON can hold."""
         return {name: command.plain(value) for name, value in self.options.items()}
 
     def train_options(self) -> TrainOptions:
@@ -80,19 +79,19 @@ class Trial:
         return TrainOptions(**{**self.options, **paths, **where})
 
     def code_sha256(self) -> str:
-        """SHA-256 of the code that is trained."""
+        """Return the SHA-256 of the code that is trained."""
         return hashlib.sha256(self.code.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Order:
-    """How a sweep wants its trials run.
+    """How to run the trials of a sweep.
 
     Attributes:
-        sweep: names the sweep, for `stop_sweep`.
+        sweep: identifies the sweep, for `stop_sweep`.
         threads: CPU threads for torch; 0 leaves it to the worker.
-        keep_weights: whether the best checkpoint and the arrays stay once the trial is graded.
-        epochs_now: stop after so many epochs, to be gone on with later; 0 runs them all.
+        keep_weights: whether to keep the best checkpoint and the arrays of a graded trial.
+        epochs_now: stop after this number of epochs, to continue later; 0 runs all.
     """
 
     sweep: str
@@ -105,12 +104,13 @@ class Order:
 
 
 def read_record(trial: Trial) -> dict[str, Any]:
-    """Return what is known of a trial: at least its status, one of the five above.
+    """Return the record of a trial: at least its status, one of the five above.
 
-    A trial that says it is running and is held by no process was cut off: it is interrupted.
+    A trial whose stored status is running, but whose folder no process has locked, was killed:
+    its status is interrupted.
     """
     record = _stored_record(trial)
-    if record["status"] == RUNNING and not _is_held(trial):
+    if record["status"] == RUNNING and not _is_locked(trial):
         record["status"] = INTERRUPTED
     return record
 
@@ -123,17 +123,17 @@ def _stored_record(trial: Trial) -> dict[str, Any]:
 
 
 def write_record(trial: Trial, record: dict[str, Any]) -> None:
-    """Keep what is known of a trial."""
+    """Store the record of a trial."""
     with write_whole(trial.folder / "trial.json") as file:
         file.write(json.dumps({**record, "options": trial.plain_options()}, indent=2).encode())
 
 
 def _lock(trial: Trial) -> FileLock:
-    # The system itself gives it back when a process ends, in whatever way.
+    # The system releases the lock when the process ends, also when it is killed.
     return FileLock(trial.folder / ".lock")
 
 
-def _is_held(trial: Trial) -> bool:
+def _is_locked(trial: Trial) -> bool:
     try:
         with _lock(trial).acquire(timeout=0):
             return False
@@ -145,30 +145,30 @@ def _is_held(trial: Trial) -> bool:
 
 
 def run_trial(trial: Trial, order: Order) -> dict[str, Any]:
-    """Run what is left of a trial and return its record. A trial's own errors are in the record.
+    """Run the rest of a trial and return its record; errors of the trial are in the record.
 
-    A trial that another process holds is waited for, and never run twice at once.
+    Waits while another process runs the trial, so that no trial runs twice at the same time.
     """
-    import torch  # noqa: F401  takes seconds once a worker, which are no trial's own
+    import torch  # noqa: F401  takes seconds once per worker, not counted for the trial
 
     trial.folder.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time:
         while order.sweep not in _stopped:
             try:
                 with _lock(trial).acquire(timeout=1):
-                    return _run_held(trial, order)
+                    return _run_locked(trial, order)
             except Timeout:
                 continue
     return read_record(trial)
 
 
-def _run_held(trial: Trial, order: Order) -> dict[str, Any]:
+def _run_locked(trial: Trial, order: Order) -> dict[str, Any]:
     record = _stored_record(trial)
-    if record["status"] == FINISHED:  # by the process that was waited for
+    if record["status"] == FINISHED:  # by the process that had the lock
         return record
     started = time.perf_counter()
     stop = _stop_of_running[order.sweep] = threading.Event()
-    if order.sweep in _stopped:  # since it was looked at
+    if order.sweep in _stopped:  # since the check in run_trial
         stop.set()
     try:
         code = trial.code_sha256()
@@ -187,14 +187,14 @@ def _run_held(trial: Trial, order: Order) -> dict[str, Any]:
         del _stop_of_running[order.sweep]
     record["total_seconds"] = round(before + time.perf_counter() - started, 3)
     write_record(trial, record)
-    if record["status"] == FINISHED:  # only now, for a trial that was cut off goes on from these
+    if record["status"] == FINISHED:  # not earlier: a killed trial continues from these files
         _tidy(trial.folder, order.keep_weights)
     return record
 
 
 def _outcome(trial: Trial, order: Order, stop: threading.Event, going_on: bool) -> dict[str, Any]:
-    """Run the trial; a failure is an outcome like any other."""
-    # These need torch, which whoever only reads records does without.
+    """Run the trial and return the changes to its record, also when it fails."""
+    # These import torch, which reading a record does not need.
     import torch
 
     from lab.loading import ContractError
@@ -202,8 +202,8 @@ def _outcome(trial: Trial, order: Order, stop: threading.Event, going_on: bool) 
     from lab.stages import InferenceError
     from trainer import TrainingError
 
-    known = (SettingsError, DataError, CheckpointError, ContractError, TrainingError)
-    known += (InferenceError, OutputsError, OSError)
+    known: tuple[type[Exception], ...] = (SettingsError, DataError, CheckpointError, ContractError)
+    known += (TrainingError, InferenceError, OutputsError, OSError)
     threads_before = torch.get_num_threads()
     try:
         if order.threads:
@@ -211,13 +211,13 @@ def _outcome(trial: Trial, order: Order, stop: threading.Event, going_on: bool) 
         return _train_infer_grade(trial, order, stop, going_on)
     except known as error:
         return {"status": FAILED, "error": str(error)}
-    except (Exception, SystemExit) as error:  # whatever a student's code, or torch, comes up with
+    except (Exception, SystemExit) as error:  # from a student's code or from torch
         traceback.print_exc()
         return {"status": FAILED, "error": f"{type(error).__name__}: {error}"}
     finally:
         torch.set_num_threads(threads_before)
         if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()  # for the other trials on this GPU
+            torch.cuda.empty_cache()  # for other trials on this GPU
 
 
 def _train_infer_grade(
@@ -269,7 +269,7 @@ def _infer_grade(trial: Trial, options: TrainOptions) -> dict[str, Any]:
 
 
 def _clock(epochs_now: int, stop: threading.Event) -> Any:
-    """Return a callback that times epochs, and asks for a stop after `epochs_now` of them."""
+    """Return a callback that times epochs, and stops training after `epochs_now` of them."""
     from lab.callbacks import Callback, Training
 
     class Clock(Callback):
@@ -282,7 +282,7 @@ def _clock(epochs_now: int, stop: threading.Event) -> Any:
                 stop.set()
 
         def epoch_seconds(self) -> float | None:
-            """Seconds of an epoch of this sitting, with its validation and its checkpoint."""
+            """Return the mean seconds per epoch of this run, with validation and checkpoint."""
             epochs = len(self.times) - 1
             return (self.times[-1] - self.times[0]) / epochs if epochs else None
 
@@ -290,11 +290,11 @@ def _clock(epochs_now: int, stop: threading.Event) -> Any:
 
 
 def _training_figures(folder: Path) -> dict[str, Any]:
-    """Return what the last row of history.csv says of the training so far."""
+    """Return epochs, seconds and skipped steps so far, from the last row of history.csv."""
     try:
         with open(folder / "history.csv", encoding="utf-8", newline="") as file:
             *_, last = csv.DictReader(file)
-    except (FileNotFoundError, ValueError):  # stopped before the first validation
+    except (FileNotFoundError, ValueError):  # training stopped before the first validation
         return {"epochs_done": 0, "seconds": 0.0, "skipped_steps": 0}
     return {
         "epochs_done": int(last["epoch"]),
@@ -304,7 +304,7 @@ def _training_figures(folder: Path) -> dict[str, Any]:
 
 
 def _tidy(folder: Path, keep_weights: bool) -> None:
-    """Drop what a graded trial no longer needs: a sweep has many, and a checkpoint is large."""
+    """Delete what a graded trial no longer needs, as a sweep would fill the disk."""
     kept = to_infer_from(folder) if keep_weights else None
     dropped = [path for path in folder.glob("*.pth") if path != kept]
     if not keep_weights:
@@ -313,16 +313,16 @@ def _tidy(folder: Path, keep_weights: bool) -> None:
         path.unlink(missing_ok=True)
 
 
-# ---------------------------------------------------------------- asked of a worker from outside
+# ---------------------------------------------------------------- calls from outside the worker
 
 
 def stop_sweep(sweep: str) -> None:
-    """Stop what this process runs of a sweep at the next complete step, and start no more of it."""
+    """Stop the running trial of a sweep at its next complete step, and start no other one."""
     _stopped.add(sweep)
     if sweep in _stop_of_running:
         _stop_of_running[sweep].set()
 
 
 def sees(folder: Path) -> bool:
-    """Whether this process, which has come as far as importing this, sees a sweep's folder."""
+    """Whether this process sees a sweep's folder; it has imported this module already."""
     return folder.is_dir()

@@ -1,4 +1,4 @@
-"""Where the trials of a sweep run: this machine's cores or GPUs, or a cluster's."""
+"""Where the trials of a sweep run: on this machine's cores or GPUs, or on a cluster."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sweeps.plan import SweepError
 if TYPE_CHECKING:
     from distributed import Client
 
-GIB_A_WORKER = 1.5  # the reference solution takes 0.9 at a batch size of 1024
+GIB_PER_WORKER = 1.5  # the reference solution needs 0.9 at a batch size of 1024
 
 
 @contextmanager
 def workers_for(options: dict[str, Any], trials: int, device: str) -> Iterator[tuple[Client, int]]:
-    """Give a Dask client, and the CPU threads of a trial on its workers (0: theirs to say)."""
+    """Yield a Dask client and the number of CPU threads per trial; 0 leaves it to the workers."""
     if options["scheduler"]:
         for name in ("workers", "trials_per_gpu"):
             if options[name] is not None:
                 raise SweepError(
-                    f"--{name} is for this machine; the workers of a --scheduler are as many as "
-                    "were started, on the GPUs that they were given."
+                    f"--{name} is for this machine; with --scheduler, the number of workers and "
+                    "their GPUs are set where the workers are started."
                 )
         with cluster.scheduler_at(options["scheduler"]) as client:
             yield client, 0
@@ -35,8 +35,8 @@ def workers_for(options: dict[str, Any], trials: int, device: str) -> Iterator[t
     environments: list[dict[str, str]] = [{}]
     if device == "cpu":
         if options["trials_per_gpu"] is not None:
-            raise SweepError("--trials_per_gpu is given, but these trials run on no GPU.")
-        fitting = cluster.fitting_workers(min(cluster.cores(), trials), GIB_A_WORKER)
+            raise SweepError("--trials_per_gpu is given, but the trials use no GPU; leave it out.")
+        fitting = cluster.fitting_workers(min(cluster.cores(), trials), GIB_PER_WORKER)
         workers = options["workers"] or fitting
     else:
         gpus = _gpus() if device == "cuda" else [""]
@@ -47,7 +47,7 @@ def workers_for(options: dict[str, Any], trials: int, device: str) -> Iterator[t
 
 
 def _gpus() -> list[str]:
-    """Return the names by which CUDA knows the GPUs that this process may use."""
+    """Return the CUDA names of the GPUs that this process may use."""
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

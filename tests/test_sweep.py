@@ -1,4 +1,4 @@
-"""Sweeps as a user runs them: whole, killed, stopped, failing, on a cluster; and their parts."""
+"""Sweeps as a user runs them (whole, killed, stopped, failing, on a cluster), and their parts."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from sweeps import estimate, pictures, plan, report, search, trial
 from sweeps.runner import Sweep
 from sweeps.workers import workers_for
 
-EPOCHS = 40  # enough to be disturbed in the middle: about two seconds a trial
+EPOCHS = 40  # about two seconds per trial, so that it can be interrupted in the middle
 VARIANCES, RATES = ("0.5", "0.1"), ("0.001", "0.01")
 FIGURES = ("ssim", "mse", "raw")
 
 
 def words(tiny_data: Path, folder: Path, *more: object) -> list[str]:
-    """The command line of a sweep of four short trials of the MLP."""
+    """The command line of a sweep with four short trials of the MLP."""
     command = f"sweep.py --submission model.py --epochs {EPOCHS} --batch_size 40 --eval_num 50"
     data = ["--train_data", tiny_data, "--valid_data", tiny_data, "--save_dir", folder]
     grid = ["--var", *VARIANCES, "--lr", *RATES]
@@ -47,7 +47,7 @@ def rows_in(folder: Path) -> list[dict[str, str]]:
 
 
 def figures_in(folder: Path) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Figures by var and lr, at full precision, of a sweep that must be complete."""
+    """The scores by var and lr, at full precision; the sweep must be complete."""
     rows = rows_in(folder)
     assert [row["status"] for row in rows] == ["finished"] * 4
     return {(row["var"], row["lr"]): tuple(row[name] for name in FIGURES) for row in rows}
@@ -59,17 +59,17 @@ def records_in(folder: Path) -> dict[str, dict]:
 
 
 def wait_until(happened, seconds: float = 120):
-    """Return what `happened` returns, once that is something."""
+    """Wait until `happened` returns something true, and return it."""
     end = time.monotonic() + seconds
     while not (what := happened()):
-        assert time.monotonic() < end, "it never happened"
+        assert time.monotonic() < end, f"did not happen within {seconds} s"
         time.sleep(0.02)
     return what
 
 
 @pytest.fixture(scope="module")
 def sweep_folder(tmp_path_factory, tiny_data) -> Path:
-    """A sweep of four trials that nothing disturbed."""
+    """A sweep of four trials without interruption."""
     folder = tmp_path_factory.mktemp("sweep") / "whole"
     result = run(*words(tiny_data, folder))
     assert result.returncode == 0, result.stdout + result.stderr
@@ -81,8 +81,10 @@ def sweep_folder(tmp_path_factory, tiny_data) -> Path:
 
 
 def test_a_sweep_shows_what_it_found(sweep_folder):
-    told = (sweep_folder / "stdout.txt").read_text()
-    assert re.search(r"4 trials to run, \d at once: about .+, until \d\d:\d\d; about .+ GB", told)
+    printed = (sweep_folder / "stdout.txt").read_text()
+    assert re.search(
+        r"4 trials to run, \d at once: about .+, until \d\d:\d\d; about .+ GB", printed
+    )
     rows = rows_in(sweep_folder)
     assert {(row["var"], row["lr"]) for row in rows} == {
         (variance, rate) for variance in VARIANCES for rate in RATES
@@ -94,13 +96,13 @@ def test_a_sweep_shows_what_it_found(sweep_folder):
     scores = [float(line.split("|")[5]) for line in table.splitlines()[2:]]
     assert scores == sorted(scores, reverse=True) and len(scores) == 4
     for name in ("results.csv", "results.md", "heatmap.png", "contact_sheet.png"):
-        assert str(sweep_folder / name) in told
+        assert str(sweep_folder / name) in printed
     for name in ("heatmap.png", "contact_sheet.png"):
         assert min(Image.open(sweep_folder / name).size) > 200
 
 
 def test_a_trial_scores_what_the_three_commands_score(sweep_folder, tiny_data, tmp_path):
-    """To the last digit, with as many threads."""
+    """Equal to the last digit, with the same number of threads."""
     row = rows_in(sweep_folder)[1]
     environment = {**os.environ, "OMP_NUM_THREADS": row["threads"], "MKL_NUM_THREADS": "1"}
     options = f"--submission model.py --epochs {EPOCHS} --batch_size 40"
@@ -142,11 +144,11 @@ def test_a_trial_leaves_its_best_weights_or_none(sweep_folder, tiny_data, tmp_pa
     assert (tmp_path / "contact_sheet.png").is_file()
 
 
-# ---------------------------------------------------------------- cut off in the middle
+# ---------------------------------------------------------------- interrupted
 
 
 def in_the_middle(folder: Path) -> str | None:
-    """Name a trial under way that is not yet half through, once another is finished."""
+    """Return a running trial that is less than half done, once another trial is finished."""
     records = records_in(folder)
     if not any(record["status"] == "finished" for record in records.values()):
         return None
@@ -159,7 +161,7 @@ def in_the_middle(folder: Path) -> str | None:
 
 
 def held(folder: Path) -> bool:
-    """Whether a process is at any trial there."""
+    """Whether a process runs any trial of the sweep."""
     for lock in folder.glob("trials/*/.lock"):
         try:
             FileLock(lock).acquire(timeout=0).lock.release()
@@ -168,23 +170,25 @@ def held(folder: Path) -> bool:
     return False
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent otherwise on Windows")
-def test_stopped_and_then_killed_it_goes_on_and_repeats_nothing(sweep_folder, tiny_data, tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C in another way")
+def test_a_sweep_that_is_stopped_and_then_killed_continues_and_repeats_nothing(
+    sweep_folder, tiny_data, tmp_path
+):
     process = start(*words(tiny_data, tmp_path), start_new_session=True)
     wait_until(lambda: in_the_middle(tmp_path))
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the job
+    os.killpg(process.pid, signal.SIGINT)  # to every process of the job, as a terminal does
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
-    assert "Traceback" not in stderr and "the same command goes on" in stdout
+    assert "Traceback" not in stderr and "run the same command to continue" in stdout
     states = [row["status"] for row in rows_in(tmp_path)]
     assert set(states) <= {"finished", "interrupted", "waiting"} and "interrupted" in states
-    assert list(tmp_path.glob("trials/*/interrupted.pth"))  # the very step
+    assert list(tmp_path.glob("trials/*/interrupted.pth"))  # the last complete step
 
     process = start(*words(tiny_data, tmp_path))
     name = wait_until(lambda: in_the_middle(tmp_path))
     process.kill()
     process.communicate()
-    wait_until(lambda: not held(tmp_path))  # the workers ended with it
+    wait_until(lambda: not held(tmp_path))  # the workers end with it
     before = records_in(tmp_path)
     done = [name for name, record in before.items() if record["status"] == "finished"]
     assert done and len(done) < 4
@@ -204,7 +208,7 @@ def test_stopped_and_then_killed_it_goes_on_and_repeats_nothing(sweep_folder, ti
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A scheduler and two workers on loopback, as processes of their own."""
+    """A scheduler and two workers on loopback, each a process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -245,8 +249,8 @@ def test_a_lost_worker_and_a_lost_scheduler_lose_nothing(
     before = log.read_text()
     pid = int(records_in(folder)[name]["process"].split(":")[1])
     (killed,) = (worker for worker in workers if worker.pid == pid)
-    killed.kill()  # the other one takes the trial over, and does not begin it anew
-    wait_until(lambda: "continuing after epoch" in log.read_text()[len(before) :])
+    killed.kill()  # the other worker continues the trial, and does not start it again
+    wait_until(lambda: "going on after epoch" in log.read_text()[len(before) :])
     assert sum(worker.poll() is None for worker in workers) == 1
 
     scheduler.kill()
@@ -258,7 +262,7 @@ def test_a_lost_worker_and_a_lost_scheduler_lose_nothing(
     assert figures_in(folder) == figures_in(sweep_folder)
 
 
-def test_workers_that_cannot_find_the_lab_are_said(tiny_data, tmp_path):
+def test_workers_that_cannot_find_the_lab_are_a_clear_error(tiny_data, tmp_path):
     code = "from distributed import LocalCluster\nif __name__ == '__main__':\n"
     code += (
         "    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as c:\n"
@@ -278,12 +282,12 @@ def test_workers_that_cannot_find_the_lab_are_said(tiny_data, tmp_path):
     assert_clear_error(result, "PYTHONPATH")
 
 
-def test_no_scheduler_is_said(tiny_data, tmp_path):
+def test_no_scheduler_is_a_clear_error(tiny_data, tmp_path):
     result = run(*words(tiny_data, tmp_path, "--scheduler", "tcp://127.0.0.1:9"))
     assert_clear_error(result, "no Dask scheduler answers", "dask scheduler")
 
 
-def test_each_worker_of_a_gpu_sees_that_gpu_also_when_started_again():
+def test_a_worker_sees_its_gpu_also_after_it_is_started_again():
     from lab import cluster as clusters
 
     with clusters.local_workers(2, [{"GPU": "a"}, {"GPU": "b"}]) as client:
@@ -339,14 +343,14 @@ def test_a_failed_trial_is_recorded_and_can_be_run_again(tiny_data, tmp_path, mo
     assert rows["7"]["status"] == "failed" and "seven is too many" in rows["7"]["error"]
     assert rows["6"]["status"] == "failed" and "its worker died" in rows["6"]["error"]
     assert rows["3"]["status"] == rows["5"]["status"] == "finished"
-    assert "built with 5" not in result.stdout + result.stderr  # it is in the trial's output.log
+    assert "built with 5" not in result.stdout + result.stderr  # only in the trial's output.log
     assert "built with 5" in (folder / "trials" / rows["5"]["trial"] / "output.log").read_text()
     for name in ("curve.png", "pareto.png", "contact_sheet.png"):
         assert (folder / name).is_file()
 
     mark.touch()
     before = records_in(folder)
-    assert run(*asked).returncode == 1  # a failed trial is not tried again unasked
+    assert run(*asked).returncode == 1  # without --retry-failed, a failed trial is not run again
     assert records_in(folder) == before
     assert run(*asked, "--retry-failed").returncode == 0
     after = records_in(folder)
@@ -355,7 +359,7 @@ def test_a_failed_trial_is_recorded_and_can_be_run_again(tiny_data, tmp_path, mo
         assert (after[row["trial"]] == before[row["trial"]]) == (latent_dim in "35")
 
 
-def test_other_code_never_stands_in_the_same_table(tiny_data, tmp_path):
+def test_other_code_is_never_in_the_same_table(tiny_data, tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_bytes((ROOT / "model.py").read_bytes())
     data = ["--train_data", tiny_data, "--valid_data", tiny_data, "--epochs", 1]
@@ -383,11 +387,11 @@ def test_other_code_never_stands_in_the_same_table(tiny_data, tmp_path):
         ("--trials_per_gpu 2 --device cpu", "no GPU"),
         ("--workers 0", "--workers is 0"),
         ("--scheduler tcp://127.0.0.1:9 --workers 2", "--workers is for this machine"),
-        ("--valid_data dataset/test", "never sees that one"),
+        ("--valid_data dataset/test", "must not use the test split"),
         ("--submission nowhere.py", "nowhere.py does not exist"),
         ("--train_data nowhere", "nowhere"),
         ("--latent_dim 20 785", "latent_dim is 785"),
-        ("--train_data dataset/test", "never sees"),
+        ("--train_data dataset/test", "must not use the test split"),
     ],
 )
 def test_wrong_options_are_one_sentence(options, mention, tmp_path, monkeypatch, capsys):
@@ -401,7 +405,7 @@ def test_wrong_options_are_one_sentence(options, mention, tmp_path, monkeypatch,
     assert not (tmp_path / "s" / "trials").exists()
 
 
-def test_without_dask_it_says_what_to_install(tmp_path):
+def test_without_dask_the_error_says_what_to_install(tmp_path):
     code = "import sys, runpy; sys.modules['distributed'] = None; sys.argv = ['sweep.py'];"
     code += "runpy.run_path('sweep.py', run_name='__main__')"
     result = subprocess.run(
@@ -435,7 +439,7 @@ def test_the_default_is_the_grid_of_var_and_lr():
     assert values["latent_dim"] == [20] and values["task"] == ["VAEwolabel"]
 
 
-def test_what_is_given_takes_the_place_of_the_grid():
+def test_given_values_replace_the_grid():
     assert values_of("--var 0.3")["var"] == [0.3] and len(values_of("--var 0.3")["lr"]) == 4
     several = values_of("--var 0.5 0.25 --latent_dim 10 20 30 --seed 1 2")
     sizes = {name: len(given) for name, given in several.items() if len(given) > 1}
@@ -477,7 +481,7 @@ def finished(raw: float) -> dict:
 
 
 def score(one: trial.Trial) -> float:
-    """A landscape whose peak is at var 0.02 and 24 dimensions."""
+    """A function with its maximum at var 0.02 and 24 dimensions."""
     return -abs(np.log(one.options["var"] / 0.02)) - 0.02 * abs(one.options["latent_dim"] - 24)
 
 
@@ -495,7 +499,7 @@ def test_tpe_searches_between_the_values_and_learns():
     assert np.mean(scores[-20:]) > np.mean(scores[:10]) + 0.5
 
 
-def test_tpe_goes_on_from_what_is_known():
+def test_tpe_continues_from_known_trials():
     values = values_of("--var 0.001 1 --latent_dim 2 60")
     first = search.Tpe(values, make_trial, 12, [])
     known = []
@@ -510,7 +514,7 @@ def test_tpe_goes_on_from_what_is_known():
     assert again.study.best_value == max(score(one) for one, _ in known)
 
 
-def test_tpe_ends_when_the_values_have_no_more_to_give():
+def test_tpe_ends_when_all_combinations_were_tried():
     values = values_of("--lr_schedule cosine constant --precision fp32 bf16")
     tpe = search.Tpe(values, make_trial, 40, [])
     for one in tpe:
@@ -518,7 +522,7 @@ def test_tpe_ends_when_the_values_have_no_more_to_give():
     assert len(tpe.trials) == 4
 
 
-def test_a_search_runs_and_goes_on(tiny_data, tmp_path):
+def test_a_search_runs_and_continues(tiny_data, tmp_path):
     data = ["--train_data", tiny_data, "--valid_data", tiny_data, "--epochs", 1]
     asked = ["sweep.py", "--submission", "model.py", *data, "--save_dir", tmp_path / "s"]
     asked += ["--search", "tpe", "--var", 0.01, 1, "--lr", 1e-3, 1e-2, "--trials"]
@@ -533,17 +537,17 @@ def test_a_search_runs_and_goes_on(tiny_data, tmp_path):
     assert Image.open(tmp_path / "s" / "heatmap.png").size[0] > 400
 
 
-# ---------------------------------------------------------------- time and room
+# ---------------------------------------------------------------- time and disk space
 
 
-def test_expected_seconds_are_epochs_and_what_is_beyond_them():
+def test_expected_seconds_include_the_time_outside_epochs():
     timed = [{"epoch_seconds": 2.0, "epochs_done": 1, "total_seconds": 5.0}]
     assert estimate.expected_seconds([10] * 8, timed, at_once=2) == 8 * (10 * 2 + 3) / 2
     assert estimate.expected_seconds([10], timed, at_once=16) == 23
     assert estimate.expected_seconds([10] * 8, [], at_once=2) == 0
 
 
-def test_a_disk_that_is_too_small_is_refused_politely(tiny_data, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_is_too_small_is_a_clear_error(tiny_data, tmp_path, monkeypatch, capsys):
     values = values_of(f"--train_data {tiny_data} --valid_data {tiny_data}")
     grid = search.Grid(
         values,
@@ -586,7 +590,7 @@ def drawn(draw, *arguments) -> tuple[int, int]:
 
 
 def scored(**options) -> dict:
-    """A row as report.over_seeds makes it."""
+    """A row as report.over_seeds returns it."""
     row = {"n": 1, **options}
     for name in ("raw", "ssim", "mse"):
         row |= {name: row.get(name, 0.5), f"{name}_spread": 0.0}
@@ -613,7 +617,7 @@ def test_over_seeds_means_and_spreads():
 
 def test_pictures_are_drawn_for_every_kind_of_sweep():
     grid = [scored(var=v, lr=r, raw=v + r) for v in (0.5, 0.25) for r in (1e-3, 5e-3)]
-    width, height = drawn(pictures.heatmap, grid, grid[:3], [])  # one has no score
+    width, height = drawn(pictures.heatmap, grid, grid[:3], [])  # one trial has no score
     assert width > height > 200
     wide = [scored(var=v, lr=v / 100, raw=v) for v in (0.01, 0.1, 0.3, 0.5, 1.0)]
     drawn(pictures.heatmap, wide, wide, ["latent_dim"])  # a search: dots
@@ -621,6 +625,6 @@ def test_pictures_are_drawn_for_every_kind_of_sweep():
     drawn(pictures.curve, [scored(submission=s) for s in ("a.py", "b.py")], "submission")
     drawn(pictures.pareto, [scored(latent_dim=d, raw=10 - d / 10) for d in (10, 20, 30)])
     samples = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
-    tiles = {(0.5, 1e-3): samples, (0.25, 5e-3): samples}  # the other two places are grey
+    tiles = {(0.5, 1e-3): samples, (0.25, 5e-3): samples}  # the other two tiles are grey
     assert drawn(pictures.sample_matrix, tiles, "var", "lr", report.word)[0] > 2 * 5 * 28 * 2
     drawn(pictures.sample_list, [samples] * 3, ["a", "b", "c"], 2)

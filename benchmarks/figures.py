@@ -1,0 +1,42 @@
+"""Measured figures: their JSON files, the machine they belong to, their mean and spread."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def read(file: Path) -> Any:
+    """Return the figures in a JSON file."""
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def write(file: Path, figures: Any) -> None:
+    """Write figures to a JSON file."""
+    file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """Return what a figure depends on: cores, processor, versions, date."""
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def mean_and_spread(values: Sequence[float | None], digits: int) -> str:
+    """Return "mean ± standard deviation" of two values or more, or "-" where one is unknown."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "-"
+    return f"{statistics.mean(known):.{digits}f} ± {statistics.stdev(known):.{digits}f}"
