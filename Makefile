@@ -1,12 +1,15 @@
 # make demo    set up, train both tasks, infer, grade
 # staff: begin
-# make test    set up, lint, run every test
-# make bench   how fast the lab is beside others, written into the README: 15 minutes
+# make test    set up, lint, check types, run every test
+# make bench   how fast the lab is beside others, written into docs/speed.md: 15 minutes
 # staff: end
 # make clean   remove the virtual environment
+#
+# Another Python than python3: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 DATA := dataset/test
 RECIPE := --epochs 5 --batch_size 256 --lr 3e-3 --var 0.02
 
@@ -28,6 +31,7 @@ demo: .venv/core
 test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile
 
 bench: .venv/bench
@@ -37,18 +41,31 @@ bench: .venv/bench
 clean:
 	rm -rf .venv
 
-# A marker file stands for what is installed, so that make installs again only when a list changes.
+# PyTorch's default build for Linux brings gigabytes of CUDA libraries. A machine without an NVIDIA
+# card takes the CPU build, from PyTorch's own index where that answers within seconds.
+CPU_WHEELS := https://download.pytorch.org/whl/cpu
+ANSWERS := import urllib.request as web; web.urlopen("$(CPU_WHEELS)/torch/", timeout=3)
+CHECK := import sys; v = sys.version_info[:2]; \
+  None if (3, 11) <= v <= (3, 14) else sys.exit("Python 3.11 to 3.14 is needed; this is %d.%d" % v)
+
+# Each marker file records an installation; make repeats it only when a list has changed.
 .venv/core: requirements.txt
+	@$(PYTHON) -c '$(CHECK)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@if [ "$$(uname)" = Linux ] && ! nvidia-smi > /dev/null 2>&1 \
+	  && $(BIN)/python -c '$(ANSWERS)' > /dev/null 2>&1; then \
+	  echo "no NVIDIA card found: PyTorch's CPU build"; \
+	  $(PIP) --no-deps --index-url $(CPU_WHEELS) "$$(grep '^torch==' requirements.txt)" \
+	  || echo "PyTorch's own index failed: its default build follows"; fi
+	$(PIP) -r requirements.txt
 	@touch $@
 
 # staff: begin
 .venv/test: .venv/core requirements/staff.txt requirements/sweep.txt requirements/test.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	$(PIP) -r requirements/test.txt
 	@touch $@
 
 .venv/bench: .venv/test requirements/bench.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt
+	$(PIP) -r requirements/bench.txt
 	@touch $@
 # staff: end

@@ -14,19 +14,30 @@ from conftest import ROOT
 from benchmarks import class_drill, reference, reproduce, sweep_speed, zoo
 from benchmarks.markdown import block_in
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
-CLUSTER = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
-ZOO = (ROOT / "zoo" / "README.md").read_text(encoding="utf-8")
-STAFF = (ROOT / "staff" / "README.md").read_text(encoding="utf-8")
-ALL = README + CHINESE + CLUSTER + ZOO + STAFF
-SNIPPETS = [
-    line.split(" #")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", ALL, re.DOTALL)
-    for line in block.splitlines()
-    if line.strip()
-]
-MAKE_TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+
+def read(name: str) -> str:
+    """Return a text file of the repository."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+README, CHINESE, CLUSTER = read("README.md"), read("README.zh.md"), read("docs/cluster.md")
+DOCUMENTS = {
+    name: read(name)
+    for name in (
+        *("README.md", "README.zh.md", "CONTRIBUTING.md", "staff/README.md", "zoo/README.md"),
+        *("docs/cluster.md", "docs/sweeps.md", "docs/reference.md", "docs/speed.md"),
+    )
+}
+
+
+def commands_in(text: str) -> list[str]:
+    """Return the commands of the code blocks, without comments, in their order."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    return [line.split(" #")[0].strip() for line in "".join(blocks).splitlines() if line.strip()]
+
+
+SNIPPETS = list(dict.fromkeys(commands_in("\n".join(DOCUMENTS.values()))))
+MAKE_TARGETS = re.findall(r"^([a-z]+):", read("Makefile"), re.M)
 
 
 def test_there_are_snippets():
@@ -35,7 +46,7 @@ def test_there_are_snippets():
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_snippet(snippet):
-    """A command of ours parses with its own parser; a make target is in the Makefile."""
+    """A command of the lab parses with its own parser; a make target is in the Makefile."""
     program, *words = shlex.split(snippet.removeprefix("PYTHONPATH=$PWD "))
     if program == "./run_sweep.sh":
         program, words = "python", ["sweep.py", *words]
@@ -46,12 +57,23 @@ def test_snippet(snippet):
 
         command = {"scheduler": dask_scheduler, "worker": dask_worker}[words[0]].main
         command.make_context(words[0], words[1:])  # parses, and runs nothing
+    elif program in (".venv/bin/ruff", ".venv/bin/mypy"):
+        assert set(words) <= {"check", "format", "."}
     elif program == "apt-get":
         assert words == ["install", "bubblewrap"]
-    elif words[0] == "-m" and words[1] in ("venv", "pip"):
-        pass
+    elif words[:2] == ["-m", "venv"]:
+        assert words[2:] == [".venv"]
+    elif words[:2] == ["-m", "pip"]:
+        assert words[2] == "install"
+        if words[3] == "-r":
+            assert (ROOT / words[4]).is_file()
+        else:  # PyTorch's CPU build: the version and the address that make installs it from
+            assert words[3] in read("requirements.txt").splitlines()
+            assert f"CPU_WHEELS := {words[5]}\n" in read("Makefile")
     elif words[0] == "-m" and words[1].startswith("benchmarks."):
         assert (ROOT / f"{words[1].replace('.', '/')}.py").is_file()
+    elif words[:2] == ["-m", "pytest"]:
+        assert all((ROOT / word).exists() for word in words if word.endswith(".py"))
     else:
         assert program.endswith("python")
         name, words = (words[1], words[2:]) if words[0] == "-m" else (words[0][:-3], words[1:])
@@ -62,15 +84,18 @@ def test_snippet(snippet):
             assert (ROOT / submission).is_file()
 
 
-@pytest.mark.parametrize("name", ["demo", "commands", "reference"])
-def test_figures_are_the_stored_ones(name):
+@pytest.mark.parametrize(
+    "file, name",
+    [("README.md", "demo"), ("README.md", "commands"), ("docs/reference.md", "reference")],
+)
+def test_figures_are_the_stored_ones(file, name):
     """No number is typed: each block is what benchmarks/reference.py makes of its JSON."""
-    assert block_in(ROOT / "README.md", name) == reference.blocks()[name]
+    assert block_in(ROOT / file, name) == reference.blocks()[name]
 
 
 def test_figures_of_sweeps_are_the_stored_ones():
     figures = json.loads(sweep_speed.FIGURES.read_text(encoding="utf-8"))
-    assert block_in(ROOT / "README.md", "sweep") == sweep_speed.render_speed(figures)
+    assert block_in(ROOT / "docs" / "sweeps.md", "sweep") == sweep_speed.render_speed(figures)
     assert block_in(ROOT / "docs" / "cluster.md", "cost") == sweep_speed.render_cost(figures)
     assert all(row["finished"] == row["trials"] for row in figures["models"].values())
     assert figures["models"]["mlp"]["trials"] == 16 and figures["models"]["mlp"]["epochs"] == 5
@@ -132,16 +157,73 @@ def test_promised_figures_are_reached():
     assert all(row["score"] == row["cap"] for row in figures["demo"]["scores"].values())
 
 
+# ---------------------------------------------------------------- what the documents name
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 170
+
+
 def test_files_named_are_there():
     for name in re.findall(r"`([a-z_]+\.(?:py|txt|sh))`", README + CHINESE + CLUSTER):
         if name == "slurm.py":  # which the reader is told to make
             continue
         assert (ROOT / name).is_file(), name
-    for path in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", README + CHINESE):
-        assert (ROOT / path).exists(), path
 
 
-def test_every_top_level_file_is_in_the_tour():
-    tour = README.split("## The tour")[1].split("\n## ")[0]
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "docs/speed.md"])
+def test_links_lead_somewhere(name):
+    for path in re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", DOCUMENTS[name]):
+        assert ((ROOT / name).parent / path).exists(), path
+
+
+def test_every_top_level_file_is_in_the_map():
+    (rows,) = re.findall(r"## The map\n(.*?)\n## ", README, re.DOTALL)
     for path in ROOT.glob("*.py"):
-        assert f"`{path.name}`" in tour, path.name
+        assert f"`{path.name}`" in rows, path.name
+
+
+def test_messages_in_the_troubles_are_said():
+    (rows,) = re.findall(r"## Troubles\n(.*?)\n## ", README, re.DOTALL)
+    code = "".join(
+        path.read_text("utf-8") for path in [*ROOT.glob("*.py"), *ROOT.rglob("lab/*.py")]
+    )
+    messages = re.findall(r"^\| [^|`]*`([^`]+)`[^|]* \|", rows, re.MULTILINE)
+    assert len(messages) >= 4
+    for message in messages:
+        assert message in code, message
+
+
+# ---------------------------------------------------------------- the README in Chinese
+
+
+def headings(text: str) -> list[str]:
+    """Return the levels of the headings, in their order."""
+    return re.findall(r"^#+(?= )", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+
+
+def numbers(text: str) -> list[str]:
+    """Return the numbers of a text, sorted: each language has its own order of words."""
+    return sorted(re.findall(r"\d+(?:\.\d+)*", text))
+
+
+def names_of_blocks(text: str) -> list[str]:
+    """Return the names of the generated blocks."""
+    return [name for name in re.findall(r"<!-- ([\w-]+): begin -->", text) if name != "staff"]
+
+
+def test_chinese_has_the_same_parts():
+    assert headings(CHINESE) == headings(README)
+    assert commands_in(CHINESE) == commands_in(README)
+    assert len(re.findall(r"^\|", CHINESE, re.M)) == len(re.findall(r"^\|", README, re.M))
+    assert sorted(re.findall("`[^`\n]+`", CHINESE)) == sorted(re.findall("`[^`\n]+`", README))
+    links = [re.findall(r"\]\(([^)]*)\)", text)[1:] for text in (README, CHINESE)]
+    assert links[0] == links[1]
+
+
+def test_chinese_has_the_same_figures():
+    assert names_of_blocks(CHINESE) == names_of_blocks(README)
+    for name in names_of_blocks(README):
+        english, chinese = (block_in(ROOT / file, name) for file in ("README.md", "README.zh.md"))
+        assert numbers(chinese) == numbers(english), name
+    assert numbers(CHINESE) == numbers(README)
