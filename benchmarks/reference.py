@@ -14,19 +14,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures
+from benchmarks import chinese, figures
 from benchmarks.commands import make_parser, timed, train_infer_grade
 from benchmarks.figures import mean_and_spread
 from benchmarks.markdown import put_blocks
 from lab import ROOT
 
 FIGURES = ROOT / "benchmarks" / "reference.json"
-# The document of each block.
-DOCUMENTS = {
-    "demo": ROOT / "README.md",
-    "commands": ROOT / "README.md",
-    "reference": ROOT / "docs" / "reference.md",
-}
+README, README_ZH = ROOT / "README.md", ROOT / "README.zh.md"
+PAGE = ROOT / "docs" / "reference.md"
 
 FIRST_COMMANDS = (
     "python check.py",
@@ -104,13 +100,18 @@ def render_demo(demo: dict[str, Any]) -> str:
     )
 
 
-def blocks() -> dict[str, str]:
-    """Return each generated block by name, from the stored figures."""
+def blocks() -> dict[Path, dict[str, str]]:
+    """Return the generated blocks of each document by name, from the stored figures."""
     stored = figures.read(FIGURES)
+    demo, commands = stored["demo"], render_commands(stored["commands"])
+    code = commands.split("\n\n")[0]
     return {
-        "demo": render_demo(stored["demo"]),
-        "commands": render_commands(stored["commands"]),
-        "reference": render_runs(stored),
+        README: {"demo": render_demo(demo), "commands": commands},
+        README_ZH: {
+            "demo": chinese.render_demo(demo),
+            "commands": chinese.render_commands(code, stored["commands"]),
+        },
+        PAGE: {"reference": render_runs(stored)},
     }
 
 
@@ -170,8 +171,8 @@ def main() -> None:
     if args.only in (None, "commands"):
         stored["commands"] = measure_commands()
     figures.write(FIGURES, stored)
-    for name, block in blocks().items():
-        put_blocks(DOCUMENTS[name], {name: block})
+    for document, named in blocks().items():
+        put_blocks(document, named)
 
 
 if __name__ == "__main__":

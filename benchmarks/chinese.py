@@ -1,0 +1,46 @@
+"""The generated blocks of README.zh.md: the figures of README.md, in Chinese sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def render_demo(demo: dict[str, Any]) -> str:
+    """Return the block `demo`; see `reference.render_demo`."""
+    grades = "和 ".join(
+        f"{task} {row['score']:.4g} / {row['cap']:.4g}（raw {row['raw']:.2f}）"
+        for task, row in demo["scores"].items()
+    )
+    return (
+        "`make demo` 建立虚拟环境，把两个任务各训练 5 个 epoch，推理、评分，最后告诉你图片在哪里。"
+        f"在 {demo['cores']} 个 CPU 核上，安装之后用时 {demo['seconds']:.0f} 秒，"
+        f"得分是 {grades}。\n"
+    )
+
+
+def render_commands(code: str, commands: dict[str, Any]) -> str:
+    """Return the block `commands`: the code of the English block, then the grade.
+
+    code: the commands with their seconds, which need no translation.
+    """
+    scores = commands["scores"]
+    return (
+        f"{code}\n\n秒数是在 {commands['cores']} 个 CPU 核上用参考实现和默认选项测得的，"
+        f"这样得到的分数是 {scores['score']:.2f} / {scores['cap']:.4g}"
+        f"（ssim {scores['ssim']:.3f}，mse {scores['mse']:.4f}，在 `dataset/valid` 上）。\n"
+    )
+
+
+def render_speed_summary(epoch: float, grade: float, cost: float, model: str, cores: int) -> str:
+    """Return the block `speed-summary`; see `speed_page.render_summary`."""
+    return "\n".join(
+        [
+            f"- {model} 训练一个 epoch：速度是常见流程的 {epoch:.1f} 倍。",
+            f"- 给 10 000 张图像评分：速度是常见流程的 {grade:.1f} 倍。",
+            f"- 用 Trainer 训练 {model}：用时是纯 PyTorch 循环的 {cost:.2f} 倍。",
+            "",
+            f"在 {cores} 个 CPU 核上测得。比较的对象、其余数字和测量方法见"
+            " [docs/speed.md](docs/speed.md)。",
+            "",
+        ]
+    )
