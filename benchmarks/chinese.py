@@ -7,14 +7,15 @@ from typing import Any
 
 def render_demo(demo: dict[str, Any]) -> str:
     """Return the block `demo`; see `reference.render_demo`."""
-    grades = "和 ".join(
-        f"{task} {row['score']:.4g} / {row['cap']:.4g}（raw {row['raw']:.2f}）"
+    grades = "、".join(
+        f"{task} {row['score']:.4g} / {row['cap']:.4g}（原始分 {row['raw']:.2f}）"
         for task, row in demo["scores"].items()
     )
     return (
-        "`make demo` 建立虚拟环境，把两个任务各训练 5 个 epoch，推理、评分，最后告诉你图片在哪里。"
-        f"在 {demo['cores']} 个 CPU 核上，安装之后用时 {demo['seconds']:.0f} 秒，"
-        f"得分是 {grades}。\n"
+        "`make demo` 创建虚拟环境，把两个任务各训练 5 个 epoch，然后推理、评分，"
+        "最后打印图片的位置。"
+        f"在 {demo['cores']} 个 CPU 核上用时 {demo['seconds']:.0f} 秒（不含安装），"
+        f"得分为 {grades}。\n"
     )
 
 
@@ -25,9 +26,9 @@ def render_commands(code: str, commands: dict[str, Any]) -> str:
     """
     scores = commands["scores"]
     return (
-        f"{code}\n\n秒数是在 {commands['cores']} 个 CPU 核上用参考实现和默认选项测得的，"
-        f"这样得到的分数是 {scores['score']:.2f} / {scores['cap']:.4g}"
-        f"（ssim {scores['ssim']:.3f}，mse {scores['mse']:.4f}，在 `dataset/valid` 上）。\n"
+        f"{code}\n\n注释中的用时是在 {commands['cores']} 个 CPU 核上用参考实现和默认选项测得的，"
+        f"得分为 {scores['score']:.2f} / {scores['cap']:.4g}"
+        f"（在验证集 `dataset/valid` 上，ssim {scores['ssim']:.3f}，mse {scores['mse']:.4f}）。\n"
     )
 
 
@@ -37,9 +38,9 @@ def render_speed_summary(epoch: float, grade: float, cost: float, model: str, co
         [
             f"- {model} 训练一个 epoch：速度是常见流程的 {epoch:.1f} 倍。",
             f"- 给 10 000 张图像评分：速度是常见流程的 {grade:.1f} 倍。",
-            f"- 用 Trainer 训练 {model}：用时是纯 PyTorch 循环的 {cost:.2f} 倍。",
+            f"- 用 Trainer 训练 {model}：用时与纯 PyTorch 循环之比为 {cost:.2f}。",
             "",
-            f"在 {cores} 个 CPU 核上测得。比较的对象、其余数字和测量方法见"
+            f"以上数字在 {cores} 个 CPU 核上测得。比较的对象、其余数字和测量方法见"
             " [docs/speed.md](docs/speed.md)。",
             "",
         ]

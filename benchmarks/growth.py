@@ -18,6 +18,7 @@ from tqdm import tqdm
 from benchmarks.commands import json_from, timed
 from data_utils import MNISTDataset
 from lab import ROOT
+from staff.idx import idx_bytes
 
 IMAGES = (1_000, 10_000, 50_000, 500_000)
 LATENT_DIMS = (2, 20, 200)
@@ -77,9 +78,7 @@ def _repeated(folder: Path, count: int) -> Path:
     data.mkdir()
     index = np.arange(count) % len(train)
     for name, array in (("images-idx3", train.images), ("labels-idx1", train.labels)):
-        values = array[index].astype(np.uint8)
-        header = bytes((0, 0, 8, values.ndim)) + np.array(values.shape, ">u4").tobytes()
-        (data / f"{name}-ubyte").write_bytes(header + values.tobytes())
+        (data / f"{name}-ubyte").write_bytes(idx_bytes(array[index]))
     return data
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 from lab import ROOT, command
-from lab.checkpoint import write_whole
+from lab.checkpoint import replace_folder, write_whole
 from staff.solutions import HandoutError, blank, for_students
 from staff.zips import is_program, zip_bytes
 
@@ -128,20 +126,13 @@ def write_folder(files: dict[str, bytes], folder: Path) -> None:
 
     The folder is replaced at once, when all files are written. Raises OSError.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
+    with replace_folder(folder) as temporary:
         for name, content in files.items():
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             if is_program(content):
                 path.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 # ---------------------------------------------------------------- the command

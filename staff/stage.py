@@ -161,10 +161,10 @@ def main() -> None:
         tell({"started": True})
         tell(probe.look(order))
         return
+    from lab.checkpoint import CheckpointError  # before torch: `lab` sets how it waits
     from staff.quick_torch import import_torch
 
     import_torch()
-    from lab.checkpoint import CheckpointError
     from lab.loading import ContractError
     from lab.stages import InferenceError
 

@@ -17,8 +17,8 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ground": (
         (
             "data_utils.py",
-            *(f"lab/{name}.py" for name in ("checkpoint", "cluster", "command", "metrics")),
-            *(f"lab/{name}.py" for name in ("plots", "settings")),
+            *(f"lab/{name}.py" for name in ("arrays", "checkpoint", "cluster", "command")),
+            *(f"lab/{name}.py" for name in ("metrics", "plots", "settings")),
         ),
         ("root",),
     ),
@@ -34,7 +34,11 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tests": (("tests/*.py",), ()),
     "benchmarks": (
         ("benchmarks/**/*.py",),
-        (*("root", "ground", "lab", "trainer", "commands", "sweeps", "benchmarks"), "tests"),
+        (
+            *("root", "ground", "lab", "trainer", "commands", "sweeps", "staff"),
+            "tests",
+            "benchmarks",
+        ),
     ),
 }
 CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}

@@ -1,0 +1,50 @@
+"""What the lab sets before torch is imported: how long OpenMP threads spin."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a setting of Linux's libgomp")
+IMPORTS_TORCH_AFTER_THE_SETTING = """
+import builtins, os, sys
+plain = builtins.__import__
+def spying(name, *rest, **named):
+    if name == "torch" and "torch" not in sys.modules:
+        print(os.environ.get("GOMP_SPINCOUNT"))
+    return plain(name, *rest, **named)
+builtins.__import__ = spying
+sys.argv = ["command"]
+"""
+
+
+def spin_count(code: str, **environment: str) -> str:
+    """Return what a new process says of the setting at its first import of torch."""
+    clean = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    words = [sys.executable, "-c", IMPORTS_TORCH_AFTER_THE_SETTING + code]
+    done = subprocess.run(
+        words, cwd=ROOT, env={**clean, **environment}, capture_output=True, text=True
+    )
+    return done.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import train, trainer",
+        "import inference, lab.stages",
+        "import check, lab.checks",
+        "import sweeps.trial, trainer",
+        "from staff.quick_torch import import_torch; import lab; import_torch()",
+    ],
+)
+def test_it_is_set_before_torch_is_imported(code):
+    assert spin_count(code) == "1000"
+
+
+def test_a_users_own_setting_wins():
+    assert spin_count("import train, trainer", GOMP_SPINCOUNT="7") == "7"
