@@ -22,7 +22,7 @@ from lab.settings import CONVOLUTIONS, DEVICES, SettingsError, add_options, opti
 
 if TYPE_CHECKING:
     from data_utils import MNISTDataset
-    from lab.submission import Submission
+    from lab.split_model import Submission
 
 EXAMPLES = """examples:
   python inference.py                                             the newest run, on dataset/valid
@@ -102,7 +102,7 @@ def load_submission(path: Path, state: dict[str, Any], options: InferenceOptions
     from lab.convolutions import use_fast_convolutions
     from lab.device import pick_device
     from lab.loading import submission_file
-    from lab.submission import Submission
+    from lab.split_model import Submission
 
     task, latent_dim = (_agreed(name, options, state, path) for name in ("task", "latent_dim"))
     file = options.submission or submission_file(path, state)

@@ -115,7 +115,7 @@ def train(
     from lab.contract import check_contract
     from lab.device import keep_freed_memory, pick_device
     from lab.run_folder import RunFolder
-    from lab.submission import Submission
+    from lab.split_model import Submission
     from trainer import Trainer, TrainingError
 
     settings = options.settings

@@ -40,7 +40,7 @@ from lab.progress_bar import ProgressBar
 from lab.recovery import Recovery, TrainingError
 from lab.schedule import learning_rate_factor
 from lab.settings import Settings
-from lab.submission import Submission
+from lab.split_model import Submission
 from lab.training_state import TrainingState
 from lab.trial_step import trial_loss
 

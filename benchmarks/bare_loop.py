@@ -26,7 +26,7 @@ from lab import ROOT
 from lab.callbacks import Callback, Training
 from lab.device import keep_freed_memory
 from lab.settings import Settings
-from lab.submission import Submission
+from lab.split_model import Submission
 from trainer import Trainer
 
 MATRIX_SIZE = 2048  # rows and columns of the matrices that measure the machine's peak

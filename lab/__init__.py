@@ -2,7 +2,7 @@
 
 | subject | files |
 | --- | --- |
-| a submission | loading, submission (the model split at `decode`), contract, checks |
+| a submission | loading, split_model (it is cut at `decode`), contract, checks |
 | training | callbacks, run_folder, training_state, recovery, gradients, schedule, prior |
 | inference and grading | stages, outputs, arrays, pictures, metrics, diagnostics |
 | speed | device, precision, convolutions, conv_functions, trial_step |

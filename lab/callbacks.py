@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from data_utils import Batches
 from lab.settings import Settings
-from lab.submission import Submission
+from lab.split_model import Submission
 from lab.training_state import TrainingState
 
 

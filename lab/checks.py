@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from data_utils import set_seed
 from lab.contract import check_contract
 from lab.loading import ContractError
-from lab.submission import Submission
+from lab.split_model import Submission
 
 OVERFIT_STEPS = 300
 OVERFIT_SHARE = 0.5  # of the squared error of the best constant picture

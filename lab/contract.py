@@ -9,7 +9,7 @@ from torch import Tensor
 
 from data_utils import own_randomness
 from lab.loading import ContractError
-from lab.submission import TRIAL_BATCH, Submission
+from lab.split_model import TRIAL_BATCH, Submission
 
 
 def check_contract(submission: Submission, device: torch.device | str = "cpu") -> None:

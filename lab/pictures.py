@@ -9,8 +9,8 @@ import numpy as np
 from data_utils import NUM_CLASSES
 from lab import plots
 from lab.checkpoint import write_whole
+from lab.split_model import Submission
 from lab.stages import decode_codes
-from lab.submission import Submission
 
 MANIFOLD_SIDE = 15.0  # of the square around the origin
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from data_utils import Batches, own_randomness, to_float
 from lab.recovery import TrainingError
-from lab.submission import Submission
+from lab.split_model import Submission
 
 
 def fit_prior(submission: Submission, batches: Batches, seed: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from data_utils import NUM_CLASSES, to_float, to_uint8
-from lab.submission import Submission
+from lab.split_model import Submission
 
 CPU_BATCH_SIZE = 1000  # images at once: the intermediate results of more do not fit the cache
 

@@ -102,8 +102,8 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Tell)
     from lab.arrays import npy_bytes
     from lab.checkpoint import CheckpointError, load
     from lab.convolutions import use_fast_convolutions
+    from lab.split_model import Submission
     from lab.stages import decode_codes, encode_images, generate_samples
-    from lab.submission import Submission
 
     torch.set_num_threads(order["threads"])
     file = folder / "checkpoint.pth"

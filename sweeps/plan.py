@@ -101,7 +101,7 @@ def check_values(values: dict[str, list]) -> None:
     Raises SweepError, SettingsError, DataError, ContractError.
     """
     from lab.contract import check_contract
-    from lab.submission import MAX_LATENT_DIM, Submission
+    from lab.split_model import MAX_LATENT_DIM, Submission
 
     for setting in fields(Settings):
         for value in values[setting.name]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from lab import ROOT
-from lab.submission import Submission
+from lab.split_model import Submission
 
 MODEL = (ROOT / "model.py").read_text(encoding="utf-8")
 ENCODE = "        hidden = F.leaky_relu(self.hidden(x.flatten(1)), 0.2)  # (B, hidden_dim)\n"
@@ -147,7 +147,7 @@ ATTACKS: dict[str, Attack] = {
     ),
     "false-latent-dim-checks-patched": Attack(
         ("contract breach",),
-        "from lab import submission\nsubmission.Submission.expect_codes = lambda *_: None\n",
+        "from lab import split_model\nsplit_model.Submission.expect_codes = lambda *_: None\n",
         ALWAYS_8,
         latent_dim=2,
         says="expected float16 (120, 2)",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_utils import set_seed, to_float
 from lab.contract import check_contract
 from lab.loading import ContractError
-from lab.submission import Submission
+from lab.split_model import Submission
 
 GOOD = [
     (ROOT / "submission.py", "VAEwolabel"),

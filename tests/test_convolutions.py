@@ -15,7 +15,7 @@ from data_utils import set_seed
 from lab import convolutions
 from lab.conv_functions import FEW_CHANNELS, ConvGeometry, grad_weight_by_products
 from lab.convolutions import use_fast_convolutions
-from lab.submission import Submission
+from lab.split_model import Submission
 
 pytestmark = pytest.mark.skipif(
     torch.cpu.get_capabilities().get("architecture") != "x86_64",

@@ -48,7 +48,7 @@ FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
 # Those of staff's files that may load a submission: inside the sandbox, or the lab's own reference.
 LOADERS = {"staff/stage.py", "staff/quick_torch.py", "staff/handout_proof.py"}
 TRAINERS = {"staff/build_judge.py"}  # of the judge, which is no submission
-LOADING = {"lab/loading.py", "lab/submission.py", "lab/contract.py", "lab/checks.py"}
+LOADING = {"lab/loading.py", "lab/split_model.py", "lab/contract.py", "lab/checks.py"}
 
 
 def layer_of_each_file() -> dict[Path, str]:

@@ -76,7 +76,8 @@ def test_the_trainer_and_the_plain_loop_meet_the_same_batches(tiny_set):
     settings = Settings(epochs=2, batch_size=64, eval_num=50, device="cpu")
     submission = Submission(ROOT / "model.py", "VAEwolabel", 20)
     trainer = Trainer(submission, settings, tiny_set, tiny_set, progress=False)
-    plain = bare_loop.PlainLoop(module, tiny_set, settings, trainer.device, trainer.bf16)
+    trainer.prepare()
+    plain = bare_loop.PlainLoop(module, tiny_set, settings, trainer.device, trainer.precision.bf16)
     before = [parameter.detach().clone() for parameter in plain.model.parameters()]
     in_turn = bare_loop.InTurn(trainer, tiny_set, plain)
     for epoch in (0, 1):
@@ -98,13 +99,14 @@ def test_the_seconds_of_both_sides_are_kept_per_epoch(tiny_set):
     settings = Settings(epochs=3, batch_size=64, eval_num=50, device="cpu")
     submission = Submission(ROOT / "model.py", "VAEwolabel", 20)
     trainer = Trainer(submission, settings, tiny_set, tiny_set, progress=False)
-    plain = bare_loop.PlainLoop(module, tiny_set, settings, trainer.device, trainer.bf16)
+    trainer.prepare()
+    plain = bare_loop.PlainLoop(module, tiny_set, settings, trainer.device, trainer.precision.bf16)
     in_turn = bare_loop.InTurn(trainer, tiny_set, plain)
     trainer.batches, trainer.callbacks = in_turn, [in_turn]
     assert trainer.fit()
     assert len(in_turn.pairs) == 3
     assert all(ours > 0 and theirs > 0 for ours, theirs in in_turn.pairs)
-    assert sum(map(sum, in_turn.pairs)) == pytest.approx(trainer.seconds)
+    assert sum(map(sum, in_turn.pairs)) == pytest.approx(trainer.state.seconds)
 
 
 def test_an_exponent_is_the_slope_of_the_last_points():

@@ -250,7 +250,7 @@ def test_a_lost_worker_and_a_lost_scheduler_lose_nothing(
     pid = int(records_in(folder)[name]["process"].split(":")[1])
     (killed,) = (worker for worker in workers if worker.pid == pid)
     killed.kill()  # the other worker continues the trial, and does not start it again
-    wait_until(lambda: "going on after epoch" in log.read_text()[len(before) :])
+    wait_until(lambda: "continuing after epoch" in log.read_text()[len(before) :])
     assert sum(worker.poll() is None for worker in workers) == 1
 
     scheduler.kill()

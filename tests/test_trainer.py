@@ -24,7 +24,7 @@ from lab.prior import fit_prior
 from lab.recovery import MAX_ROLLBACKS
 from lab.schedule import learning_rate_factor
 from lab.settings import Settings, SettingsError
-from lab.submission import Submission
+from lab.split_model import Submission
 from trainer import Trainer, TrainingError
 
 IS_X86 = torch.cpu.get_capabilities().get("architecture") == "x86_64"

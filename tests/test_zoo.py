@@ -20,7 +20,7 @@ from data_utils import MNISTDataset
 from lab import diagnostics
 from lab.contract import check_contract
 from lab.loading import ContractError, class_options
-from lab.submission import Submission
+from lab.split_model import Submission
 from sweeps import trial
 
 FILES = sorted((ROOT / "zoo").glob("*.py"))
