@@ -9,6 +9,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from lab import SPIN_COUNT
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a setting of Linux's libgomp")
 IMPORTS_TORCH_AFTER_THE_SETTING = """
 import builtins, os, sys
@@ -43,7 +45,7 @@ def spin_count(code: str, **environment: str) -> str:
     ],
 )
 def test_it_is_set_before_torch_is_imported(code):
-    assert spin_count(code) == "1000"
+    assert spin_count(code) == SPIN_COUNT
 
 
 def test_a_users_own_setting_wins():
