@@ -1,4 +1,4 @@
-"""Self-check of a submission in a minute: is it ready to train?"""
+"""Check in a minute whether a submission is ready to train."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--submission", type=Path, default=Path("submission.py"), help="file to check")
     add("--task", choices=TASKS, help="one task only")
-    add("--latent_dim", type=int, default=20, help="width of a code to try")
+    add("--latent_dim", type=int, default=20, help="width of the codes in the check")
     return parser
 
 
@@ -40,7 +40,9 @@ def main() -> None:
     failed = 0
     with command.clear_errors(parser.prog, ContractError):
         if not options.submission.is_file():
-            raise ContractError(f"{options.submission} does not exist; name a file: --submission.")
+            raise ContractError(
+                f"{options.submission} does not exist; give the file with --submission."
+            )
         for task in [options.task] if options.task else TASKS:
             print(f"{task} in {options.submission}")
             for name, found in Checks(options.submission, task, options.latent_dim).run():

@@ -228,7 +228,7 @@ def _read_checked(file: Path) -> bytes:
         expected = _listed_sum(folder / "SHA256SUMS", file.relative_to(folder).as_posix())
         if expected and hashlib.sha256(content).hexdigest() != expected:
             raise DataError(
-                f"{file} does not match its sum in {folder / 'SHA256SUMS'}: "
+                f"{file} does not match its checksum in {folder / 'SHA256SUMS'}: "
                 "it was changed or damaged; download it again."
             )
     return content
@@ -282,15 +282,17 @@ def _read_idx(file: Path, dimensions: int) -> np.ndarray:
             raise DataError(f"{file} has images of {shape[1]} x {shape[2]}; expected 28 x 28.")
         size = math.prod(shape)
         if size > MAX_BYTES:
-            raise DataError(f"{file} promises {size} bytes of data; at most {MAX_BYTES} are read.")
-        # Reading one byte more than promised finds a longer file without unpacking all of it.
+            raise DataError(
+                f"{file} states {size} bytes of data in its header; at most {MAX_BYTES} are read."
+            )
+        # Reading one byte more than stated finds a longer file without unpacking all of it.
         body = stream.read(size + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{file} is cut short or damaged ({error}); download it again.") from None
     if len(body) != size:
         held = f"only {len(body)}" if len(body) < size else "more"
         raise DataError(
-            f"{file} is damaged: its header promises {size} bytes of data, but it holds {held}."
+            f"{file} is damaged: its header states {size} bytes of data, but it holds {held}."
         )
     # torch.from_numpy needs a writable array, so it is copied.
     return np.frombuffer(body, np.uint8).reshape(shape).copy()

@@ -24,7 +24,7 @@ EXAMPLES = """examples:
   python grade.py --test_data_path dataset/test   what inference.py --data_path dataset/test wrote
   python grade.py --no-Genwithlabel --VAEwolabel_output_dir my_run/inference
 """
-WHETHER = "grade {}; if neither is said, where there are outputs"
+GRADE_HELP = "grade {}; by default, if its output folder exists"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,20 +32,22 @@ class GradeOptions:
     """What to grade, against which data."""
 
     test_data_path: Path = option(Path("dataset/valid"), "the data to score on", kind=Path)
-    VAEwolabel: bool | None = option(None, WHETHER.format("VAEwolabel"), kind=bool)
+    VAEwolabel: bool | None = option(None, GRADE_HELP.format("VAEwolabel"), kind=bool)
     VAEwolabel_output_dir: Path = option(
         Path("runs/VAEwolabel/inference"), "what inference.py wrote", kind=Path
     )
-    Genwithlabel: bool | None = option(None, WHETHER.format("Genwithlabel"), kind=bool)
+    Genwithlabel: bool | None = option(None, GRADE_HELP.format("Genwithlabel"), kind=bool)
     Genwithlabel_output_dir: Path = option(
         Path("runs/Genwithlabel/inference"), "what inference.py wrote", kind=Path
     )
     gen_num: int = option(100, "samples per label that count for the FID")
-    diagnostics: bool = option(False, "let the judge look at the samples; not graded")
-    train_data: Path = option(
-        Path("dataset/train"), "for --diagnostics: are samples copies of it?", kind=Path
+    diagnostics: bool = option(
+        False, "also measure the samples with a classifier of digits; not graded"
     )
-    output: Path = option(Path("grade_result.json"), "where the result goes", kind=Path)
+    train_data: Path = option(
+        Path("dataset/train"), "training images, in which --diagnostics looks for copies", kind=Path
+    )
+    output: Path = option(Path("grade_result.json"), "file for the result", kind=Path)
 
     def __post_init__(self) -> None:
         if self.gen_num < 1:
@@ -95,7 +97,7 @@ def grade(
 
 
 def _code_sha256() -> str:
-    """SHA-256 of the code that makes the score."""
+    """Return the SHA-256 of the code that computes the score."""
     digest = hashlib.sha256()
     for module in (metrics.__file__, outputs.__file__, __file__):
         digest.update(Path(module).read_bytes().replace(b"\r\n", b"\n"))
@@ -105,18 +107,20 @@ def _code_sha256() -> str:
 def add_diagnostics(
     results: dict[str, dict[str, Any]], dataset: MNISTDataset, options: GradeOptions
 ) -> None:
-    """Add to the result of Genwithlabel what the judge sees in its samples; see diagnostics.py.
+    """Add the diagnostics of the samples to the result of Genwithlabel; see lab/diagnostics.py.
 
-    Raises SettingsError when there is no such result, OutputsError, DataError.
+    Raises SettingsError if Genwithlabel is not graded, OutputsError, DataError.
     """
     from lab.diagnostics import diagnose  # the one part of grading that needs torch
 
     if "Genwithlabel" not in results:
         raise SettingsError(
-            "--diagnostics looks at the samples of Genwithlabel, which is not graded."
+            "--diagnostics measures the samples of Genwithlabel, which is not graded here."
         )
     if min(np.bincount(dataset.labels, minlength=NUM_CLASSES)) < 2:
-        raise SettingsError("--diagnostics needs two images of each label or more.")
+        raise SettingsError(
+            "--diagnostics needs at least two images of each label; give another --test_data_path."
+        )
     samples = outputs.read_samples(options.Genwithlabel_output_dir, options.gen_num)
     train_images = MNISTDataset(options.train_data).images
     found = diagnose(samples, dataset.images, dataset.labels, train_images)

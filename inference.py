@@ -40,8 +40,10 @@ class InferenceOptions:
     checkpoint_path: Path | None = option(
         None, "a checkpoint; the newest run's best if not given", kind=Path
     )
-    task: str | None = option(None, "only for checkpoints that do not say", TASKS, str)
-    latent_dim: int | None = option(None, "only for checkpoints that do not say", kind=int)
+    task: str | None = option(None, "only for older checkpoints, which do not state it", TASKS, str)
+    latent_dim: int | None = option(
+        None, "only for older checkpoints, which do not state it", kind=int
+    )
     submission: Path | None = option(None, "the run's own copy if not given", kind=Path)
     save_dir: Path | None = option(
         None, "folder of the outputs; RUN/inference if not given", kind=Path
@@ -49,11 +51,11 @@ class InferenceOptions:
     data_path: Path = option(Path("dataset/valid"), "dataset to reconstruct", kind=Path)
     inf_num: int = option(0, "reconstruct only the first N images; 0 is all")
     gen_num: int = option(100, "samples per label")
-    batch_size: int = option(4096, "images at once, on a CPU at most 1000")
+    batch_size: int = option(4096, "images processed at once; at most 1000 on a CPU")
     seed: int = option(42, "seed of the samples")
-    stage: str = option("all", "one stage only, no pictures", ("all", *STAGES))
+    stage: str = option("all", "run only this stage and draw no pictures", ("all", *STAGES))
     png: bool = option(False, "write one PNG file per image as well")
-    device: str = option("auto", "where to compute", DEVICES)
+    device: str = option("auto", "device to compute on", DEVICES)
     convolutions: str = option("fast", "as in train.py", CONVOLUTIONS)
 
     def __post_init__(self) -> None:
@@ -115,8 +117,8 @@ def load_submission(path: Path, state: dict[str, Any], options: InferenceOptions
 
 
 def newest_run(task: str | None, runs: Path = Path("runs")) -> Path:
-    """Return the checkpoint to use of the run that was trained last. Raises InferenceError."""
-    from lab.checkpoint import to_infer_from
+    """Return the checkpoint of the newest run, the best if there is one. Raises InferenceError."""
+    from lab.checkpoint import best_or_newest
     from lab.stages import InferenceError
 
     found = []
@@ -130,11 +132,11 @@ def newest_run(task: str | None, runs: Path = Path("runs")) -> Path:
             f"{runs} holds no run{wanted}; train first (python train.py), "
             "or give a checkpoint with --checkpoint_path."
         )
-    return to_infer_from(max(found)[1])
+    return best_or_newest(max(found)[1])
 
 
 def _agreed(name: str, options: InferenceOptions, state: dict[str, Any], path: Path) -> Any:
-    """Return the value of the checkpoint, else of the option; they must not contradict."""
+    """Return the value in the checkpoint, or else the option's. They must not differ."""
     asked, saved = getattr(options, name), state.get(name)
     if None not in (asked, saved) and asked != saved:
         raise SettingsError(
@@ -142,7 +144,9 @@ def _agreed(name: str, options: InferenceOptions, state: dict[str, Any], path: P
             f"leave --{name} out, or give another --checkpoint_path."
         )
     if asked is None and saved is None:
-        raise SettingsError(f"{path} is of the older layout and does not say; add --{name}.")
+        raise SettingsError(
+            f"{path} is an older checkpoint, which does not state --{name}; add --{name}."
+        )
     return saved if asked is None else asked
 
 
@@ -160,7 +164,8 @@ def _stages(submission: Submission, stage: str, folder: Path) -> tuple[str, ...]
             f"{stage}; leave --stage out to generate only."
         )
     print(f"{submission.class_name} has no encoder: it generates samples and reconstructs nothing")
-    for name in ("codes.npy", "recon.npy"):  # those of another model would be graded as its own
+    # Files of an earlier model would be graded as this model's.
+    for name in ("codes.npy", "recon.npy"):
         (folder / name).unlink(missing_ok=True)
     return ("generate",)
 
@@ -206,7 +211,7 @@ def _read_codes(file: Path, shape: tuple[int, int]) -> np.ndarray:
 def _facts(
     submission: Submission, path: Path, dataset: MNISTDataset, count: int, options: InferenceOptions
 ) -> dict[str, Any]:
-    """Return what the arrays were made from."""
+    """Return the entries of hyperparams.json: what the arrays were made from."""
     return {
         "task": submission.task,
         "latent_dim": submission.latent_dim,
@@ -233,7 +238,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Parse, infer, say where things are."""
+    """Parse, infer, print the paths of the outputs."""
     parser = make_parser()
     typed = parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""The suggested demo: a small fully connected VAE, with and without labels, to copy from.
+"""An example to copy from: a small fully connected VAE, and the same with labels.
 
 python train.py --submission model.py                       (about 15 s on two cores)
 python train.py --submission model.py --task Genwithlabel
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class VAE(nn.Module):
     """784 - 400 - latent_dim - 400 - 784, LeakyReLU(0.2), sigmoid output.
 
-    label_dim: how many numbers the label adds to both inputs; 0 without labels.
+    label_dim: the number of values that the label adds to both inputs; 0 without labels.
     """
 
     def __init__(self, latent_dim: int = 20, hidden_dim: int = 400, label_dim: int = 0) -> None:
@@ -47,7 +47,7 @@ class VAE(nn.Module):
 
 
 class GenModel(VAE):
-    """The same, with the one-hot label (10 numbers) appended to the pixels and to z."""
+    """A conditional VAE: the one-hot label (10 numbers) is appended to the pixels and to z."""
 
     def __init__(self, latent_dim: int = 20, hidden_dim: int = 400) -> None:
         super().__init__(latent_dim, hidden_dim, label_dim=10)

@@ -34,7 +34,7 @@ EXAMPLES = """examples:
   python sweep.py --preset latent --seed 1 2 3        presets: var, lr, batch, latent
   python sweep.py --search tpe --trials 40 --var 0.005 0.5 --lr 1e-4 1e-2
   python sweep.py --scheduler tcp://10.0.0.1:8786     on a cluster: docs/cluster.md
-Run the same command again to continue a sweep that was stopped or killed; nothing is run twice.
+Run the same command again to continue a sweep that was stopped or killed; finished trials are kept.
 """
 
 
@@ -45,8 +45,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser = command.make_parser(f"{__doc__}\n\n{default}", EXAMPLES)
     group = parser.add_argument_group("the sweep")
     add = group.add_argument
-    add("--preset", choices=tuple(PRESETS), help="values of a table of the original reports")
-    add("--search", choices=("grid", "tpe"), default="grid", help="all values, or Optuna's choice")
+    add("--preset", choices=tuple(PRESETS), help="the values of a table in the original reports")
+    add(
+        "--search",
+        choices=("grid", "tpe"),
+        default="grid",
+        help="all combinations, or values chosen by Optuna",
+    )
     add("--trials", type=int, help=f"trials of --search tpe; {DEFAULT_TRIALS} if not given")
     add("--save_dir", type=Path, help="the sweep's folder; runs/sweep-TASK if not given")
     add("--overwrite", action="store_true", help="run all trials again")

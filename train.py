@@ -18,6 +18,7 @@ from lab.settings import Settings, SettingsError, add_options, option
 
 if TYPE_CHECKING:
     from lab.callbacks import Callback
+    from lab.run_folder import RunFolder
     from trainer import Trainer
 
 EXAMPLES = """examples:
@@ -30,7 +31,7 @@ EXAMPLES = """examples:
 
 # A resumed run keeps these options, and those of Settings ...
 RUN_OPTIONS = ("task", "latent_dim", "variant", "train_data", "valid_data")
-# ... but these may change: they do not change what was trained so far.
+# ... except these, which do not affect what was trained so far.
 FREE_ON_RESUME = {
     *("epochs", "train_data", "valid_data", "pred_step", "eval_num"),
     *("device", "compile", "convolutions"),
@@ -64,7 +65,7 @@ class TrainOptions(Settings):
     @property
     def settings(self) -> Settings:
         """The settings alone, as the Trainer takes them."""
-        return Settings(**{knob.name: getattr(self, knob.name) for knob in fields(Settings)})
+        return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
 
 
 SETTINGS = fields(Settings)
@@ -76,14 +77,14 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of train.py."""
     parser = command.make_parser(__doc__, EXAMPLES)
     add_training_options(parser)
-    add_options(parser.add_argument_group("its folder"), FOLDER)
+    add_options(parser.add_argument_group("the run's folder"), FOLDER)
     return parser
 
 
 def add_training_options(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
-    """Add what decides the figures of a run: what is trained on what, and the settings.
+    """Add the options that determine the scores of a run: model, data and settings.
 
-    A sweep takes several values of each, with `nargs` "+".
+    nargs: "+" allows several values per option, as in a sweep.
     """
     add_options(parser.add_argument_group("what to train"), WHAT, nargs)
     add_options(parser.add_argument_group("settings, and when to change them"), SETTINGS, nargs)
@@ -102,25 +103,54 @@ def train(
     """Train as the options say, from the checkpoint `state` if given.
 
     Args:
-        stop: stops training at the next complete step once it is set; by default Ctrl-C does.
-        callbacks: called beside the run's folder.
+        stop: once it is set, training stops at the next complete step; by default, Ctrl-C sets it.
+        callbacks: called after the callback that writes the run's files.
         progress: whether to show the progress bar.
 
-    Returns whether the run is complete; False after a stop, when its state is saved.
+    Returns whether the run is complete. After a stop it returns False, and the state is saved.
     Raises SettingsError, DataError, ContractError, CheckpointError, TrainingError, OSError.
     """
     import torch
 
+    from lab.recovery import TrainingError
+
+    trainer, folder = _set_up(options, state, callbacks, progress)
+    submission = trainer.submission
+    folder.say(
+        f"{submission.class_name} of {submission.path}: {trainer.parameter_count:,} parameters, "
+        f"{len(trainer.batches.images):,} images, {trainer.device} in {trainer.precision.name}"
+    )
+    if state is not None:
+        folder.say(f"continuing after epoch {trainer.state.epoch}, step {trainer.state.step}")
+    try:
+        with submission.explained("training", only_theirs=True):
+            complete = trainer.fit(stop)
+    except torch.OutOfMemoryError:
+        raise TrainingError(
+            f"{trainer.device} has too little memory for a --batch_size of "
+            f"{options.batch_size}; try half of it."
+        ) from None
+    if options.show_loss_plot:
+        _show_loss_plot(trainer.state.history)
+    return complete
+
+
+def _set_up(
+    options: TrainOptions,
+    state: dict[str, Any] | None,
+    callbacks: Sequence[Callback],
+    progress: bool,
+) -> tuple[Trainer, RunFolder]:
+    """Check everything, then start the run's folder; return the Trainer, ready to fit."""
     from data_utils import MNISTDataset, set_seed
     from lab.contract import check_contract
     from lab.device import keep_freed_memory, pick_device
     from lab.run_folder import RunFolder
     from lab.split_model import Submission
-    from trainer import Trainer, TrainingError
+    from trainer import Trainer
 
     settings = options.settings
-    train_set = MNISTDataset(options.train_data)
-    valid_set = MNISTDataset(options.valid_data)
+    train_set, valid_set = MNISTDataset(options.train_data), MNISTDataset(options.valid_data)
     device = pick_device(settings.device)
     keep_freed_memory()
     set_seed(settings.seed)
@@ -133,37 +163,18 @@ def train(
     folder = RunFolder(options.folder, facts, valid_set, options.save_loss_plot, options.video)
     resuming = _resumes_in_place(options, state)
     folder.claim(resuming, options.overwrite)
-
-    trainer = Trainer(
-        submission, settings, train_set, valid_set, [folder, *callbacks], folder.say, progress
-    )
+    both = [folder, *callbacks]
+    trainer = Trainer(submission, settings, train_set, valid_set, both, folder.say, progress)
     trainer.prepare()
     if state is not None:
         _load_state(trainer, state)
-    # Nothing of an earlier run is touched before this line: everything above may still fail.
+    # Everything above may fail, so an earlier run is not changed before this line.
     if options.overwrite and not resuming:
         folder.clear()
-    parameters = sum(p.numel() for p in trainer.parameters)
-    folder.start(code, parameters)
+    folder.start(code, trainer.parameter_count)
     if state is not None and not resuming:
         folder.adopt(state)
-    folder.say(
-        f"{submission.class_name} of {submission.path}: {parameters:,} parameters, "
-        f"{len(train_set):,} images, {trainer.device} in {trainer.precision.name}"
-    )
-    if state is not None:
-        folder.say(f"continuing after epoch {trainer.state.epoch}, step {trainer.state.step}")
-    try:
-        with submission.explained("training", only_theirs=True):
-            complete = trainer.fit(stop)
-    except torch.OutOfMemoryError:
-        raise TrainingError(
-            f"{trainer.device} has too little memory for a --batch_size of "
-            f"{settings.batch_size}; try half of it."
-        ) from None
-    if options.show_loss_plot:
-        _show_loss_plot(trainer.state.history)
-    return complete
+    return trainer, folder
 
 
 def _show_loss_plot(history: list[dict[str, Any]]) -> None:
@@ -192,7 +203,8 @@ def resume(options: TrainOptions, given: set[str]) -> tuple[TrainOptions, dict[s
     state = checkpoint.load(path)
     if "settings" not in state:
         raise SettingsError(
-            f"{path} is of the older layout, which does not hold what resume needs."
+            f"{path} is an older checkpoint, which does not contain what resuming needs; "
+            "start a new run in another --save_dir."
         )
     saved = {**state["settings"], **{name: state[name] for name in RUN_OPTIONS if name in state}}
     taken: dict[str, Any] = {}
@@ -248,13 +260,13 @@ def _resumes_in_place(options: TrainOptions, state: dict[str, Any] | None) -> bo
 
 
 def main() -> None:
-    """Parse, train, say where things are."""
+    """Parse, train, print the run's folder and the next command."""
     parser = make_parser()
     typed = parser.parse_args()
     given = command.given_options(parser)
 
     from data_utils import DataError
-    from lab.checkpoint import CheckpointError, to_infer_from
+    from lab.checkpoint import CheckpointError, best_or_newest
     from lab.loading import ContractError
     from trainer import TrainingError
 
@@ -269,7 +281,7 @@ def main() -> None:
         print(f"  python train.py --load_from_checkpoint --save_dir {options.folder}")
         sys.exit(130)
     print(f"the run is in {options.folder}; next:")
-    print(f"  python inference.py --checkpoint_path {to_infer_from(options.folder)}")
+    print(f"  python inference.py --checkpoint_path {best_or_newest(options.folder)}")
 
 
 if __name__ == "__main__":

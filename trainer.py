@@ -1,7 +1,7 @@
 """The training loop: batches, steps, validation, epochs, stop.
 
-It drives any model of the contract. What a run does beside training (files, pictures, progress)
-is in callbacks; what keeps training going (recovery, precision, schedule) is in `lab/`.
+It trains any model that fits the contract. Callbacks write files and pictures. Recovery, precision
+and the learning-rate schedule are in `lab/`.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ class Trainer:
         self.state = TrainingState()
 
     def prepare(self) -> None:
-        """Make the optimizers, and find out by trial steps how the model runs best here.
+        """Make the optimizers; choose convolutions and precision by trial steps.
 
-        This is the first time that the Trainer runs a student's code.
+        The Trainer runs no student's code before this.
         """
         own_step = self.submission.training_step is not None
         self.optimizers = self._make_optimizers()
@@ -99,10 +99,17 @@ class Trainer:
         if given_up:
             self.say(f"this submission does not run in bf16 ({given_up}); it trains in fp32")
         if self.settings.compile == "yes" and own_step:
-            self.say("a model with its own training_step compiles what it wants to by itself")
+            self.say(
+                "--compile has no effect: a model with its own training_step must compile itself"
+            )
         elif self.settings.compile == "yes":
             self.run_compiled = compiled(self.submission.compute_loss or self.model, self.device)
         self.recovery = Recovery(self.model, self.optimizers, self.state)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trained values."""
+        return sum(parameter.numel() for parameter in self.parameters)
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         if self.submission.configure_optimizers is not None:
@@ -119,7 +126,7 @@ class Trainer:
     # ------------------------------------------------------------ the loop
 
     def fit(self, stop: threading.Event | None = None) -> bool:
-        """Train to the last epoch; return False if `stop`, or a signal (Ctrl-C), came first."""
+        """Train to the last epoch; return False if `stop` or Ctrl-C stopped it."""
         listening = stop_requests() if stop is None else nullcontext(stop)
         with listening as stop, self._progress_bar() as bar:
             self._tell("on_start")
@@ -133,7 +140,7 @@ class Trainer:
         return True
 
     def _run_epoch(self, bar: ProgressBar, stop: threading.Event) -> bool:
-        """Run what is left of the current epoch; return False if a stop was asked for."""
+        """Run the rest of the current epoch; return False if a stop was requested."""
         state = self.state
         self.model.train()
         started = time.perf_counter()
@@ -187,8 +194,8 @@ class Trainer:
     def training_step(self, x: Tensor, labels: Tensor) -> dict[str, float]:
         """Take one step on x (B, 1, 28, 28) and labels (B,).
 
-        Returns the named parts of the loss; an empty dict when a loss or gradient that is not
-        finite made it skip the step.
+        Returns the named parts of the loss; an empty dict if the step was skipped because a
+        loss or gradient is not finite.
         """
         self._set_learning_rate()
         if self.submission.training_step is not None:
@@ -215,7 +222,7 @@ class Trainer:
         return dict(zip(parts, values))
 
     def losses(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return the loss of a batch and its named parts, the loss computed in fp32."""
+        """Return the loss of a batch, in fp32, and its named parts."""
         compute_loss = self.submission.compute_loss
         run: Callable[..., Any] = self.model if compute_loss is None else compute_loss
         # Validation runs the model uncompiled: its batch sizes and modes would compile again.
@@ -246,7 +253,7 @@ class Trainer:
         return self.state.lr_scale * learning_rate_factor(step, total, self.settings.lr_schedule)
 
     def _trial_loss(self) -> float:
-        """Return the loss of a step on a few images, which leaves no trace."""
+        """Return the loss of a trial step on a few images, which changes nothing."""
         return trial_loss(self.model, self._loss_of_a_few_images, self.settings.seed)
 
     def _loss_of_a_few_images(self) -> Tensor:
@@ -274,7 +281,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Score the validation images: the training loss, and mse and ssim at the posterior mean.
+        """Return the loss, and mse and ssim at the posterior mean, of the validation images.
 
         The generators of random numbers are left unchanged, so validation never changes how
         training continues. A reconstruction that is not finite scores nan.
@@ -341,14 +348,16 @@ class Trainer:
         for optimizer, optimizer_state in zip(self.optimizers, states):
             optimizer.load_state_dict(optimizer_state)
         self.state = self.recovery.state = TrainingState(**state["counters"])
-        self.state.finished &= self.state.epoch >= self.settings.epochs  # more may be asked now
+        self.state.finished &= (
+            self.state.epoch >= self.settings.epochs
+        )  # the new run may have more epochs
         restore_rng_state(state["rng_state"])
         self.precision.bf16 = state["bf16"]
         self.recovery.load_state_dict(state["last_good"])
 
 
 def _detached(value: Tensor | float, like: Tensor) -> Tensor:
-    """Return a named part, which a student may have made a plain number, as a 0-d tensor."""
+    """Return a named part, a tensor or a plain number, as a 0-d tensor."""
     return torch.as_tensor(value, device=like.device).detach().float().reshape(())
 
 

@@ -1,8 +1,8 @@
-"""What the commands stand on; a student never needs to open this folder.
+"""The code behind the commands. Students do not need to open this folder.
 
 | subject | files |
 | --- | --- |
-| a submission | loading, split_model (it is cut at `decode`), contract, checks |
+| a submission | loading, split_model (splits it at `decode`), contract, checks |
 | training | callbacks, run_folder, training_state, recovery, gradients, schedule, prior |
 | inference and grading | stages, outputs, arrays, pictures, metrics, diagnostics |
 | speed | device, precision, convolutions, conv_functions, trial_step |

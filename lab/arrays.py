@@ -30,7 +30,7 @@ def read_array(
 
     Args:
         stream: the file, opened for reading in binary mode and seekable.
-        name: what the error messages call it, for example its path.
+        name: its name in error messages, for example its path.
         dtype: the expected dtype, byte order included.
         shape: the expected shape; None stands for any length of that axis.
 
@@ -41,26 +41,24 @@ def read_array(
     """
     expected = f"{np.dtype(dtype)} {_text_of(shape)}"
 
-    def not_whole(reason: object) -> ArrayError:
-        return ArrayError(
-            f"{name} is not a whole array that numpy reads ({reason}); expected {expected}."
-        )
+    def incomplete(reason: object) -> ArrayError:
+        return ArrayError(f"{name} is not a complete .npy array ({reason}); expected {expected}.")
 
     try:
         came_shape, fortran_order, came_dtype = _read_header(stream)
     except Exception as error:  # numpy parses the header as Python, which fails in many ways
-        raise not_whole(error) from None
+        raise incomplete(error) from None
     if came_dtype.hasobject:
-        raise not_whole("it holds Python objects")
+        raise incomplete("it holds Python objects")
     start = stream.tell()
-    there = stream.seek(0, io.SEEK_END) - start
+    found = stream.seek(0, io.SEEK_END) - start
     stated = came_dtype.itemsize * math.prod(came_shape)
-    if there != stated:
-        raise not_whole(f"it has {there} bytes of values, and its header states {stated}")
-    if there > MAX_BYTES:
+    if found != stated:
+        raise incomplete(f"it has {found} bytes of values, and its header states {stated}")
+    if found > MAX_BYTES:
         raise ArrayError(f"{name} is larger than {MAX_BYTES} bytes; expected {expected}.")
     fits = len(came_shape) == len(shape)
-    fits = fits and all(want in (None, came) for want, came in zip(shape, came_shape))
+    fits = fits and all(wanted in (None, came) for wanted, came in zip(shape, came_shape))
     if not fits or came_dtype != np.dtype(dtype) or fortran_order:
         order = " in Fortran order" if fortran_order else ""
         raise ArrayError(
@@ -75,7 +73,7 @@ def read_array(
 
 
 def _read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, whether the order is Fortran's, and dtype; leave the stream at the values."""
+    """Return shape, whether the order is Fortran's, and dtype; the stream is then at the values."""
     magic, length = stream.read(len(MAGIC)), stream.read(2)  # little-endian uint16
     size = int.from_bytes(length, "little")
     if magic != MAGIC or size > MAX_HEADER_BYTES:
@@ -84,7 +82,7 @@ def _read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _text_of(shape: Sequence[int | None]) -> str:
-    """Return a shape in the way numpy prints it, with `any` for None."""
+    """Return a shape as numpy prints it, with `any` for None."""
     lengths = ["any" if length is None else str(length) for length in shape]
     return f"({', '.join(lengths)}{',' if len(lengths) == 1 else ''})"
 

@@ -1,4 +1,4 @@
-"""The interface of what a run does beside training: writing files, showing progress, timing."""
+"""The interface of callbacks, which write files, show progress or measure time during a run."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Training(Protocol):
 
 
 class Callback:
-    """What a run does beside training. The Trainer calls each method at its event."""
+    """Base class of callbacks. The Trainer calls each method at its event."""
 
     def on_start(self, trainer: Training) -> None:
         """Training starts, or continues from a checkpoint."""
 
     def on_validation(self, trainer: Training, row: dict[str, Any]) -> None:
-        """A new row of history: every number known at this step."""
+        """A validation is complete; `row`, the new row of history, has its numbers."""
 
     def on_epoch_end(self, trainer: Training) -> None:
         """An epoch is complete and validated."""
@@ -46,7 +46,7 @@ class Callback:
         """The user or the system asked to stop; the state is that of a complete step."""
 
     def on_failure(self, trainer: Training) -> None:
-        """Training gave up; the state is the last good one."""
+        """Training gave up; the state is the last good state."""
 
     def on_finish(self, trainer: Training) -> None:
         """All epochs are done."""

@@ -20,14 +20,16 @@ from typing import BinaryIO
 
 FORMAT_VERSION = 1
 NEWEST_KEPT = 5
-MAX_BYTES = 2 * 1024**3  # far above any model of this lab; limits what an unknown file can cost
+MAX_BYTES = (
+    2 * 1024**3
+)  # far above any model of this lab; limits the memory that an unknown file can take
 BEST = "best.pth"
 INTERRUPTED = "interrupted.pth"  # saved inside an epoch; removed when that epoch is complete
 REQUIRED = ("epoch", "model_state_dict", "optimizer_state_dict")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged or of another kind; the message names the file."""
+    """A file is missing, damaged or not a checkpoint; the message names it."""
 
 
 # ---------------------------------------------------------------- files written whole
@@ -217,8 +219,11 @@ def newest(run_dir: str | Path) -> Path:
     return list(epochs.values())[-1]
 
 
-def to_infer_from(run_dir: str | Path) -> Path:
-    """Return the checkpoint of a run for inference: the best, or else the newest."""
+def best_or_newest(run_dir: str | Path) -> Path:
+    """Return the checkpoint of a run for inference: best.pth, or the newest if there is none.
+
+    Raises CheckpointError if the run has no checkpoint.
+    """
     best = Path(run_dir) / BEST
     return best if best.is_file() else newest(run_dir)
 
@@ -228,7 +233,7 @@ def mark_best(run_dir: Path, path: Path) -> None:
     temporary = temporary_path(run_dir / BEST)
     temporary.unlink(missing_ok=True)
     try:
-        os.link(path, temporary)  # takes no space, and stays when the epoch's name is pruned
+        os.link(path, temporary)  # takes no space, and stays when `prune` removes the first name
     except OSError:  # a file system without hard links
         with write_whole(run_dir / BEST) as best:
             best.write(path.read_bytes())

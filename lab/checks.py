@@ -28,7 +28,7 @@ class CheckFailed(Exception):
 
 
 class Skipped(Exception):
-    """A check does not apply to this model; says why."""
+    """A check does not apply to this model; the message says why."""
 
 
 class Checks:
@@ -57,9 +57,9 @@ class Checks:
             "gradients reach every parameter": self.gradients,
             "KL term agrees with torch.distributions": self.kl_divergence,
             "loss does not depend on the batch size": self.batch_size,
-            "one batch can be learned by heart": self.overfit,
-            "decode takes one code and many": self.decode_any_number,
-            "evaluation gives the same twice": self.deterministic,
+            "one batch can be memorised": self.overfit,
+            "decode works for one code and for many": self.decode_any_number,
+            "evaluation gives the same result twice": self.deterministic,
         }
         if self.task == "Genwithlabel":
             checks["the label changes the picture"] = self.uses_label
@@ -77,7 +77,7 @@ class Checks:
             raise CheckFailed(str(error), "fix this first; the other checks need it.") from None
 
     def gradients(self) -> None:
-        """One step back from the loss gives every trainable parameter a gradient."""
+        """Backpropagation of the loss gives every trainable parameter a nonzero gradient."""
         self._needs_forward()
         model = self.submission.model
         model.train().zero_grad()
@@ -94,7 +94,7 @@ class Checks:
             )
 
     def kl_divergence(self) -> None:
-        """vae_loss grows by exactly the KL divergence when mu and log_var leave N(0, I)."""
+        """vae_loss for N(mu, sigma^2), minus vae_loss for N(0, I), is the KL divergence."""
         self._needs_vae_loss()
         x, recon_x = self._noise(16)
         mu, log_var = torch.randn(2, 16, self.latent_dim)  # (B, d) each
@@ -105,7 +105,7 @@ class Checks:
         expected = kl_divergence(posterior, prior).sum(dim=1).mean()
         if not torch.isclose(measured, expected, rtol=1e-3):
             ratio = (measured / expected).item()
-            hint = "sum over the latent dimensions, mean over the batch; mind the factor 1/2."
+            hint = "sum over the latent dimensions, mean over the batch; check the factor 1/2."
             if math.isclose(ratio, len(x), rel_tol=1e-3):
                 hint = "it is summed over the batch; divide by the batch size."
             elif math.isclose(ratio, 1 / self.latent_dim, rel_tol=1e-3):
@@ -117,7 +117,7 @@ class Checks:
             )
 
     def batch_size(self) -> None:
-        """A batch twice over has the same loss as the batch once."""
+        """A batch repeated twice has the same loss as the batch itself."""
         self._needs_vae_loss()
         x, recon_x = self._noise(8)
         once = (recon_x, x, *torch.randn(2, 8, self.latent_dim))
@@ -154,7 +154,7 @@ class Checks:
         )
 
     def decode_any_number(self) -> None:
-        """decode works for a batch of one, and gives one code the same picture in any batch."""
+        """decode works for a batch of one, and the picture of a code is the same in any batch."""
         codes = torch.randn(5, self.latent_dim)  # (B, d)
         labels = torch.arange(5)
         try:
@@ -169,7 +169,7 @@ class Checks:
             )
 
     def deterministic(self) -> None:
-        """The same image gives the same mu twice, whatever was drawn in between."""
+        """In evaluation mode, two calls with the same images return the same mu."""
         self._needs_forward()
         x, labels = self._digits(16)
         model = self.submission.model.eval()
@@ -177,30 +177,30 @@ class Checks:
             first, second = (model(x, labels)[1] for _ in range(2))  # mu, (B, d)
         if not torch.equal(first, second):
             raise CheckFailed(
-                "the same images have another mu the second time, in evaluation",
+                "in evaluation mode, two calls with the same images return different mu",
                 "draw noise in reparameterize only; use nn.Dropout, which knows model.eval().",
             )
 
     def uses_label(self) -> None:
-        """Different labels give one code different pictures."""
+        """The pictures of one code differ between labels."""
         codes = torch.randn(1, self.latent_dim).repeat(10, 1)  # (10, d)
         pictures = self.submission.decode(codes, torch.arange(10))  # (10, 28, 28)
         if (pictures - pictures[0]).abs().max() < 1e-6:
             raise CheckFailed(
-                "decode draws the same picture whatever the label",
-                "put the label, one-hot or embedded, beside z in decode (TODO 3.3).",
+                "decode draws the same picture for every label",
+                "in decode, append the label, one-hot or embedded, to z (TODO 3.3).",
             )
 
-    # ------------------------------------------------------------ what they share
+    # ------------------------------------------------------------ shared by the checks
 
     def _needs_vae_loss(self) -> None:
         self._needs_forward()
         if self.submission.compute_loss is not None:
-            raise Skipped("the model brings its own compute_loss")
+            raise Skipped("the model has its own compute_loss")
 
     def _needs_forward(self) -> None:
         if self.submission.training_step is not None:
-            raise Skipped("the model brings its own training_step")
+            raise Skipped("the model has its own training_step")
 
     def _loss(self, x: Tensor, labels: Tensor, var: float = 0.5) -> Tensor:
         if self.submission.compute_loss is not None:
@@ -239,5 +239,7 @@ def _attempt(check: Callable[[], None]) -> CheckFailed | Skipped | None:
         return found
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        return CheckFailed(f"{type(error).__name__}: {reason}", "the message names the operation.")
+        return CheckFailed(
+            f"{type(error).__name__}: {reason}", "the message names the operation that failed."
+        )
     return None

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 GIB = 1024**3
 POLL_SECONDS = 0.1
 COUNT_SECONDS = 1.0  # between counts of the workers, which may join and leave
-LOST = "the cluster's scheduler is gone; start it, then run the same command: no result is lost."
+LOST = (
+    "the connection to the cluster's scheduler was lost; start the scheduler, then run the same "
+    "command again. All stored results are kept."
+)
 
 
 class ClusterError(RuntimeError):
@@ -30,7 +33,7 @@ class ClusterError(RuntimeError):
 
 
 def cores() -> int:
-    """Return how many CPU cores this process may use."""
+    """Return the number of CPU cores that this process may use. Raises ClusterError."""
     require_dask()
     from dask.system import CPU_COUNT  # respects the limits of containers
 
@@ -38,7 +41,7 @@ def cores() -> int:
 
 
 def fitting_workers(wanted: int, gib_each: float) -> int:
-    """Return `wanted`, or fewer processes when the memory is too small for `gib_each` GiB each."""
+    """Return `wanted`, or fewer processes if the memory is too small for `gib_each` GiB each."""
     require_dask()
     from distributed.system import MEMORY_LIMIT
 
@@ -105,7 +108,7 @@ def scheduler_at(address: str) -> Iterator[Client]:
 
 @contextmanager
 def _without_logs() -> Iterator[None]:
-    """Keep Dask's logs off the terminal: what matters becomes a record or an error of the lab."""
+    """Hide Dask's logs: the lab reports what matters as a record or an error."""
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -113,17 +116,17 @@ def _without_logs() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def expect_all_to_say_yes(client: Client, question: Callable, *arguments: Any) -> None:
-    """Call `question` on the scheduler and all workers. Raises ClusterError unless all say True."""
-    answers = client.run(question, *arguments, on_error="return")
+def check_everywhere(client: Client, check: Callable, *arguments: Any) -> None:
+    """Call `check` on the scheduler and all workers. Raises ClusterError unless all are True."""
+    answers = client.run(check, *arguments, on_error="return")
     try:
-        answers["the scheduler"] = client.run_on_scheduler(question, *arguments)
+        answers["the scheduler"] = client.run_on_scheduler(check, *arguments)
     except Exception as error:  # such as an import that fails there
         answers["the scheduler"] = error
     for who, answer in answers.items():
         if answer is not True:
             raise ClusterError(
-                f"{who} does not find what it needs ({answer!r} from {question.__name__}); start "
+                f"{who} does not find the lab or its data ({check.__name__}: {answer!r}); start "
                 "scheduler and workers with PYTHONPATH=FOLDER, the folder of the lab. All machines "
                 "must see this folder and the --save_dir under the same path."
             )
@@ -178,7 +181,7 @@ def _local_worker_plugin(environments: list[dict[str, str]]) -> Any:
     from distributed import WorkerPlugin
 
     class LocalWorker(WorkerPlugin):
-        """Set up a worker, also one that is started again after it died."""
+        """Sets up a worker when it starts, also when it is started again after it died."""
 
         name = "local-worker"
 

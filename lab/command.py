@@ -1,6 +1,6 @@
 """Shared by the commands: help with examples, errors of one sentence, and the handling of Ctrl-C.
 
-Only the standard library is imported here, so `--help` and a mistyped option answer at once.
+Only the standard library is imported here, so `--help` and errors in options are fast.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def make_parser(description: str | None, examples: str) -> argparse.ArgumentPars
 def given_options(parser: argparse.ArgumentParser) -> set[str]:
     """Return the names of the options that the user typed, without those left at their default.
 
-    The parser has no defaults afterwards.
+    Changes the parser: afterwards it has no defaults.
     """
     not_given = object()
     parser.set_defaults(**dict.fromkeys(vars(parser.parse_args()), not_given))
@@ -47,7 +47,7 @@ def run(main: Callable[[], object]) -> None:
     Ctrl-C ends the process with one line on stderr and status 130, also while libraries are
     imported.
     """
-    # A job that a shell starts in the background ignores SIGINT; that stays so.
+    # A shell may start a background job with SIGINT ignored; then it stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -72,7 +72,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _report_interrupt(program: str) -> int:
-    """Print the line that says so; return the exit status."""
+    """Print that the program was interrupted; return the exit status."""
     print(f"{program}: interrupted", file=sys.stderr, flush=True)
     return STATUS_OF_INTERRUPT
 

@@ -1,4 +1,4 @@
-"""The contract of a submission, tried on a small batch before training starts."""
+"""Check the contract of a submission on a small batch, before training starts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lab.split_model import TRIAL_BATCH, Submission
 
 
 def check_contract(submission: Submission, device: torch.device | str = "cpu") -> None:
-    """Try the contract on a small batch. Raises ContractError.
+    """Check the contract on a small batch. Raises ContractError.
 
-    A second model is built for it: the one to be trained and the generators of random numbers
-    stay unchanged.
+    The check uses a second model, so the model to train and the generators of random numbers stay
+    unchanged.
     """
     with own_randomness(0):
         trial = submission.with_new_model()
@@ -46,7 +46,7 @@ def _check_training_step(trial: Submission) -> None:
     images, labels = trial.trial_batch()
     if trial.configure_optimizers is None:
         raise ContractError(
-            f"{trial.class_name} has training_step and no configure_optimizers(lr) for it."
+            f"{trial.class_name} has training_step but no configure_optimizers(lr); add one."
         )
     optimizers = trial.make_optimizers(1e-3)
     with trial.explained("training_step"):
@@ -98,19 +98,19 @@ def _check_loss(trial: Submission) -> None:
     if not torch.isfinite(loss):
         raise ContractError(
             f"{where} is {loss.item()} on a random batch; expected a finite number. "
-            "Look for a log or a division that can meet zero (TODO 2.3)."
+            "Look for the logarithm of zero or a division by zero (TODO 2.3)."
         )
     if not loss.requires_grad:
         raise ContractError(
-            f"{where} is cut off from the model's parameters; "
-            "leave out .detach(), .item() and torch.no_grad()."
+            f"{where} has no gradient to the model's parameters; "
+            "remove .detach(), .item() and torch.no_grad()."
         )
-    with trial.explained(f"{where}, going backward"):
+    with trial.explained(f"the backward pass of {where}"):
         loss.backward()
 
 
 def _loss_of(trial: Submission) -> tuple[str, Any]:
-    """Return which function computes the loss, and what it returned."""
+    """Return the name of the function that computes the loss, and what it returned."""
     images, labels = trial.trial_batch()
     if trial.compute_loss is not None:
         where = f"compute_loss of {trial.class_name}"

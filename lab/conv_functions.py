@@ -36,7 +36,7 @@ class ConvGeometry(NamedTuple):
 
 
 class ToMemoryFormat(torch.autograd.Function):
-    """Give maps a memory format. The gradient goes back in the format that the maps had."""
+    """Convert maps to a memory format. Their gradient gets the format that the maps had."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, channels_last: bool) -> Tensor:
@@ -159,7 +159,8 @@ class TransposedConvolution(torch.autograd.Function):
             grad_input = F.conv2d(grad_output, weight, None, *ctx.geometry)  # (B, C_in, H, W)
             grad_input = to_memory_format(grad_input, ctx.channels_last)
         if needs_weight:
-            # Exchanged: x is the gradient of what the convolution makes of grad_output.
+            # Input and output are exchanged: grad_output is the input of that convolution, and x is
+            # the gradient of its output.
             grad_weight = conv_grad_weight(x, grad_output, weight, ctx.geometry)
         if needs_bias:
             grad_bias = grad_output.sum((0, 2, 3))  # (C_out,)

@@ -4,8 +4,8 @@
 in this file. The weights, the state_dict, `print(model)` and `isinstance` stay as they were.
 
 The gain has two sources. The layers compute in the channels-last memory format, in which oneDNN,
-torch's library for convolutions on CPUs, is fastest. What oneDNN is slow at is computed by matrix
-products (conv_functions.py). Time of a training step without / with the fast layers, on 2 cores
+torch's library for convolutions on CPUs, is fastest. Where oneDNN is slow, they use matrix products
+(conv_functions.py). Time of a training step without / with the fast layers, on 2 cores
 with AVX-512 and its bf16 instructions:
 
                                     bf16     fp32

@@ -1,4 +1,4 @@
-"""The device to compute on, what it can do, and memory that is kept from step to step."""
+"""Choose the device, find what it supports, and keep freed memory for the next step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = next(device for device, there in available.items() if there)
     if not available[name]:
-        raise SettingsError(f"this machine has no {name} device; leave --device out.")
+        raise SettingsError(
+            f"this machine has no {name} device; omit --device to use the fastest one that it has."
+        )
     return torch.device(name)
 
 
@@ -40,10 +42,10 @@ def native_bf16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees: each training step needs as much again.
+    """Let this process keep the memory that it frees, because each step needs as much again.
 
     By default glibc returns large blocks to the system, which clears them page by page at the
-    next step: a tenth to a fifth of the time of training on a CPU. Does nothing without glibc.
+    next step. That takes 10 to 20 % of the training time on a CPU. Does nothing without glibc.
     """
     if sys.platform != "linux":
         return

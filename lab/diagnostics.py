@@ -1,4 +1,4 @@
-"""Diagnostics of samples beside the graded scores. None of them is graded.
+"""Diagnostics of samples, in addition to the scores. They do not affect the grade.
 
 A small classifier of digits, the judge, shows whether samples have the requested label, how far
 their features are from those of real images, and how varied the samples of a label are. Distances
@@ -21,7 +21,7 @@ FEATURES = 128
 
 
 class Judge(nn.Module):
-    """A convolutional classifier of digits. Its last hidden layer has the features."""
+    """A convolutional classifier of digits. Its last hidden layer gives the features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def diagnose(
         judge_accuracy: share of samples that the judge classifies as the requested label.
         judge_fid: Frechet distance of the judge's features, with full covariances (Heusel et al.,
             GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017).
-        judge_accuracy_real, judge_fid_real: the same for as many real images of each label, as the
+        judge_accuracy_real, judge_fid_real: the same for as many real images of each label: the
             values to aim for.
         diversity: mean distance of features between two samples of a label, divided by that
             between two real images of the label; 0 if all samples are equal.
@@ -78,11 +78,11 @@ def diagnose(
     """
     judge = load_judge()
     n = samples.shape[1]
-    features, classes = look(judge, samples.reshape(-1, 28, 28))
+    features, classes = features_and_classes(judge, samples.reshape(-1, 28, 28))
     sample_labels = np.repeat(np.arange(NUM_CLASSES), n)
     real = _some_of_each_label(labels, n)  # indices of real images
-    real_features, real_classes = look(judge, images[real])
-    all_features, _ = look(judge, np.delete(images, real, axis=0))
+    real_features, real_classes = features_and_classes(judge, images[real])
+    all_features, _ = features_and_classes(judge, np.delete(images, real, axis=0))
     spread = np.mean(
         [mean_distance(features[sample_labels == label]) for label in range(NUM_CLASSES)]
     )
@@ -118,7 +118,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def look(judge: Judge, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def features_and_classes(judge: Judge, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the judge's features and classes of images, uint8 (N, 28, 28).
 
     Features are float64 (N, 128), classes int64 (N,), 0 to 9.

@@ -1,4 +1,4 @@
-"""Loads a submission file: runs it, sets the options of a class, explains its errors."""
+"""Load a submission file, set the options of its classes, and explain its errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLASS_OF_TASK = {"VAEwolabel": "VAE", "Genwithlabel": "GenModel"}
 
 
 class ContractError(ValueError):
-    """A submission breaks the contract; says what was expected, what came and where to look."""
+    """A submission breaks the contract; the message says what was expected and where to look."""
 
 
 class NotFiniteError(ContractError, ArithmeticError):
@@ -42,7 +42,7 @@ def load_module(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise ContractError(explain(error, path, "importing it")) from error
+        raise ContractError(explain(error, path, "import")) from error
     return module
 
 
@@ -109,9 +109,9 @@ def explained(action: str, path: Path, only_theirs: bool = False) -> Iterator[No
     """Turn an exception of a student's code into a ContractError with file and line.
 
     Args:
-        action: what was being done, such as "building VAE(latent_dim=20)".
+        action: what was being done, such as "forward"; the message says "during forward".
         path: the student's file.
-        only_theirs: let exceptions pass that did not come from the student's file.
+        only_theirs: do not change exceptions that did not come from the student's file.
     """
     try:
         yield
@@ -124,11 +124,11 @@ def explained(action: str, path: Path, only_theirs: bool = False) -> Iterator[No
 
 
 def explain(error: Exception, path: Path, action: str) -> str:
-    """Return one sentence: file, line, what was being done, the error."""
+    """Return one sentence: file, line, what was being done, and the error."""
     line = line_of(error, path)
     place = f"{path.name}, line {line}" if line else path.name
-    reason = " ".join(str(error).split()) or "no further words"
-    return f"{place}, while {action}: {type(error).__name__}: {reason[:300]}"
+    reason = " ".join(str(error).split()) or "no message"
+    return f"{place}, during {action}: {type(error).__name__}: {reason[:300]}"
 
 
 def line_of(error: Exception, path: Path) -> int | None:

@@ -116,9 +116,9 @@ def _pixel_moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fid_pooled(samples: np.ndarray, images: np.ndarray) -> float:
-    """Return the same distance between all samples (10, n, 28, 28) and all images (N, 28, 28).
+    """Return the simplified FID between all samples (10, n, 28, 28) and all images (N, 28, 28).
 
-    It is not graded. It serves to compare models that do not use the label.
+    It is not graded. It compares models that do not use the label.
     """
     return _frechet_distance(samples.reshape(-1, *samples.shape[2:]), images)
 
@@ -131,7 +131,7 @@ def compression_bonus(latent_dim: int) -> float:
 def raw_score(
     task: str, ssim: float | None, mse: float | None, fid: float | None, latent_dim: int
 ) -> float:
-    """Return the score before the cap, which compares models. A metric that is None earns nothing.
+    """Return the score before the cap, which compares models. None gives no points.
 
     (5 ssim + 50 max(0.1 - mse, 0)) bonus for VAEwolabel; for Genwithlabel
     (2 (5 ssim + 50 max(0.1 - mse, 0)) + max(10 - fid, 0)) bonus, where bonus is

@@ -3,9 +3,9 @@
 codes.npy         float16 (N, latent_dim)
 recon.npy         uint8 (N, 28, 28)
 samples.npy       uint8 (10, n, 28, 28)
-hyperparams.json  what the arrays were made from
+hyperparams.json  the checkpoint, data and options that the arrays were made with
 
-The older layout has recon/recon_{i}.png and gen/{label}/{j}.png in place of the arrays.
+The older layout has recon/recon_{i}.png and gen/{label}/{j}.png instead of arrays.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class OutputsError(ValueError):
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model made of a split.
+    """The outputs of a model for one split.
 
     Attributes:
         recon: uint8 (N, 28, 28); None for a model that only generates.
         samples: uint8 (10, n, 28, 28); None for VAEwolabel.
-        latent_dim: width of the codes, measured on them where they are there.
-        submission_sha256: of the code, where it is known.
+        latent_dim: width of the codes: of codes.npy, or as stated if there is no such file.
+        submission_sha256: of the submission file; None if unknown.
     """
 
     recon: np.ndarray | None
@@ -58,7 +58,7 @@ def write_array(folder: Path, name: str, array: np.ndarray) -> None:
 
 
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
-    """Write hyperparams.json; what an earlier one says beside these facts stays."""
+    """Write hyperparams.json. Other entries of an existing file stay. Raises OSError."""
     with write_whole(folder / "hyperparams.json") as file:
         file.write(json.dumps({**known_facts(folder), **facts}, indent=2).encode())
 
@@ -100,13 +100,13 @@ def read_outputs(folder: Path, task: str, count: int, gen_num: int) -> Outputs:
         latent_dim = codes.shape[1]
     elif (folder / "recon").is_dir():
         recon = np.stack([_read_png(folder / "recon" / f"recon_{i}.png") for i in range(count)])
-        _refuse_png(folder / "recon" / f"recon_{count}.png", f"more than {count} images")
+        _refuse_more_pngs(folder / "recon", count)
         latent_dim = _stated_latent_dim(folder, facts)
     elif facts.get("generates_only") is True and task == "Genwithlabel":
         recon, latent_dim = None, _stated_latent_dim(folder, facts)
     elif facts.get("generates_only") is True:
         raise OutputsError(
-            f"{folder} is of a model without an encoder, and {task} grades reconstructions only; "
+            f"{folder} is of a model without an encoder, but {task} grades only reconstructions; "
             "train it with --task Genwithlabel."
         )
     else:
@@ -120,21 +120,23 @@ def read_outputs(folder: Path, task: str, count: int, gen_num: int) -> Outputs:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what hyperparams.json says; empty where there is none. Raises OutputsError."""
+    """Return the entries of hyperparams.json; {} if it does not exist. Raises OutputsError."""
     file = folder / "hyperparams.json"
     if not file.is_file():
         return {}
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise OutputsError(f"{file} is not JSON ({error}).") from None
+        raise OutputsError(f"{file} is not JSON ({error}); run inference.py again.") from None
     if not isinstance(facts, dict):
-        raise OutputsError(f"{file} holds no table of names and values.")
+        raise OutputsError(
+            f"{file} is not a JSON object of names and values; run inference.py again."
+        )
     return facts
 
 
 def known_facts(folder: Path) -> dict[str, Any]:
-    """Return what hyperparams.json says; empty where there is none that can be read."""
+    """Return the entries of hyperparams.json; {} if it cannot be read."""
     try:
         return read_facts(folder)
     except (OutputsError, OSError):
@@ -180,10 +182,12 @@ def read_samples(folder: Path, gen_num: int) -> np.ndarray:
 
 
 def _stated_latent_dim(folder: Path, facts: dict[str, Any]) -> int:
-    """Return the width that hyperparams.json states, where no codes are there to measure it on."""
+    """Return latent_dim as hyperparams.json states it, for outputs without codes.npy."""
     latent_dim = facts.get("latent_dim")
     if not isinstance(latent_dim, int) or isinstance(latent_dim, bool):
-        raise OutputsError(f"{folder / 'hyperparams.json'} has no whole number latent_dim.")
+        raise OutputsError(
+            f"{folder / 'hyperparams.json'} has no integer latent_dim; run inference.py again."
+        )
     return latent_dim
 
 
@@ -204,8 +208,10 @@ def _read_png(file: Path) -> np.ndarray:
         raise OutputsError(f"{file} is not a readable PNG ({error}).") from None
 
 
-def _refuse_png(file: Path, what: str) -> None:
+def _refuse_more_pngs(folder: Path, count: int) -> None:
+    file = folder / f"recon_{count}.png"
     if file.exists():
         raise OutputsError(
-            f"{file} should not be there: {what}. Grade the data that it was made from."
+            f"{file} exists, but the graded data have only {count} images; "
+            "grade the data that inference.py used."
         )

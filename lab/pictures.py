@@ -1,4 +1,4 @@
-"""The pictures of inference: what the model is asked to draw, and where the files go."""
+"""The pictures of inference: decode the images that they show, and write the files."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ def draw_outputs(
 def interpolate(
     submission: Submission, codes: np.ndarray, labels: np.ndarray, steps: int = 11
 ) -> np.ndarray:
-    """Walk from one code to another of the same label, for each label that has two.
+    """Decode points in equal steps between two codes of the same label, for each label.
 
-    The VAE, which sees no labels, walks from each label's code to the next label's.
+    For the VAE, which does not see labels, each row goes from a code of one label to a code of the
+    next label. A label with a single image gives a row of equal images.
     Returns uint8 (rows, steps, 28, 28).
     """
     firsts = {label: np.flatnonzero(labels == label)[:2] for label in range(NUM_CLASSES)}

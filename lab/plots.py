@@ -47,7 +47,7 @@ def grid(
 
     Args:
         rows: the images of each row, uint8 (columns, H, W), all of one size.
-        title: the text above.
+        title: the text above the rows.
         row_labels, column_labels: one text per row, one per column.
         gap: pixels between images.
         scale: pixels of the picture per pixel of an image.
@@ -201,7 +201,7 @@ def figure(width: float, height: float) -> Figure:
 
 
 def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
-    """Draw the training and validation loss over the steps, and beside them ssim and mse.
+    """Draw the training and validation loss on the left, and ssim and mse on the right.
 
     history: one dict per validation with step and, where known, train_loss, valid_loss, valid_ssim
     and valid_mse.
@@ -226,7 +226,7 @@ def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
 
 
 def _line(axes: Axes, history: Sequence[dict], key: str, label: str, **style: Any) -> None:
-    """Draw one column of the history over the steps, unless it is empty."""
+    """Draw one column of the history over the steps, if it has values."""
     points = [(row["step"], row[key]) for row in history if row.get(key) is not None]
     if points:
         axes.plot(*zip(*points), marker=".", label=label, **style)
@@ -239,7 +239,7 @@ def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
     """Draw codes (N, latent_dim) as points, coloured by label (N,).
 
     Codes of more than two dimensions are projected by principal component analysis (PCA). The
-    points are set as pixels, which takes a tenth of the time that importing matplotlib takes.
+    points are drawn as pixels, which takes a tenth of the time of importing matplotlib.
     """
     codes, names = _project(codes.astype(np.float64))  # (N, 2)
     low, high = codes.min(axis=0), codes.max(axis=0)

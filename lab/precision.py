@@ -1,4 +1,4 @@
-"""The precision that a model computes in: bf16 where the device has it, else fp32."""
+"""The precision in which a model computes: bf16 if the device supports it natively, else fp32."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Precision:
             self.bf16 = before
 
     def choose(self, wanted: str, trial_loss: Callable[[], float] | None) -> str:
-        """Choose bf16 if it is wanted, or native to the device, and the model runs in it.
+        """Choose bf16 if it is requested or native to the device, and a trial step succeeds in it.
 
         Args:
             wanted: "auto", "fp32" or "bf16".
-            trial_loss: returns the loss of a trial step, which leaves no trace; None for a model
-                with its own training_step, whose trial would train it.
+            trial_loss: returns the loss of a trial step, which changes nothing; None for a model
+                with its own training_step, because a trial would train it.
 
-        Returns why bf16 was given up, in words; empty where it was not tried or runs.
+        Returns the reason why bf16 failed; "" if it was not tried or works.
         """
         if wanted == "fp32" or (wanted == "auto" and not native_bf16(self.device)):
             return ""

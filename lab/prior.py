@@ -11,7 +11,7 @@ from lab.split_model import Submission
 
 
 def fit_prior(submission: Submission, batches: Batches, seed: int) -> None:
-    """Call the model's fit_prior with the codes of all training images.
+    """Call the model's fit_prior with the codes of all training images and their labels.
 
     Raises TrainingError when it adds or reshapes a tensor of the model.
     """
@@ -29,7 +29,7 @@ def fit_prior(submission: Submission, batches: Batches, seed: int) -> None:
         names = sorted(set(after.items()) ^ set(before.items()))
         raise TrainingError(
             f"fit_prior changed the shape or number of the model's tensors ({names[0][0]}), so "
-            "its checkpoint would not load; make them in __init__ with register_buffer."
+            "its checkpoint would not load; create all tensors in __init__ with register_buffer."
         )
 
 

@@ -11,10 +11,10 @@ class ProgressBar:
     """Counts images over all epochs and shows the newest named parts of the loss.
 
     Args:
-        epochs: in all.
-        images: per epoch.
-        epoch, done: complete epochs, and images of the current one.
-        shown: whether to show it at all.
+        epochs: the number of epochs of the run.
+        images: the number of images per epoch.
+        epoch, done: the complete epochs so far, and the images of the current epoch.
+        shown: whether to show the bar.
     """
 
     def __init__(self, epochs: int, images: int, epoch: int, done: int, shown: bool) -> None:
@@ -30,13 +30,13 @@ class ProgressBar:
         )
 
     def step(self, images: int, parts: dict[str, float]) -> None:
-        """Count a step of so many images."""
+        """Advance by one step of `images` images, and show its named parts."""
         self.bar.update(images)
         if parts:
             self.bar.set_postfix({k: f"{v:.4g}" for k, v in parts.items()}, refresh=False)
 
     def epoch_end(self, epoch: int) -> None:
-        """Say that `epoch` epochs are complete."""
+        """Show that `epoch` epochs are complete."""
         self.bar.set_description(self._text(epoch))
 
     def _text(self, epoch: int) -> str:

@@ -1,4 +1,4 @@
-"""Recovery from numbers that are not finite: back to the last good state, at half the rate."""
+"""Recovery from numbers that are not finite: the last good state, with half the learning rate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_ROLLBACKS = 3  # without a good epoch between them
 
 
 class TrainingError(RuntimeError):
-    """Training cannot continue; says why, and where the last good state is."""
+    """Training cannot continue; the message says why, and what to try."""
 
 
 class Recovery:
@@ -50,12 +50,12 @@ class Recovery:
         return weights and all(map(math.isfinite, scores))
 
     def keep(self) -> None:
-        """Take the present state as the last good one."""
+        """Store the present state as the last good state."""
         self.last_good = self._snapshot()
         self.state.rollbacks = 0
 
     def restore_buffers(self) -> None:
-        """Undo what a batch that was not finite did to BatchNorm's running statistics."""
+        """Restore buffers that are not finite, such as BatchNorm's statistics after a bad batch."""
         for name, buffer in self.model.named_buffers():
             good = self.last_good["model"].get(name)  # None for a buffer that is not persistent
             if good is not None and not torch.isfinite(buffer).all():
@@ -71,16 +71,16 @@ class Recovery:
         if self.state.rollbacks == MAX_ROLLBACKS:
             raise TrainingError(
                 f"training gave up at step {self.state.step}: {why}, also after {MAX_ROLLBACKS} "
-                "returns to the last good state, each with half the learning rate. Look for a log "
-                "or a division that can meet zero in your loss, or try a lower --lr."
+                "returns to the last good state, each with half the learning rate. Look for the "
+                "logarithm of zero or a division by zero in your loss, or try a lower --lr."
             )
         self.state.rollbacks += 1
         self.state.lr_scale /= 2
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Return the last good state, or None where the present state is itself the last good one.
+        """Return the last good state; None if it is the present state.
 
-        That is so at the end of most epochs, and halves the size of the checkpoint.
+        At the end of most epochs it is, which halves the size of the checkpoint.
         """
         return self.last_good if self.last_good["step"] != self.state.step else None
 

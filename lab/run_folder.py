@@ -1,9 +1,9 @@
-"""What a run leaves in its folder: checkpoints, history, pictures, the log.
+"""The files of a run: checkpoints, history, pictures, the log.
 
-epoch_{n}.pth   the newest five; best.pth, of the lowest validation loss
-submission.py   the code that was trained, so that the checkpoint can be used later
+epoch_{n}.pth   checkpoints of the newest five epochs; best.pth has the lowest validation loss
+submission.py   a copy of the trained code, so that the checkpoints can be used later
 hyperparams.json, history.csv, loss_curve.png, train.log
-progress/       one frame per epoch, and from them training.gif with --video
+progress/       one frame per epoch; with --video, training.gif and training.mp4 show them
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RunFolder(Callback):
     """Writes the files of a run while it trains.
 
     Args:
-        path: the folder; made if it does not exist.
+        path: the folder; created if it does not exist.
         facts: what a checkpoint must hold to rebuild its run (task, submission, settings, ...).
         valid_set: its first image of each label is in every frame.
         save_loss_plot, video: whether to write loss_curve.png and training.gif at the end.
@@ -68,7 +68,7 @@ class RunFolder(Callback):
     # ------------------------------------------------------------ before training
 
     def claim(self, resuming: bool, overwrite: bool) -> None:
-        """Make the folder. Raises SettingsError if another run or other work is in it."""
+        """Create the folder. Raises SettingsError if it has another run or submission."""
         self.path.mkdir(parents=True, exist_ok=True)
         if any(self.path.glob("*.pth")) and not (resuming or overwrite):
             raise SettingsError(
@@ -78,8 +78,8 @@ class RunFolder(Callback):
         is_run = (self.path / "hyperparams.json").exists()
         if (self.path / "submission.py").exists() and not is_run:
             raise SettingsError(
-                f"{self.path} holds a submission.py and no run, which would write its own copy "
-                "there; give the run a folder of its own (--save_dir)."
+                f"{self.path} holds a submission.py but no run. A run would replace this file with "
+                "its copy of the trained code; give the run its own folder (--save_dir)."
             )
 
     def clear(self) -> None:
@@ -102,7 +102,7 @@ class RunFolder(Callback):
             file.write(code)
 
     def adopt(self, state: dict[str, Any]) -> None:
-        """Start from a checkpoint of another run, which is the best so far."""
+        """Store the checkpoint of another run, which this run continues, as the best so far."""
         path = checkpoint.epoch_path(self.path, state["epoch"])
         checkpoint.save(path, state)
         checkpoint.mark_best(self.path, path)
@@ -213,7 +213,7 @@ class RunFolder(Callback):
         with write_whole(self.path / "training.gif") as file:
             plots.gif(file, frames)
         self.say(f"video: {self.path / 'training.gif'}")
-        with tempfile.TemporaryDirectory() as folder:  # ffmpeg wants a path, not a file
+        with tempfile.TemporaryDirectory() as folder:  # ffmpeg needs a path, not a file object
             video = Path(folder) / "training.mp4"
             if plots.mp4(str(video), frames):
                 with write_whole(self.path / "training.mp4") as file:

@@ -1,7 +1,7 @@
-"""Options that carry their own help, and the settings of a training run.
+"""Options as fields of a dataclass, and the settings of a training run.
 
-A command's options are the fields of a dataclass: `add_options` makes its `--help` from them, so
-that names, defaults and help stand in one place.
+A command's options are the fields of a dataclass, so that names, defaults and help texts are in one
+place. `add_options` adds them to the command's parser.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def option(
     choices: tuple[str, ...] | None = None,
     kind: type | None = None,
 ) -> Any:
-    """Return a dataclass field that carries its help, its choices and its type.
+    """Return a dataclass field with its help text, choices and type as metadata.
 
-    kind: the type of a value, where the default (None) does not tell it.
+    kind: the type of a value; needed if the default is None.
     """
     facts = {"help": help, "choices": choices, "kind": kind or type(default)}
     return field(default=default, metadata=facts)
@@ -41,7 +41,7 @@ def add_options(
 ) -> None:
     """Add the fields of a dataclass to a parser or a group of it.
 
-    nargs: "+" lets each option take several values, as a sweep does.
+    nargs: "+" allows several values per option, as in a sweep.
     """
     for each in options:
         named: dict[str, Any] = {"default": each.default, "help": each.metadata["help"]}
@@ -106,7 +106,9 @@ class Settings:
             raise SettingsError(f"seed is {self.seed}; expected less than {2**32}.")
         for name in ("lr", "var"):
             if not 0 < getattr(self, name) < math.inf:
-                raise SettingsError(f"{name} is {getattr(self, name)}; expected more than 0.")
+                raise SettingsError(
+                    f"{name} is {getattr(self, name)}; expected a finite number > 0."
+                )
         for field_ in fields(self):
             choices, value = field_.metadata["choices"], getattr(self, field_.name)
             if choices and value not in choices:

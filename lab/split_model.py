@@ -74,7 +74,7 @@ class Submission:
                 f"{self.path.name} has no class {self.class_name}, which --task {self.task} trains."
             )
         set_options(build, self.variant, f"{self.class_name} in {self.path.name}")
-        with self.explained(f"building {self.class_name}(latent_dim={self.latent_dim})"):
+        with self.explained(f"construction of {self.class_name}(latent_dim={self.latent_dim})"):
             model = build(latent_dim=self.latent_dim)
         if not isinstance(model, nn.Module):
             raise ContractError(
@@ -89,7 +89,7 @@ class Submission:
         return model
 
     def with_new_model(self) -> Submission:
-        """Return the same submission with a newly built model; this one's stays as it is."""
+        """Return the same submission with a newly built model; this submission keeps its own."""
         other = copy.copy(self)
         other.model = self._build()
         return other
@@ -127,7 +127,7 @@ class Submission:
 
     @property
     def has_loss(self) -> bool:
-        """Whether a batch has one loss: vae_loss or compute_loss, and no own training_step."""
+        """Whether a batch has one loss: vae_loss or compute_loss, without an own training_step."""
         has_one = self.compute_loss is not None or self.vae_loss is not None
         return has_one and self.training_step is None
 
@@ -162,7 +162,7 @@ class Submission:
         """Return the codes at the posterior mean, float32 (B, latent_dim).
 
         images: float32 (B, 1, 28, 28) in [0, 1]; labels: int64 (B,), hidden from VAE.
-        Normal noise is set to zero meanwhile, so a `forward` that always samples is exact too.
+        Torch's normal noise is zero meanwhile, so z is the mean even if `forward` always samples.
         """
 
         def stop(z: Tensor, *_: object, **__: object) -> None:
@@ -176,8 +176,8 @@ class Submission:
                 codes = reached.codes
             else:
                 raise ContractError(
-                    f"forward of {self.class_name} never called self.decode(z, labels); "
-                    "it must, for that is where encoder and decoder are cut (TODO 2.2.4)."
+                    f"forward of {self.class_name} never called self.decode(z, labels); expected "
+                    "one call, because it separates the encoder from the decoder (TODO 2.2.4)."
                 )
         self.expect_codes("z, which forward gives to self.decode,", codes, len(images))
         return codes.float()
@@ -228,7 +228,10 @@ class Submission:
     # ------------------------------------------------------------ trials
 
     def try_encode(self) -> None:
-        """Encode a few images, if the model can; raises what it raises, or ContractError."""
+        """Encode a few images if the model has an encoder.
+
+        Raises what the model raises, or ContractError.
+        """
         if self.has_encoder:
             with own_randomness(0):
                 self.encode(*self.trial_batch())
@@ -272,7 +275,9 @@ class Submission:
                 "Look at the layers that make mu and log_var (TODO 2.2.1, 2.2.2)."
             )
         if not torch.isfinite(tensor).all():
-            raise NotFiniteError(f"{what} of {self.class_name} has values that are not finite.")
+            raise NotFiniteError(
+                f"{what} of {self.class_name} has values that are not finite (nan or inf)."
+            )
 
     def as_images(self, where: str, images: object, batch: int) -> Tensor:
         """Return the (B, 28, 28) view of a model's images.
@@ -312,7 +317,7 @@ class _CodesReached(BaseException):
 
 
 class _WithoutNoise(TorchFunctionMode):
-    """Makes torch's normal noise zero: mu + sigma * noise is then mu, wherever it is written."""
+    """Makes torch's normal noise zero, so that mu + sigma * noise is mu anywhere in the model."""
 
     ZERO = (torch.randn, torch.randn_like)
 

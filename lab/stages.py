@@ -1,4 +1,4 @@
-"""The three stages of inference, arrays in and arrays out: encode, decode, generate.
+"""The three stages of inference: encode, decode, generate. They take and return arrays.
 
 inference.py runs them one after another. The staff's sandbox runs each in a process of its own.
 """
@@ -13,11 +13,11 @@ import torch
 from data_utils import NUM_CLASSES, to_float, to_uint8
 from lab.split_model import Submission
 
-CPU_BATCH_SIZE = 1000  # images at once: the intermediate results of more do not fit the cache
+CPU_BATCH_SIZE = 1000  # images at a time; the intermediate results of more do not fit the cache
 
 
 class InferenceError(ValueError):
-    """Inference cannot continue as asked; says what to do."""
+    """Inference cannot run as requested; the message says what to do."""
 
 
 def encode_images(
@@ -25,8 +25,8 @@ def encode_images(
 ) -> np.ndarray:
     """Return the codes, float16 (N, latent_dim), of images uint8 (N, 28, 28).
 
-    labels: int64 (N,). Raises InferenceError when a code is beyond the range of float16,
-    ContractError.
+    labels: int64 (N,). Raises InferenceError if a code is outside the range of float16, and
+    ContractError if the model breaks the contract.
     """
     codes = [
         submission.encode(to_float(x), y).half().cpu().numpy()

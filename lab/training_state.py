@@ -1,4 +1,4 @@
-"""What training counts, rather than learns. A checkpoint holds all of it."""
+"""The counters of a training run. A checkpoint contains all of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class TrainingState:
         epoch: complete epochs.
         batch: complete steps of the current epoch.
         step: complete steps of the run.
-        finished: whether the last epoch is complete and callbacks know it.
-        seconds: of training, without validation, over all sittings.
+        finished: whether the last epoch is complete and on_finish was called.
+        seconds: time of training without validation, summed over resumed parts of the run.
         sums: each named part of the loss, summed over the steps since the last row of history,
             and their number, "steps".
         history: one row per validation.
         lr_scale: factor on the learning rate; halved by each return to the last good state.
         skipped_steps: steps whose loss or gradients were not finite.
-        bad_in_a_row: such steps in a row, now.
+        bad_in_a_row: the number of such steps in a row up to now.
         rollbacks: returns to the last good state without a good epoch between them.
         mean_norm: running mean of the gradient norm; None before the first step.
         best_loss, best_epoch: the lowest validation loss at the end of an epoch, and that epoch.
@@ -44,7 +44,7 @@ class TrainingState:
     best_epoch: int = 0
 
     def count_step(self, parts: dict[str, float]) -> None:
-        """Count a complete step by its named parts; an empty dict is a skipped step."""
+        """Count a complete step and add its named parts; an empty dict is a skipped step."""
         self.step += 1
         self.batch += 1
         if not parts:
@@ -63,7 +63,7 @@ class TrainingState:
         return {name: total / steps for name, total in sums.items()}
 
     def note_best(self, row: dict[str, Any]) -> None:
-        """Compare the completed epoch with the best one; without a loss the latest is best."""
+        """Compare the completed epoch with the best one; without a loss, the latest is the best."""
         loss = row.get("valid_loss", -self.epoch)
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.epoch

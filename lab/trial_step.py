@@ -1,4 +1,4 @@
-"""One step on a few images that leaves no trace: does this model run the way it is set up?"""
+"""A trial step, which changes nothing: it shows whether a model runs as it is set up."""
 
 from __future__ import annotations
 

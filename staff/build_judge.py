@@ -1,8 +1,8 @@
-"""Train the judge of `grade.py --diagnostics` on the training split, then test it once.
+"""Train the judge, the classifier of `grade.py --diagnostics`, and test it once.
 
     python -m staff.build_judge       5 minutes on 2 cores; writes judge.pth and judge.json
 
-Augmentation with small random rotations, shifts and scales makes it robust. The stored weights are
+Augmentation with small random rotations, shifts and scales make it robust. The stored weights are
 a running mean over the training steps (Polyak and Juditsky 1992), in half precision.
 """
 
@@ -21,7 +21,7 @@ from data_utils import Batches, MNISTDataset, set_seed
 from lab import ROOT
 from lab.checkpoint import write_whole
 from lab.device import keep_freed_memory, native_bf16, pick_device
-from lab.diagnostics import JUDGE_FILE, Judge, look
+from lab.diagnostics import JUDGE_FILE, Judge, features_and_classes
 
 EPOCHS, BATCH_SIZE, LR, WEIGHT_DECAY, SEED = 24, 250, 4e-3, 5e-4, 42
 ROTATION, SHIFT, SCALE = math.radians(12), 0.14, 0.12  # 0.14 of half the width: two pixels
@@ -39,7 +39,7 @@ def augmented(images: Tensor) -> Tensor:
 
 def accuracy(judge: Judge, dataset: MNISTDataset) -> float:
     """Return the share of images that the judge classifies correctly."""
-    _, classes = look(judge.cpu().eval(), dataset.images)
+    _, classes = features_and_classes(judge.cpu().eval(), dataset.images)
     return float((classes == dataset.labels).mean())
 
 

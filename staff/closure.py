@@ -1,7 +1,7 @@
-"""The import closure of a program: the files of the lab that it runs, found in the source.
+"""The import closure of a program: all files of the lab that it imports, found in the source.
 
-What the sandbox mounts, what the grader's hash covers and what autograder.zip carries are derived
-from it. None of the three is a list kept by hand.
+The files that the sandbox mounts, that the grader's hash covers and that autograder.zip contains
+are derived from it, so that no list must be kept by hand.
 """
 
 from __future__ import annotations

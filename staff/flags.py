@@ -12,12 +12,18 @@ from typing import Any
 import numpy as np
 
 from data_utils import NUM_CLASSES
-from lab.diagnostics import load_judge, look, mean_distance, nearest_distances, pixel_rows
+from lab.diagnostics import (
+    features_and_classes,
+    load_judge,
+    mean_distance,
+    nearest_distances,
+    pixel_rows,
+)
 
 MAX_CHECKPOINT_BYTES = 100 * 1024**2  # three times the reference with its optimizer
 MAX_CODE_BYTES = 100_000
 MAX_INTEGER_BYTES = 1_000_000  # images are integers; a model needs few of them
-CHECKED = 20  # samples of each label that are examined
+CHECKED = 20  # samples per label that are examined
 NEAR_QUANTILE = 0.01  # of the distances of real images to their nearest training image
 COPIES = 0.25  # flagged above: share of samples nearer to a training image than that quantile
 ALIKE = 0.15  # flagged below: distance between samples of a label, relative to real images
@@ -72,7 +78,7 @@ def of_files(facts: dict[str, Any], checkpoint_bytes: int, code_bytes: int) -> l
     integers = facts.get("whole_number_bytes", 0)
     if isinstance(integers, int) and integers > MAX_INTEGER_BYTES:
         size = f"{integers / 1e6:,.1f} MB"
-        flags.append(f"the weights hold {size} of whole numbers: are they images?")
+        flags.append(f"the weights hold {size} of integers: are they images?")
     return flags
 
 
@@ -86,19 +92,23 @@ def of_samples(samples: np.ndarray, real: Calibration) -> list[str]:
         flags.append(f"{100 * copies:.0f} % of the samples look like copies of training images")
     spread = np.mean([mean_distance(pixel_rows(own)) for own in chosen])
     if spread < ALIKE * real.spread:
-        flags.append("samples of a label are all alike: does the model use z?")
-    _, classes = look(load_judge(), chosen.reshape(-1, 28, 28))
+        flags.append("the samples of each label are all alike: does the model use z?")
+    _, classes = features_and_classes(load_judge(), chosen.reshape(-1, 28, 28))
     labels = np.repeat(np.arange(NUM_CLASSES), chosen.shape[1])
     share = float((classes == labels).mean())
     if share < MISREAD:
         flags.append(
-            f"only {100 * share:.0f} % of the samples read as their label: does the model use it?"
+            f"only {100 * share:.0f} % of the samples are classified as their label: "
+            "does the model use the label?"
         )
     return flags
 
 
 def _chosen(samples: np.ndarray) -> np.ndarray:
-    """Choose CHECKED samples per label by their own hash: reproducible, and not predictable."""
+    """Return the indices of CHECKED samples per label, chosen by the samples' hash.
+
+    The choice is reproducible, but a student cannot predict it.
+    """
     seed = hashlib.sha256(samples.tobytes()).digest()
     order = np.random.default_rng(list(seed)).permutation(samples.shape[1])
     return np.sort(order[:CHECKED])

@@ -1,4 +1,4 @@
-"""Grade a class: a folder that holds a folder or zip per student. Each runs in the sandbox.
+"""Grade a class: a folder with one folder or zip per student. Each is graded in the sandbox.
 
 Each result is stored when it is ready. The same command continues an interrupted run, and grades
 again only what is new or has changed. `report.html` shows the class; Moodle imports `grades.csv`.
@@ -94,13 +94,13 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--unsafe-no-isolation",
         action="store_true",
-        help="run the submissions with all your rights; each result says so",
+        help="run the submissions without isolation, with all your rights; each result says so",
     )
     return parser
 
 
 def make_job(options: Options) -> Job:
-    """Return what every student is graded with. Raises SandboxError where the sandbox fails."""
+    """Return the settings of grading. Raises SandboxError if the sandbox fails, DataError."""
     limits = sandbox.Limits(
         cpu_seconds=options.seconds,
         seconds=CLOCK * options.seconds,
@@ -128,9 +128,9 @@ def make_job(options: Options) -> Job:
 
 
 def grader_sha256(data_sha256: Mapping[str, str], root: Path = ROOT) -> str:
-    """Hash what makes a score; a change in any of it grades every student again.
+    """Return a hash of what a score depends on; after a change, every student is graded again.
 
-    That is the closure of what grades a student and of what runs in the sandbox, the judge's
+    These are the closure of what grades a student and of what runs in the sandbox, the judge's
     weights, the data (SHA-256 of each split, by name), and the versions of torch and numpy.
     """
     files = closure([root / "staff" / "student.py", root / "staff" / "stage.py"], root)
@@ -157,7 +157,7 @@ def grade_all(
     """
     results: dict[str, dict[str, Any]] = {}
     with _workers(options, len(students)) as client, command.stop_requests() as stop:
-        cluster.expect_all_to_say_yes(client, sees, job.inputs("test"))
+        cluster.check_everywhere(client, sees_inputs, job.inputs("test"))
         calls = ((student, job, options.regrade) for student in students)
 
         def announce_stop() -> None:
@@ -176,7 +176,7 @@ def grade_all(
         return results, stop.is_set()
 
 
-def sees(inputs: Path) -> bool:
+def sees_inputs(inputs: Path) -> bool:
     """Return whether a worker sees the folder of the stages' inputs."""
     return (inputs / "images.npy").is_file()
 
@@ -190,7 +190,7 @@ def _workers(options: Options, students: int) -> AbstractContextManager[Any]:
 
 
 def _result_of(student: Student, job: Job, future: Any) -> dict[str, Any]:
-    """Return the result of a worker. If the worker itself died, that is an error of the grader."""
+    """Return the result of a worker; a grader error if the worker failed. Raises ClusterError."""
     try:
         return future.result()
     except Exception as error:
@@ -221,7 +221,7 @@ def _line(result: dict[str, Any]) -> str:
 def grades_before(students: list[Student], job: Job) -> dict[str, float | None]:
     """Return the grades by student before a regrade.
 
-    A file keeps them until the regrade is complete, so that it may be interrupted.
+    A file keeps them until the regrade is complete, because the regrade may be interrupted.
     """
     file = job.out / BEFORE
     if not file.exists():
@@ -287,9 +287,9 @@ def main() -> None:
             (job.out / BEFORE).unlink()
     failed = sum(result["status"] == GRADER_ERROR for result in ordered)
     if failed:
-        print(f"{failed} not graded because the grader failed; the same command tries again")
+        print(f"{failed} not graded because the grader failed; run the same command again")
     if stopped:
-        print("stopped; the same command continues from here")
+        print("stopped; run the same command to continue")
     sys.exit(130 if stopped else 1 if failed else 0)
 
 

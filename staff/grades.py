@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from staff.statuses import MOST, TASKS
+from staff.statuses import MAX_POINTS, TASKS
 
 SCORES = ("score", "raw", "ssim", "mse", "fid", "latent_dim")
 CANVAS_COLUMN = re.compile(r".+ \(\d+\)$")  # "Lab 2 (81523)": an assignment and its number
@@ -37,7 +37,7 @@ def _row(result: dict[str, Any]) -> dict[str, Any]:
         "Full name": result.get("name"),
         "Status": result.get("status"),
         "Grade": _number(result.get("score")),
-        "Maximum Grade": MOST,
+        "Maximum Grade": MAX_POINTS,
         "Feedback comments": result.get("message"),
         "Submission": result.get("student"),
         "Isolation": result.get("isolation"),
@@ -53,7 +53,7 @@ def _number(value: float | None) -> float | str:
 
 
 def escaped(value: Any) -> Any:
-    """Return a cell's value so that no spreadsheet reads a student's text as a formula."""
+    """Return a cell's value, escaped so that no spreadsheet reads a student's text as a formula."""
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return "'" + value
     return value
@@ -84,7 +84,7 @@ def fill_canvas(
     if len(columns) != 1:
         known = ", ".join(name for name in head if CANVAS_COLUMN.match(name)) or "none"
         raise GradesError(
-            f"{export} has {len(columns)} columns of assignments that fit; "
+            f"{export} has {len(columns)} columns of assignments that begin with {assignment!r}; "
             f"name one of these with --assignment: {known}."
         )
     column, by_number = head.index(columns[0]), head.index("ID")

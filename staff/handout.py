@@ -15,11 +15,11 @@ from staff.zips import is_program, zip_bytes
 
 EXAMPLES = """examples:
   python -m staff.handout                  dist/handout.zip and dist/handout/, with a quick check
-  python -m staff.handout --full-proof     the check runs `make demo` on all data: some minutes
+  python -m staff.handout --full-proof     the check also runs `make demo` on all data: minutes
   python -m staff.handout --out ~/course
 """
 # Files, and folders with their content. A new file of the repository is handed out unless it is
-# listed here. The proof finds documents that still name something of this list.
+# listed here. The proof reports documents that name something on this list.
 LEFT_OUT = (
     ".ci",
     "CHANGELOG.md",
@@ -48,7 +48,7 @@ LEFT_OUT_LINES: tuple[str, ...] = ()
 FOLDER = "handout"  # the only folder at the top of the zip
 
 
-# ---------------------------------------------------------------- what is in it
+# ---------------------------------------------------------------- its content
 
 
 def tracked(root: Path, out: Path) -> list[str]:
@@ -96,7 +96,7 @@ def build(root: Path, names: Iterable[str]) -> dict[str, bytes]:
 def as_handed_out(name: str, text: str) -> str:
     """Return a text file as students get it. Raises HandoutError.
 
-    Commands and examples read the validation split in the place of the test split.
+    Commands and examples use the validation split instead of the test split.
     """
     text = text.replace("\r\n", "\n")
     if name == "submission.py":
@@ -122,9 +122,9 @@ def archive(files: dict[str, bytes]) -> bytes:
 
 
 def write_folder(files: dict[str, bytes], folder: Path) -> None:
-    """Write the files into a folder and replace the one that was there.
+    """Write the files into a folder, and replace an existing folder.
 
-    The folder is replaced at once, when all files are written. Raises OSError.
+    The folder is replaced only when all files are written. Raises OSError.
     """
     with replace_folder(folder) as temporary:
         for name, content in files.items():
@@ -163,10 +163,10 @@ def main() -> None:
         files = build(ROOT, names)
         content = archive(files)
         if not (ROOT / ".git").exists():
-            print(f"{ROOT} is not a git checkout: every file in it is taken as part of the lab")
+            print(f"{ROOT} is not a git checkout: every file in it counts as part of the lab")
         print(f"{len(files)} of the repository's {len(names)} files are handed out")
         if options.no_proof:
-            print("it was not proved to work (--no-proof)")
+            print("the handout was not checked (--no-proof)")
         else:
             from staff.handout_proof import prove  # imports torch
 

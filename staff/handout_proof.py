@@ -1,7 +1,7 @@
 """Check the handout in a temporary copy: it contains no solution, and its commands work.
 
-Each step takes the unzipped folder, returns what it found in words, and raises HandoutError if the
-handout has a fault.
+Each step takes the unzipped folder and returns a short text about what it checked. It raises
+HandoutError if the handout has a fault.
 """
 
 from __future__ import annotations
@@ -47,13 +47,15 @@ def prove(content: bytes, reference: str, left_out: Sequence[str], full: bool = 
         (folder,) = Path(temporary).iterdir()
         steps: dict[str, Callable[[], str]] = {
             "every Python file compiles": lambda: compiles(folder),
-            "no solution is in it": lambda: keeps_solutions(folder, reference),
-            "it names nothing that was left out": lambda: names_what_is_there(folder, left_out),
-            "the data match their sums": lambda: sums_match(folder),
+            "it contains no solution": lambda: has_no_solutions(folder, reference),
+            "it has no broken references": lambda: has_no_broken_references(folder, left_out),
+            "the data match their checksums": lambda: sums_match(folder),
             "check.py stops at the first TODO": lambda: stops_at_first_todo(folder, reference),
-            "each TODO filled in leads to another": lambda: todo_by_todo(folder, reference),
-            "filled in, it passes check.py": lambda: passes_filled_in(folder, reference),
-            "filled in, `make demo` runs": lambda: demo_in_full(folder) if full else demo(folder),
+            "check.py names every TODO in turn": lambda: todo_by_todo(folder, reference),
+            "with the solutions, check.py passes": lambda: passes_filled_in(folder, reference),
+            "with the solutions, `make demo` runs": (
+                lambda: demo_in_full(folder) if full else demo(folder)
+            ),
         }
         for name, step in steps.items():
             start = time.perf_counter()
@@ -77,7 +79,7 @@ def compiles(folder: Path) -> str:
     return f"{len(files)} files"
 
 
-def keeps_solutions(folder: Path, reference: str) -> str:
+def has_no_solutions(folder: Path, reference: str) -> str:
     """Check that no file has a solution marker or lines of a solution (see `leaks`)."""
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -92,8 +94,8 @@ def keeps_solutions(folder: Path, reference: str) -> str:
     return f"{len(files)} files, {len(solutions(reference))} solutions"
 
 
-def names_what_is_there(folder: Path, left_out: Sequence[str]) -> str:
-    """Check that no text names a file that was left out, a broken link or an unknown target."""
+def has_no_broken_references(folder: Path, left_out: Sequence[str]) -> str:
+    """Check that no text names a file that was left out, a missing link or an unknown target."""
     # A folder at the top is searched with its slash: "tests" alone is an ordinary word.
     names = "|".join(re.escape(f"{name}/" if name.isalpha() else name) for name in left_out)
     missing = re.compile(rf"(?<![\w-])(?:{names})(?:(?<=/)|(?!\w))")
@@ -153,16 +155,16 @@ def stops_at_first_todo(folder: Path, reference: str) -> str:
 
 
 def todo_by_todo(folder: Path, reference: str) -> str:
-    """Check that check.py, whose TODO is filled in each time, names all of them one by one."""
-    ways = {task: walk(folder, reference, task) for task in TASKS}
+    """Check that check.py names every TODO, one after another, as each is filled in."""
+    orders = {task: todos_in_order(folder, reference, task) for task in TASKS}
     todos = {solution.number for solution in solutions(reference)} - {OPTIONAL}
-    if missed := sorted(todos - {number for way in ways.values() for number in way}):
-        raise HandoutError(f"no check comes to TODO {', '.join(missed)}.")
-    return "; ".join(f"{task} {' '.join(way)}" for task, way in ways.items())
+    if missed := sorted(todos - {number for order in orders.values() for number in order}):
+        raise HandoutError(f"no check reaches TODO {', '.join(missed)}.")
+    return "; ".join(f"{task} {' '.join(order)}" for task, order in orders.items())
 
 
-def walk(folder: Path, reference: str, task: str) -> list[str]:
-    """Fill in the TODO at which the contract's check fails until none is left; return them.
+def todos_in_order(folder: Path, reference: str, task: str) -> list[str]:
+    """Fill in the TODO that the check of the contract names, until it passes; return them in order.
 
     The optional helpers are filled in from the start, because the reference solutions call them.
     """
@@ -203,7 +205,7 @@ def demo_in_full(folder: Path) -> str:
 
 
 def _make_demo(folder: Path, *variables: str) -> str:
-    """Run the handout's own Makefile, with this Python in place of a new virtual environment."""
+    """Run the handout's Makefile with this Python instead of a new virtual environment."""
     if not shutil.which("make"):
         raise HandoutError("the check runs `make demo`: install make, or build with --no-proof.")
     python = folder / ".venv" / "bin" / "python"
@@ -236,5 +238,5 @@ def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def _last_line(result: subprocess.CompletedProcess[str]) -> str:
     """Return the last line that a command printed, of its errors if there are any."""
     failed = re.findall(r"FAIL  .*\n\s*(.*)", result.stdout)
-    lines = failed or (result.stderr.strip() or result.stdout.strip() or "no words").splitlines()
+    lines = failed or (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()
     return lines[-1].strip()

@@ -1,4 +1,4 @@
-"""Write a split of images and labels as gzipped IDX files, the format of the published MNIST."""
+"""Write a split of images and labels as gzipped IDX files, the format of MNIST."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def split_files(images: np.ndarray, labels: np.ndarray) -> dict[str, bytes]:
 
 
 def write_split(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write the two files of a split into a folder, which is made if it is missing."""
+    """Write the two files of a split into a folder, which is created if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in split_files(images, labels).items():
         (folder / name).write_bytes(content)

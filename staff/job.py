@@ -1,4 +1,4 @@
-"""What every student of a class is graded with, and the input arrays of the stages."""
+"""The settings of grading, the same for every student, and the input arrays of the stages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from staff.submissions import Student
 
 @dataclass(frozen=True)
 class Job:
-    """What every student of a class is graded with.
+    """The settings of grading, the same for every student of a class.
 
     Paths are absolute and must be the same for every worker.
 
@@ -46,7 +46,7 @@ class Job:
         return self.out / "students" / student.key
 
     def inputs(self, split: str) -> Path:
-        """Return the folder of the stages' inputs of a split. Other data have another folder."""
+        """Return the folder of the stages' inputs of a split; its name depends on the data."""
         return self.out / ".inputs" / self.data_sha256[split][:16]
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, MOST, TASKS
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, MAX_POINTS, TASKS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 FOR_STUDENTS = {FLAGGED: GRADED, GRADER_ERROR: "not graded yet"}
@@ -23,7 +23,7 @@ def render(template: str, **values: Any) -> str:
     return (
         _environment()
         .get_template(template)
-        .render(style=style, css=css, most=MOST, picture=picture, **values)
+        .render(style=style, css=css, most=MAX_POINTS, picture=picture, **values)
     )
 
 
@@ -54,7 +54,7 @@ def picture(file: Path) -> str:
 def write_feedback(result: dict[str, Any], folder: Path) -> Path:
     """Write feedback.html into a student's folder and return its path. Raises OSError.
 
-    Flags are for staff: in the place of "flagged", the page shows "graded".
+    Flags are for staff: instead of "flagged", the page shows "graded".
     """
     pictures = {
         task: [

@@ -2,10 +2,11 @@
 
     python -m staff.private_split --seed "a long secret phrase"      a few seconds on one core
 
-MNIST's test images are public, so a submission could store them and answer with the nearest one.
+MNIST's test images are public, so a submission could store them and return the nearest one.
 Here each image is rotated, slanted, scaled, shifted and distorted a little. A model that learned to
-draw digits scores nearly as on the test split. A model that memorised the test images scores far
-lower, even if it knew each rotation, slant, scale and shift and had to guess only the distortion.
+draw digits scores nearly the same as on the test split. A model that memorised the test images
+scores far lower, even if it knew each rotation, slant, scale and shift and had to guess only the
+distortion.
 `grade_class.py --private_data` flags such a gap. Use the FID of the test split: slants vary more
 here, so the FID is higher.
 
@@ -40,7 +41,8 @@ EXAMPLES = """examples:
 DATASHEET = "datasheet.json"
 
 # The largest changes. Each image gets between half of them and all of them, so that every image is
-# changed. Writers differ in slant, so a rotation costs an honest model little and memory the most.
+# changed. Writers differ in slant, so a rotation lowers the score of an honest model only a little,
+# and that of a model that memorised images the most.
 ROTATION = 12.0  # degrees, in either direction
 SLANT = 0.05  # columns per row
 SCALE = 0.03  # of the height, and independently of the width
@@ -49,8 +51,8 @@ SHIFT = 0.25  # pixels along each axis; MNIST's digits are centred, so more woul
 # a Gaussian of SIGMA pixels. The paper trains with 34 and 4. 8 and 4 move a pixel by 0.4 per axis.
 ALPHA, SIGMA = 8.0, 4.0
 
-FAINT = 8  # of 255; fainter pixels become black, because a cubic spline rings around strokes
-CHUNK = 500  # images at a time; another number gives other changes for the same seed
+FAINT = 8  # of 255; fainter pixels become black, because a cubic spline overshoots around strokes
+CHUNK = 500  # images at a time; another number gives different changes for the same seed
 
 
 class PrivateSplitError(ValueError):
@@ -64,7 +66,7 @@ def changed(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return images, uint8 (N, 28, 28), each changed a little at random; same dtype and shape.
 
     Each pixel takes its value from a nearby point, interpolated by a cubic spline. Outside the
-    image all is black.
+    image, all points are black.
     """
     points = sources(len(images), rng)  # (N, 2, 28, 28)
     splines = images.astype(np.float64)
@@ -222,7 +224,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--seed",
         required=True,
         default=argparse.SUPPRESS,
-        help="secret: a number or any words, too long to guess",
+        help="secret: a number or words, too long to guess",
     )
     add("--data", type=Path, default=Path("dataset/test"), help="the public images")
     add("--out", type=Path, default=Path("dataset/private"), help="folder for the private images")

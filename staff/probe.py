@@ -1,4 +1,4 @@
-"""Find out what a process in the sandbox can reach; runs there before any submission does."""
+"""Report what a process in the sandbox can reach. Runs there before any submission does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLONE_NEWUSER = 0x10000000
 
 
 def look(order: dict[str, Any]) -> dict[str, Any]:
-    """Return what this process is and can do.
+    """Return the identity and the abilities of this process, for `sandbox.probe` to check.
 
     order: `secrets` are paths that it must not see, `lab` is the folder of the lab's modules, and
     `tmp_bytes` is the size that /tmp and /dev/shm should have.
@@ -65,9 +65,7 @@ def _can_write(path: str) -> bool:
 
 
 def _interfaces() -> set[str]:
-    lines = (
-        Path("/proc/net/dev").read_text(encoding="utf-8").splitlines()[2:]
-    )  # two lines of headings
+    lines = Path("/proc/net/dev").read_text(encoding="utf-8").splitlines()[2:]  # without headings
     return {line.split(":")[0].strip() for line in lines}
 
 

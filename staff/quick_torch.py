@@ -1,7 +1,7 @@
-"""Imports torch in half the time, for the stages of the sandbox: a class starts hundreds of them.
+"""Import torch in half the time, for the stages of the sandbox: a class needs hundreds of them.
 
-Left out until something asks for them are torch's tables of result shapes (the device "meta")
-and its compiler, which a trained model does not need. Students' commands import torch as usual.
+Two parts, which a trained model does not need, are imported only when they are used: the tables of
+result shapes (the device "meta") and the compiler. Students' commands import torch as usual.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ PRIMITIVES = "torch._prims.rng_prims"
 
 
 def import_torch() -> None:
-    """Import torch without META and COMPILER. Does nothing where torch is imported already."""
+    """Import torch without META and COMPILER. Does nothing if torch is already imported."""
     if "torch" in sys.modules:
         return
     sys.modules[META] = Later(META)
-    gc.disable()  # an import leaves no garbage, and looking for it takes a tenth of the time
+    gc.disable()  # an import leaves no garbage; searching for it takes 10 % of the time
     try:
         import torch
 
@@ -40,9 +40,9 @@ def import_torch() -> None:
 
 
 class Later(types.ModuleType):
-    """Stands in for a module until an attribute of it is asked for, then imports it.
+    """A placeholder that imports a module when one of its attributes is first used.
 
-    first: modules that it needs to be imported before it.
+    first: modules to import before it.
     """
 
     def __init__(self, name: str, *first: str) -> None:

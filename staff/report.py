@@ -15,7 +15,7 @@ from lab import plots
 from lab.checkpoint import write_whole
 from staff.pages import picture, render
 from staff.sandbox import BUBBLEWRAP
-from staff.statuses import GRADED, MOST, STATUSES, TASKS
+from staff.statuses import GRADED, MAX_POINTS, STATUSES, TASKS
 
 # Two models are similar above these correlations: of their weights' signatures, and of their errors
 # on each image. For comparison, the errors of two seeds of zoo/record.py have 0.972, those of a VAE
@@ -56,8 +56,10 @@ def _distribution(results: list[dict[str, Any]]) -> bytes:
     scores = [result["score"] for result in results if result["score"] is not None]
     drawing = plots.figure(8, 3)
     axes = drawing.subplots()
-    axes.hist(scores, bins=np.arange(0, MOST + 2, 2).tolist(), color="tab:blue", edgecolor="white")
-    axes.set(xlabel=f"grade, of {MOST:g}", ylabel="students", xlim=(0, MOST))
+    axes.hist(
+        scores, bins=np.arange(0, MAX_POINTS + 2, 2).tolist(), color="tab:blue", edgecolor="white"
+    )
+    axes.set(xlabel=f"grade, of {MAX_POINTS:g}", ylabel="students", xlim=(0, MAX_POINTS))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png", dpi=110)

@@ -1,9 +1,10 @@
 """Run one stage of a submission, which is untrusted code, in a sandbox.
 
 bubblewrap isolates the stage (`walls.py`). The kernel limits files and processes. This process
-watches memory and CPU time of all processes of the stage, and counts what it returns and prints.
+measures memory and CPU time of all processes of the stage, and counts the bytes that it returns and
+prints.
 
-`probe` tests the isolation from the inside. Where it fails nothing runs, unless the caller asks for
+`probe` tests the isolation from the inside. If it fails, nothing runs, unless the caller asks for
 no isolation.
 """
 
@@ -53,9 +54,9 @@ class Outcome:
 
     Attributes:
         status: "done", one of the failures of a submission, or "grader error".
-        message: what went wrong, in a sentence.
+        message: one sentence about what went wrong.
         facts: of the checkpoint, read before the student's code ran; see `stage.facts_of`.
-        array: if "done", the bytes of a .npy file; empty where the model has no such stage.
+        array: if "done", the bytes of a .npy file; empty if the model has no such stage.
         log: the beginning of what the stage printed.
         seconds, cpu_seconds: wall-clock time, and CPU time of all processes of the stage.
         peak_bytes: the most resident memory of all processes of the stage together.
@@ -184,7 +185,7 @@ def _follow(
                     dropped += len(chunk) - len(kept)
             seconds = time.monotonic() - started
             if seconds > watch.due:
-                watch.look()
+                watch.measure()
                 watch.due = seconds + POLL_SECONDS
             stopped = _beyond(limits, watch, seconds, len(returned), dropped)
     outcome = _outcome_of(bytes(returned), process.poll(), stopped, watch, limits)
@@ -214,9 +215,9 @@ def _beyond(
     if watch.memory > limits.memory_bytes:
         return "out of memory", f"used more than {limits.memory_bytes // MIB:,} MiB of memory."
     if watch.cpu_seconds > limits.cpu_seconds:
-        return "timeout", f"computed longer than {limits.cpu_seconds} seconds."
+        return "timeout", f"used more than {limits.cpu_seconds} seconds of CPU time."
     if seconds > limits.seconds:
-        return "timeout", f"took longer than {limits.seconds:g} seconds."
+        return "timeout", f"took longer than {limits.seconds:g} seconds by the clock."
     return None
 
 
@@ -230,7 +231,7 @@ def _outcome_of(
     """Return the outcome of a stage, from what it returned through its pipe and how it ended."""
     lines, array = _split(returned)
     facts = lines[1] if len(lines) > 1 else {}
-    if not lines:  # it ended before any of the student's code ran
+    if not lines:  # it ended before any student's code ran
         reason = stopped[1] if stopped else f"exit status {exit_status}"
         return Outcome("grader error", f"the stage did not start ({reason}).")
     if stopped:
@@ -245,9 +246,11 @@ def _outcome_of(
         return Outcome(status, as_text(last["message"])[:1000], facts)
     killed = exit_status in (OUT_OF_CPU_TIME, KILLED)
     if killed and watch.cpu_seconds > 0.8 * limits.cpu_seconds:
-        return Outcome("timeout", f"computed longer than {limits.cpu_seconds} seconds.", facts)
+        return Outcome(
+            "timeout", f"used more than {limits.cpu_seconds} seconds of CPU time.", facts
+        )
     if exit_status == KILLED:
-        return Outcome("out of memory", "the system killed it for lack of memory.", facts)
+        return Outcome("out of memory", "the system killed it because memory ran out.", facts)
     message = f"ended without a result (exit status {exit_status})."
     return Outcome("student error", message, facts)
 
@@ -271,7 +274,7 @@ def _split(returned: bytes) -> tuple[list[dict[str, Any]], bytes]:
 
 
 def as_text(words: str) -> str:
-    """Replace what a file or terminal may not hold: control characters and lone surrogates."""
+    """Replace what a file or terminal must not contain: control characters and lone surrogates."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in words)
 
 
@@ -292,16 +295,16 @@ def probe(limits: Limits | None = None) -> dict[str, Any]:
     if not seen:
         raise SandboxError(
             f"bubblewrap does not run here ({outcome.log.strip()[-300:] or outcome.message}); "
-            "unprivileged users must be able to make namespaces, and Python to start in them."
+            "unprivileged users must be able to create namespaces, and Python must start in them."
         )
     breaches = [breach for breach, holds in _expected(seen).items() if not holds]
     if breaches:
-        raise SandboxError(f"the sandbox does not hold: {'; '.join(breaches)}.")
+        raise SandboxError(f"the sandbox does not isolate a stage: {'; '.join(breaches)}.")
     return seen
 
 
 def _expected(seen: dict[str, Any]) -> dict[str, bool]:
-    """Return whether each condition of the isolation holds, by what is wrong if it does not."""
+    """Return whether each condition of the isolation holds; the key says what is wrong if not."""
     return {
         f"it runs as user {seen['uid']}": seen["uid"] == NOBODY,
         f"it is in the groups {seen['groups']}": not seen["groups"],

@@ -1,4 +1,4 @@
-"""Marked regions: the solutions in submission.py, and the parts of documents for staff only.
+"""Regions between markers: solutions in submission.py, and parts of documents for staff only.
 
 A solution is between `### BEGIN SOLUTION` and `### END SOLUTION`, below a comment that begins with
 its number, `# TODO 2.2.2: ...`, or with `# Optional`. In a document

@@ -2,8 +2,8 @@
 
     python -m staff.stage '{"stage": "encode", "task": "VAEwolabel", ...}'
 
-All that a stage reads lies in one folder: `submission.py`, `checkpoint.pth`, and its inputs as .npy
-files. It writes to one pipe, in this order:
+A stage reads only one folder, with `submission.py`, `checkpoint.pth`, and its inputs as .npy files.
+It writes to one pipe, in this order:
 
     1. a line of JSON once the inputs are read; an error before it is the grader's
     2. a line of JSON before any of the student's code runs: what the checkpoint holds
@@ -34,7 +34,7 @@ SIGNATURE = 500  # values taken from the weights, to find copies of a model
 
 
 def set_limits(limits: dict[str, int]) -> None:
-    """Limit what this process and its children may use. It has no right to raise a limit again."""
+    """Limit what this process and its children may use. The limits cannot be raised again."""
     for name, value in limits.items():
         kind = getattr(resource, f"RLIMIT_{name}")
         _, hard = resource.getrlimit(kind)
@@ -88,7 +88,7 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Tell)
 
     Args:
         order: stage, task, threads; gen_num and seed for "generate".
-        folder: where submission.py and checkpoint.pth lie.
+        folder: the folder with submission.py and checkpoint.pth.
         inputs: what `read_inputs` returned.
         tell: writes a line of JSON to the parent process.
 
@@ -115,7 +115,9 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Tell)
 
     task, latent_dim = order["task"], facts["latent_dim"]
     if not isinstance(latent_dim, int) or isinstance(latent_dim, bool):
-        raise CheckpointError("checkpoint.pth does not say latent_dim; train it with train.py.")
+        raise CheckpointError(
+            "checkpoint.pth does not state latent_dim as an integer; train it with train.py."
+        )
     variant = state.get("variant", "")
     submission = Submission(
         folder / "submission.py", task, latent_dim, variant if isinstance(variant, str) else ""
@@ -137,7 +139,7 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Tell)
 
 
 def kind_of(error: BaseException | None) -> str:
-    """Return the status for an exception of the student's code; None if it raised nothing."""
+    """Return the status for an exception of the student's code; error is None if it raised none."""
     if error is None:
         return "contract breach"
     no_memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)

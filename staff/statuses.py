@@ -1,4 +1,4 @@
-"""The statuses of a graded submission, the tasks, and the maximum of points."""
+"""The statuses of a graded submission, the tasks, and the maximum number of points."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from lab import metrics
 GRADED, FLAGGED, GRADER_ERROR = "graded", "flagged", "grader error"
 FAILURES = ("student error", "timeout", "out of memory", "contract breach")
 STATUSES = (GRADED, FLAGGED, *FAILURES, GRADER_ERROR)
-GRAVEST_FIRST = (GRADER_ERROR, *FAILURES, FLAGGED, GRADED)
+MOST_SERIOUS_FIRST = (GRADER_ERROR, *FAILURES, FLAGGED, GRADED)
 TASKS = tuple(metrics.CAPS)
-MOST = sum(metrics.CAPS.values())  # points of both tasks together
+MAX_POINTS = sum(metrics.CAPS.values())  # points of both tasks together

@@ -24,7 +24,7 @@ from lab.checkpoint import write_whole
 from staff import pages, sandbox
 from staff.job import Job
 from staff.sandbox import as_text
-from staff.statuses import GRADER_ERROR, GRAVEST_FIRST, TASKS
+from staff.statuses import GRADER_ERROR, MOST_SERIOUS_FIRST, TASKS
 from staff.submissions import HandedInError, Student, take
 from staff.task import GraderFault, Task
 
@@ -33,11 +33,11 @@ def grade_student(student: Student, job: Job, again: bool = False) -> dict[str, 
     """Grade a student, unless a stored result has the same inputs; store and return the result.
 
     Args:
-        student: whom to grade.
-        job: what every student is graded with.
+        student: the student to grade.
+        job: the settings of grading.
         again: grade even if a stored result has the same inputs.
 
-    Returns the result. Its "new" tells whether the student was graded by this call. Errors of the
+    Returns the result. Its entry "new" says whether this call graded the student. Errors of the
     submission and of the grader are in the result and are not raised. An error of the grader
     gives no score.
     """
@@ -111,22 +111,22 @@ def basis_of(code: Path, checkpoints: dict[str, Path], job: Job) -> str:
 
 
 def _together(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the gravest status of the tasks, and their messages and flags as one message."""
-    gravest = min(tasks.values(), key=lambda task: GRAVEST_FIRST.index(task["status"]))
+    """Return the most serious status of the tasks, and all messages and flags as one message."""
+    most_serious = min(tasks.values(), key=lambda task: MOST_SERIOUS_FIRST.index(task["status"]))
     messages = [f"{name}: {one['message']}" for name, one in tasks.items() if one.get("message")]
     messages += [f"{name}: {flag}" for name, one in tasks.items() for flag in one["flags"]]
-    return {"status": gravest["status"], "message": " ".join(messages)}
+    return {"status": most_serious["status"], "message": " ".join(messages)}
 
 
 def _total(result: dict[str, Any]) -> float | None:
-    """Return the points of all tasks together; None if the grader failed."""
+    """Return the sum of the points of all tasks; None if the grader failed."""
     if result["status"] == GRADER_ERROR:
         return None
     return sum(task.get("score") or 0.0 for task in result["tasks"].values())
 
 
 def _provenance(job: Job) -> dict[str, Any]:
-    """Return what a result was made with: versions, processor, hash of the grader, date."""
+    """Return how a result was made: versions, processor, hash of the grader, date."""
     names = ("torch", "numpy", "scikit-image")
     return {
         "versions": {
@@ -165,7 +165,7 @@ def _tasks(
         if task and task not in results:
             results[task] = Task(task, inputs, job, work / task, folder).run()
             continue
-        what = f"a second checkpoint of {task}" if task else "no checkpoint of a task"
+        what = f"a second checkpoint of {task}" if task else "not a checkpoint of a task"
         message = f"it is {what}; hand in one per task, VAEwolabel.pth and Genwithlabel.pth."
         failed = {"status": "contract breach", "message": message, "flags": [], "log": ""}
         results[name] = {**failed, "stages": {}}
@@ -173,7 +173,7 @@ def _tasks(
 
 
 def _task_of(inputs: dict[str, Path], job: Job) -> str | None:
-    """Return the task that a checkpoint was trained for; None if it names no task of the lab."""
+    """Return the task that a checkpoint was trained for; None if it states no task of the lab."""
     outcome = sandbox.run_stage("facts", inputs, job.limits, job.isolation)
     if outcome.status == GRADER_ERROR:
         raise GraderFault(outcome.message)

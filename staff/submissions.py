@@ -120,7 +120,7 @@ def students_in(folder: Path) -> list[Student]:
 
 
 def loose_files(folder: Path) -> list[str]:
-    """Return the names of submissions and checkpoints that lie in no student's folder or zip."""
+    """Return the names of .py and .pth files that are not in a student's folder or zip."""
     return sorted(path.name for path in folder.iterdir() if path.suffix in (".py", ".pth"))
 
 
@@ -176,7 +176,7 @@ def _expect_short_contents(path: Path) -> None:
         end = file.read()
     at = end.rfind(b"PK\5\6")
     if at < 0 or len(end) < at + 22:
-        raise HandedInError(f"{path.name} is not a zip that can be read; zip it again.")
+        raise HandedInError(f"{path.name} is not a zip that can be read; create it again.")
     (size,) = struct.unpack_from("<I", end, at + 12)
     if size > MAX_CONTENTS_BYTES or b"PK\6\7" in end[max(at - 20, 0) : at]:
         raise HandedInError(f"{path.name} lists far too many files; {HAND_IN}.")
@@ -210,7 +210,9 @@ def _members_of(archive: zipfile.ZipFile) -> Iterator[_Found]:
         if not path.parts:
             continue  # the folder itself
         if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-            raise HandedInError(f"the zip has a file with the path {member.filename!r}; zip again.")
+            raise HandedInError(
+                f"the zip has a file with the path {member.filename!r}; create it again."
+            )
         mode = member.external_attr >> 16
         if stat.S_ISLNK(mode) and _counts(path):
             raise HandedInError(f"{path} is a link; hand in the file itself.")
@@ -225,7 +227,7 @@ def _counts(path: PurePosixPath) -> bool:
 
 
 def _take(found: list[_Found], into: Path) -> HandedIn:
-    """Copy the topmost submission.py, and the checkpoints beside and below it."""
+    """Copy the topmost submission.py, and the checkpoints in its folder and below."""
     found = [one for one in found if _counts(one.path)]
     codes = [one for one in found if one.path.name == CODE]
     if not codes:
@@ -268,7 +270,7 @@ def _copied(found: _Found, to: Path, most: int) -> Path:
             if copied > most:
                 raise too_large
             file.write(chunk)
-    to.chmod(0o644)  # whatever the umask: the sandbox's unprivileged user reads it
+    to.chmod(0o644)  # regardless of the umask, because the sandbox's unprivileged user reads it
     return to
 
 

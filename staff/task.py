@@ -37,7 +37,7 @@ class GraderFault(Exception):
 
 
 class Breach(Exception):
-    """What the submission returned or holds breaks the contract; the message says how."""
+    """The submission's output or checkpoint breaks the contract; the message says how."""
 
 
 class Task:
@@ -46,7 +46,7 @@ class Task:
     Args:
         task: "VAEwolabel" or "Genwithlabel".
         inputs: the student's files by the names that a stage reads: submission.py, checkpoint.pth.
-        job: what every student is graded with.
+        job: the settings of grading.
         work: a temporary folder for the arrays, which must not exist yet.
         folder: the student's folder of results, where the pictures are kept.
     """
@@ -117,7 +117,7 @@ class Task:
         dataset = _dataset(private_data)
         pair = self._reconstructions("private", dataset)
         if pair is None:
-            raise Breach("the model has no encode for some images.")
+            raise Breach("the model returned no codes for the private split.")
         _, recon = pair
         ssim = metrics.ssim_per_image(recon, dataset.images)
         mse = metrics.mse_per_image(recon, dataset.images)
@@ -137,7 +137,7 @@ class Task:
         latent_dim = self.facts.get("latent_dim")
         if not is_count(latent_dim, MAX_LATENT_DIM):
             raise Breach(
-                f"the checkpoint says latent_dim {latent_dim!r}; expected 1 to {MAX_LATENT_DIM}."
+                f"the checkpoint states latent_dim {latent_dim!r}; expected 1 to {MAX_LATENT_DIM}."
             )
         if not content:
             return None
@@ -153,7 +153,7 @@ class Task:
         """Run a stage in the sandbox and return the bytes of its array.
 
         Args:
-            more: inputs beside the student's files, by name.
+            more: further inputs, by name, in addition to the student's files.
             options: gen_num and seed, for the stage "generate".
 
         Raises _StageFailed, Breach, GraderFault.
@@ -197,7 +197,7 @@ class Task:
         return found
 
     def _signature(self) -> list[float]:
-        """Return the numbers that stand for the weights, as far as the stage returned any."""
+        """Return the values sampled from the weights; [] if the stage returned none."""
         values = self.facts.get("signature")
         if not isinstance(values, list) or len(values) > MAX_SIGNATURE:
             return []
@@ -219,7 +219,7 @@ class Task:
 
 
 class _StageFailed(Exception):
-    """A stage ended in another status than "done"."""
+    """A stage ended with another status than "done"."""
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)

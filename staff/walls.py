@@ -49,7 +49,7 @@ class Limits:
         processes: number of processes at one time.
         tasks: number of processes and threads at one time; the kernel enforces it.
         result_bytes: size of what it returns.
-        output_bytes: size of what it prints beyond the beginning, which is all that is kept.
+        output_bytes: size of what it prints in addition to the beginning, which is kept.
         threads: number of threads that torch uses.
     """
 
@@ -101,7 +101,9 @@ def command_line(inputs: Mapping[str, Path], order: dict[str, Any], limits: Limi
     walls += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm"]
     walls += ["--remount-ro", "/dev", "--size", size, "--tmpfs", "/tmp", "--chdir", "/tmp"]
     as_root = os.geteuid() == 0
-    for number, (target, path) in enumerate(sources.items()):  # after /tmp: they may lie below it
+    for number, (target, path) in enumerate(
+        sources.items()
+    ):  # after /tmp, because they may be below it
         walls += ["--ro-bind", f"/sources/{number}" if as_root else str(path), target]
     walls += ["--remount-ro", "/"]
     if "filter" in order:
@@ -113,9 +115,10 @@ def command_line(inputs: Mapping[str, Path], order: dict[str, Any], limits: Limi
 def _as_nobody(sources: list[Path]) -> list[str]:
     """Return the command that root runs first: mount the sources, then become user NOBODY.
 
-    The sources are mounted because they may lie below folders that only root can enter, as Python
-    does where pyenv installed it. A PID namespace of its own ends every process with the first
-    one. --die-with-parent alone is not enough: its signal does not reach another user's process.
+    The sources are mounted because they may be below folders that only root can enter, such as a
+    Python that pyenv installed for root. When the first process of its PID namespace ends, all
+    others end too. --die-with-parent alone is not enough, because its signal does not reach another
+    user's process.
     """
     shown = [
         word
@@ -165,7 +168,7 @@ def program(name: str) -> str:
     """Return the path of a program that the sandbox needs. Raises SandboxError if it is missing."""
     found = shutil.which(name)
     if found is None:
-        raise SandboxError(f"{name} is missing, and without it code cannot be isolated; {INSTALL}.")
+        raise SandboxError(f"{name} is missing, but isolation needs it; {INSTALL}.")
     return found
 
 

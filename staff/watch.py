@@ -10,12 +10,12 @@ import psutil
 
 
 class Watch:
-    """Adds up what a process and all processes below it use.
+    """Measures memory and CPU time of a process and all its descendants.
 
     Attributes:
-        memory, peak: resident bytes at the last look, and the most at any look.
-        processes: how many there were at the last look.
-        due: when to look next, in seconds since the stage started.
+        memory, peak: resident bytes at the last measurement, and the largest value so far.
+        processes: their number at the last measurement.
+        due: time of the next measurement, in seconds since the stage started.
     """
 
     def __init__(self, pid: int) -> None:
@@ -25,8 +25,8 @@ class Watch:
         self.memory = self.peak = self.processes = 0
         self.cpu: dict[int, float] = {}
 
-    def look(self) -> None:
-        """Measure now."""
+    def measure(self) -> None:
+        """Measure all processes now."""
         self.memory = 0
         with suppress(psutil.Error):
             tree = [self.root.pid, *_descendants(self.root)]

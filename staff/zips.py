@@ -8,11 +8,11 @@ import zipfile
 from collections.abc import Mapping
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
-UNIX = 3  # so that permissions are read, on whatever system the zip was built
+UNIX = 3  # stated as the system of origin, so that unzip reads the permissions
 
 
 def is_program(content: bytes) -> bool:
-    """Return whether a file is run by its own name: it begins with `#!`."""
+    """Return whether a file is an executable script: it begins with `#!`."""
     return content.startswith(b"#!")
 
 

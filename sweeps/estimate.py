@@ -41,7 +41,7 @@ def checkpoint_bytes(trials: Iterable[Trial]) -> int:
 
 
 class Room:
-    """The disk space that trials need.
+    """Estimates the disk space that trials need.
 
     Args:
         trial: one of the trials; its options give the size of the arrays.
@@ -55,7 +55,7 @@ class Room:
         self.always = NUM_CLASSES * InferenceOptions().gen_num * 28 * 28 + PICTURE_BYTES
 
     def needed(self, trials: int, at_once: int, keep_weights: bool) -> int:
-        """Return the bytes that trials need, when `at_once` of them run at the same time."""
+        """Return the number of bytes that trials need if `at_once` of them run at the same time."""
         kept = self.always + (self.arrays + self.checkpoint if keep_weights else 0)
         running = self.arrays + CHECKPOINTS_AT_ONCE * self.checkpoint
         return trials * kept + min(trials, at_once) * running

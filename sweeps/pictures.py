@@ -17,9 +17,9 @@ FIGURE_NAMES = {"raw": "raw score", "ssim": "ssim", "mse": "mse", "fid": "fid"}
 def heatmap(
     file: BinaryIO, rows: Sequence[Row], scored: Sequence[Row], rest: Sequence[str]
 ) -> None:
-    """Draw the raw score over var and lr: the mean over seeds, the best over the other options.
+    """Draw a heat map of the raw score over var and lr: the mean over seeds, the best over `rest`.
 
-    When few places of the grid have a score, as in a search, each score is a dot instead.
+    If fewer than half of the cells have a trial, as in a search, draw each score as a dot instead.
 
     Args:
         file: receives the PNG.
@@ -76,7 +76,7 @@ def _scatter(file: BinaryIO, best: dict[tuple[float, float], Row], title: str) -
 
 
 def curve(file: BinaryIO, scored: Sequence[Row], name: str) -> None:
-    """Draw each score over the one option that varies, with its spread over seeds."""
+    """Draw each score over `name`, the only option that varies, with its spread over seeds."""
     numbers = all(isinstance(row[name], (int, float)) for row in scored)
     ordered = sorted(scored, key=lambda row: row[name])
     places = [row[name] for row in ordered] if numbers else list(range(len(ordered)))
@@ -150,7 +150,7 @@ def _tile(samples: np.ndarray) -> np.ndarray:
 def sample_list(
     file: BinaryIO, samples: Sequence[np.ndarray], lines: Sequence[str], left_out: int
 ) -> None:
-    """Draw the samples of each trial, (10, 28, 28), in a row beside the trial's label."""
+    """Draw the samples of each trial, (10, 28, 28), in a row next to the trial's label."""
     title = "Samples of each trial, the best first"
     if left_out:
         title += f" ({left_out} more are not shown)"

@@ -70,7 +70,7 @@ def make_search(options: dict[str, Any], values: dict[str, list], folder: Path) 
             raise SweepError("--trials is for --search tpe; a grid runs all of its trials.")
         return Grid(values, make_trial)
     if len(set(values["task"])) > 1:
-        raise SweepError("--search tpe takes one --task; scores of two tasks do not compare.")
+        raise SweepError("--search tpe takes one --task; scores of two tasks cannot be compared.")
     count = DEFAULT_TRIALS if options["trials"] is None else options["trials"]
     if count < 1:
         raise SweepError(f"--trials is {count}; expected 1 or more.")
@@ -96,7 +96,7 @@ def _copy_of(submission: Path, sweep_dir: Path) -> Path:
 
 
 def check_values(values: dict[str, list]) -> None:
-    """Check what all trials need before the first one runs.
+    """Check the values of all options before the first trial runs.
 
     Raises SweepError, SettingsError, DataError, ContractError.
     """
@@ -122,9 +122,9 @@ def check_values(values: dict[str, list]) -> None:
 
 
 def read_records(search: Grid | Tpe, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the record of each trial by name; a trial that is to run again counts as waiting.
+    """Return the record of each trial by name. A trial that must run again has status waiting.
 
-    Raises SweepError when a finished trial was trained with other code than the present one.
+    Raises SweepError if a finished trial was trained with code that has changed since.
     """
     records = {name: read_record(trial) for name, trial in search.trials.items()}
     if options["report"]:
@@ -137,7 +137,7 @@ def read_records(search: Grid | Tpe, options: dict[str, Any]) -> dict[str, dict[
         elif record["status"] == FINISHED and record["submission_sha256"] != trial.code_sha256():
             raise SweepError(
                 f"{trial.options['submission']} is not the code of the trials in "
-                f"{trial.sweep_dir}, so their scores do not compare; give another --save_dir, or "
+                f"{trial.sweep_dir}, so the scores cannot be compared; give another --save_dir, or "
                 "run the trials again with --overwrite."
             )
     return records

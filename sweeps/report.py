@@ -1,4 +1,4 @@
-"""The output of a sweep: results.csv, results.md, the pictures, the best trials."""
+"""Write the results of a sweep: results.csv, results.md, pictures; print the best trials."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COSTS = ("seconds", "total_seconds", "skipped_steps", "epochs_done", "threads")
 DIGITS = {"ssim": 4, "mse": 5, "fid": 3, "raw": 4}
 PICTURES = ("heatmap", "curve", "pareto", "contact_sheet")
 TERMINAL_ROWS = 20  # of the table on the terminal
-SHEET_ROWS = 60  # trials on a contact sheet; the best ones, when there are more
+SHEET_ROWS = 60  # trials on a contact sheet; if there are more, the best ones
 
 Row = dict[str, Any]  # name, options and record of a trial, or mean scores over seeds
 
@@ -72,7 +72,7 @@ def best_of(rows: list[Row], names: list[str]) -> list[Row]:
             continue
         top = max(over_seeds(finished, swept), key=lambda row: row["raw"])
         same = [row for row in finished if all(row[name] == top[name] for name in swept)]
-        text = label(top, swept) or "the one trial"
+        text = label(top, swept) or "the only trial"
         text += f" (mean of {top['n']} seeds)" if top["n"] > 1 else ""
         trial = max(same, key=lambda row: row["raw"])["trial"]
         best.append({**top, "task": task, "label": text, "trial": trial})
@@ -236,7 +236,7 @@ def _contact_sheet(
 
 
 def _samples(trial: Trial) -> np.ndarray:
-    """Return the first sample per label, uint8 (10, 28, 28); grey when the file is gone."""
+    """Return the first sample per label, uint8 (10, 28, 28); grey if the file is missing."""
     file = trial.folder / "inference" / "samples.npy"
     if not file.is_file():
         return np.full((10, 28, 28), pictures.BLANK, np.uint8)

@@ -25,7 +25,7 @@ from sweeps.trial import (
     Trial,
     read_record,
     run_trial,
-    sees,
+    sees_folder,
     stop_sweep,
     write_record,
 )
@@ -80,7 +80,7 @@ class Sweep:
         """
         self.client, self.order = client, replace(self.order, threads=threads)
         self.folder.mkdir(parents=True, exist_ok=True)
-        cluster.expect_all_to_say_yes(client, sees, self.folder.resolve())
+        cluster.check_everywhere(client, sees_folder, self.folder.resolve())
         todo = (trial for trial in self.search if not self._is_over(trial))
         with command.stop_requests() as self.stop:
             try:
@@ -102,7 +102,9 @@ class Sweep:
                 started = time.monotonic()
                 if started - written > WRITE_INTERVAL * cost:
                     bar.set_postfix_str(self._best())
-                    with suppress(OSError):  # perhaps open in a spreadsheet; written again later
+                    with suppress(
+                        OSError
+                    ):  # perhaps open in a spreadsheet; they are written again later
                         report.write_tables(self.folder, self.search, self.records)
                     written, cost = time.monotonic(), time.monotonic() - started
 
@@ -132,7 +134,7 @@ class Sweep:
     def _time_an_epoch(self, todo: Iterator[Trial]) -> list[Trial]:
         """Train one epoch of a trial on each worker, unless an earlier run of the sweep did.
 
-        The epoch is not lost: its trial is among those returned, and continues from there.
+        Returns the timed trials that are not complete; they continue after this epoch.
         Raises SweepError when the disk has too little space for all trials.
         """
         while not self.stop.is_set():
@@ -159,10 +161,10 @@ class Sweep:
     def _announce(self, first: Trial, at_once: int) -> None:
         """Print the expected time and disk space of the sweep. Raises SweepError."""
         left = [trial for trial in self.search.trials.values() if not self._is_over(trial)]
-        unpicked = len(self.search) - len(self.search.trials)
+        not_chosen = len(self.search) - len(self.search.trials)
         epochs = [trial.options["epochs"] for trial in left]
-        epochs += [first.options["epochs"]] * unpicked
-        if not epochs:  # the timed trials were all of them
+        epochs += [first.options["epochs"]] * not_chosen
+        if not epochs:  # all trials were timed, so none is left
             return
         seconds = estimate.expected_seconds(epochs, self._timed(), at_once)
         until = time.strftime("%H:%M", time.localtime(time.time() + seconds))
@@ -198,7 +200,7 @@ class Sweep:
 
 
 def _record_of(trial: Trial, future: Future) -> dict[str, Any]:
-    """Return the record of a trial that ended; write it when its worker could not."""
+    """Return the record of a trial; write it if the worker failed. Raises ClusterError."""
     from distributed import KilledWorker
 
     try:

@@ -1,4 +1,4 @@
-"""Which trials a sweep runs: every combination of the values, or trials chosen by TPE."""
+"""Choose the trials of a sweep: every combination of the values, or a search by TPE."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lab import command
 from sweeps.trial import FAILED, FINISHED, Trial
 
 MakeTrial = Callable[[dict[str, Any]], Trial]
-SIGNIFICANT_DIGITS = 3  # of a number that TPE chooses; more make no difference
+SIGNIFICANT_DIGITS = 3  # of a number that TPE chooses; more digits make no difference
 
 
 class SearchError(ValueError):
-    """The given values leave nothing to search; the message says what to give."""
+    """The search cannot run with the given values; the message says what to do."""
 
 
 class Grid:

@@ -1,6 +1,6 @@
 """One trial of a sweep: train, infer and grade in a folder.
 
-All that is known of a trial is in its folder: `trial.json` has the options and the result, the
+The state of a trial is in its folder: `trial.json` has the options and the result, and the
 checkpoints have the progress. So any process, on this machine or another, can continue the trial.
 """
 
@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from data_utils import DataError
 from lab import command
 from lab.checkpoint import INTERRUPTED as INTERRUPTED_FILE
-from lab.checkpoint import CheckpointError, to_infer_from, write_whole
+from lab.checkpoint import CheckpointError, best_or_newest, write_whole
 from lab.settings import SettingsError
 from train import TrainOptions
 
@@ -41,7 +41,7 @@ _stop_of_running: dict[str, threading.Event] = {}  # by sweep
 
 @dataclass(frozen=True)
 class Trial:
-    """What to run, and where.
+    """The options and the folder of a trial.
 
     Attributes:
         options: one value for every option of `train.add_training_options`, by name.
@@ -58,7 +58,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Readable name, the same for the same options in every sweep."""
+        """Readable name; the same options give the same name in every sweep."""
         plain = json.dumps(self.plain_options(), sort_keys=True)
         digest = hashlib.sha256(plain.encode()).hexdigest()[:8]
         return "-".join([*(f"{name}_{self.options[name]:g}" for name in IN_NAME), digest])
@@ -73,7 +73,7 @@ class Trial:
         return {name: command.plain(value) for name, value in self.options.items()}
 
     def train_options(self) -> TrainOptions:
-        """Return the options of `train.train`, with paths that hold in any working folder."""
+        """Return the options of `train.train`, with absolute paths."""
         paths = {name: self.root / self.options[name] for name in PATHS}
         where = {"submission": self.code, "save_dir": self.folder}
         return TrainOptions(**{**self.options, **paths, **where})
@@ -85,7 +85,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Order:
-    """How to run the trials of a sweep.
+    """Settings for running the trials of a sweep, the same for all of them.
 
     Attributes:
         sweep: identifies the sweep, for `stop_sweep`.
@@ -164,11 +164,11 @@ def run_trial(trial: Trial, order: Order) -> dict[str, Any]:
 
 def _run_locked(trial: Trial, order: Order) -> dict[str, Any]:
     record = _stored_record(trial)
-    if record["status"] == FINISHED:  # by the process that had the lock
+    if record["status"] == FINISHED:  # by the process that held the lock before
         return record
     started = time.perf_counter()
     stop = _stop_of_running[order.sweep] = threading.Event()
-    if order.sweep in _stopped:  # since the check in run_trial
+    if order.sweep in _stopped:  # it was stopped after the check in run_trial
         stop.set()
     try:
         code = trial.code_sha256()
@@ -240,7 +240,7 @@ def _train_infer_grade(
     facts |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
     if not complete:
         if order.epochs_now:
-            with suppress(Exception):  # a rehearsal; only its time is wanted
+            with suppress(Exception):  # only the time of these commands is needed here
                 _infer_grade(trial, options)
         return {**facts, "status": INTERRUPTED}
     result = _infer_grade(trial, options)
@@ -259,7 +259,7 @@ def _infer_grade(trial: Trial, options: TrainOptions) -> dict[str, Any]:
     shared = ("task", "latent_dim", "submission", "device", "convolutions")
     inference.infer(
         inference.InferenceOptions(
-            checkpoint_path=to_infer_from(trial.folder),
+            checkpoint_path=best_or_newest(trial.folder),
             save_dir=outputs,
             data_path=options.valid_data,
             **{name: getattr(options, name) for name in shared},
@@ -304,8 +304,8 @@ def _training_figures(folder: Path) -> dict[str, Any]:
 
 
 def _tidy(folder: Path, keep_weights: bool) -> None:
-    """Delete what a graded trial no longer needs, as a sweep would fill the disk."""
-    kept = to_infer_from(folder) if keep_weights else None
+    """Delete files that a graded trial no longer needs, so that a sweep does not fill the disk."""
+    kept = best_or_newest(folder) if keep_weights else None
     dropped = [path for path in folder.glob("*.pth") if path != kept]
     if not keep_weights:
         dropped += [folder / "inference" / name for name in ("codes.npy", "recon.npy")]
@@ -323,6 +323,6 @@ def stop_sweep(sweep: str) -> None:
         _stop_of_running[sweep].set()
 
 
-def sees(folder: Path) -> bool:
-    """Whether this process sees a sweep's folder; it has imported this module already."""
+def sees_folder(folder: Path) -> bool:
+    """Return whether this process sees a sweep's folder. Calling it also imports this module."""
     return folder.is_dir()

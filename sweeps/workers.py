@@ -1,4 +1,4 @@
-"""Where the trials of a sweep run: on this machine's cores or GPUs, or on a cluster."""
+"""Start or find the workers of a sweep: this machine's cores or GPUs, or a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ GIB_PER_WORKER = 1.5  # the reference solution needs 0.9 at a batch size of 1024
 
 @contextmanager
 def workers_for(options: dict[str, Any], trials: int, device: str) -> Iterator[tuple[Client, int]]:
-    """Yield a Dask client and the number of CPU threads per trial; 0 leaves it to the workers."""
+    """Yield a Dask client and the number of CPU threads per trial; 0 leaves it to the workers.
+
+    Args:
+        options: the options of sweep.py: scheduler, workers, trials_per_gpu.
+        trials: the number of trials; by default, no more workers than trials run on CPUs.
+        device: "cpu", "cuda" or "mps".
+
+    Raises SweepError, ClusterError.
+    """
     if options["scheduler"]:
         for name in ("workers", "trials_per_gpu"):
             if options[name] is not None:
@@ -35,7 +43,7 @@ def workers_for(options: dict[str, Any], trials: int, device: str) -> Iterator[t
     environments: list[dict[str, str]] = [{}]
     if device == "cpu":
         if options["trials_per_gpu"] is not None:
-            raise SweepError("--trials_per_gpu is given, but the trials use no GPU; leave it out.")
+            raise SweepError("--trials_per_gpu is given, but the trials use no GPU; omit it.")
         fitting = cluster.fitting_workers(min(cluster.cores(), trials), GIB_PER_WORKER)
         workers = options["workers"] or fitting
     else:

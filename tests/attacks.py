@@ -176,7 +176,7 @@ ATTACKS: dict[str, Attack] = {
         state=lambda state: state["model_state_dict"].update(
             kept=torch.zeros(10_000, 784, dtype=torch.uint8)
         ),
-        says="whole numbers",
+        says="of integers",
     ),
     "images-in-the-source": Attack(
         ("flagged",), prelude=f"DATA = '{'x' * 150_000}'\n", says="submission.py has"
@@ -276,7 +276,7 @@ ATTACKS: dict[str, Attack] = {
         ("flagged",),
         replaced={GENERATE: GENERATE.replace("one_hot(labels, 10)", "one_hot(labels * 0, 10)")},
         task="Genwithlabel",
-        says="read as their label",
+        says="classified as their label",
     ),
     "wrong-task": Attack(
         ("contract breach",), state=lambda state: state.update(task="Genwithlabel"),

@@ -49,7 +49,7 @@ def test_an_array_in_any_order_is_written_in_c_order():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "codes is not a whole array"),
+        (b"", "codes is not a complete .npy array"),
         (b"\x93NUMPY", "no header of a .npy file"),
         (b"PK\x03\x04 an .npz file", "no header of a .npy file"),
         (npy(np.zeros((3, 4))), r"codes is float64 \(3, 4\); expected float16 \(3, 4\)"),
@@ -63,7 +63,7 @@ def test_an_array_in_any_order_is_written_in_c_order():
         (npy(CODES) + b"more", "it has 28 bytes of values, and its header states 24"),
         (npy(np.asfortranarray(CODES)), r"\(3, 4\) in Fortran order"),
         (header(b" " * 2000), "no header of a .npy file"),
-        (header(b"(" * 900), "not a whole array"),
+        (header(b"(" * 900), "not a complete .npy array"),
     ],
 )
 def test_anything_else_is_refused(content, message):
@@ -80,7 +80,7 @@ def test_an_axis_of_any_length_is_named_so():
 def test_a_false_header_costs_no_memory(rows):
     words = b"{'descr': '<f2', 'fortran_order': False, 'shape': (%d, 4), }\n" % rows
     tracemalloc.start()
-    with pytest.raises(ArrayError, match="not a whole array"):
+    with pytest.raises(ArrayError, match="not a complete .npy array"):
         read(header(words) + b"few", (None, 4))
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""check.py passes what is right and says what is wrong, a hint under each."""
+"""check.py passes correct submissions, and explains each fault with a hint."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ FAULTS = {
     "no reconstruction": (
         "squared_error / (2 * var)",
         "0 * squared_error",
-        "learned by heart",
+        "can be memorised",
         "is the squared error in the loss",
     ),
     "rows mixed": (
         "return self.decoder(z)",
         "return self.decoder(z - z.mean(dim=0))",
-        "decode takes one code and many",
+        "decode works for one code and for many",
         "depends on the other codes",
     ),
     "squeezed": (
         "return self.decoder(z)",
         "return self.decoder(z).squeeze()",
-        "decode takes one code and many",
+        "decode works for one code and for many",
         "expected",
     ),
     "dropout that never ends": (
         "return self.mu(hidden), self.log_var(hidden)",
         "hidden = F.dropout(hidden)\n        return self.mu(hidden), self.log_var(hidden)",
-        "evaluation gives the same twice",
-        "another mu the second time",
+        "evaluation gives the same result twice",
+        "return different mu",
     ),
 }
 SHOWS_ELSEWHERE_TOO = {"loss summed", "no reconstruction"}
@@ -88,7 +88,7 @@ def test_a_label_that_is_not_used(tmp_path):
 def test_what_does_not_apply_is_skipped_and_said_so():
     found = results(SUBMISSIONS / "adversarial.py", "Genwithlabel")
     skipped = {name for name, result in found.items() if isinstance(result, Skipped)}
-    assert len(skipped) == 5 and not found["decode takes one code and many"]
+    assert len(skipped) == 5 and not found["decode works for one code and for many"]
     found = results(SUBMISSIONS / "own_loss.py", "Genwithlabel")
     skipped = {name for name, result in found.items() if isinstance(result, Skipped)}
     assert skipped == {

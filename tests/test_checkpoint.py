@@ -163,7 +163,7 @@ def test_newest_five_and_best(tmp_path):
         checkpoint.prune(tmp_path)
     assert names(tmp_path) == sorted(["best.pth", *(f"epoch_{n}.pth" for n in range(8, 13))])
     assert checkpoint.newest(tmp_path).name == "epoch_12.pth"
-    assert checkpoint.load(checkpoint.to_infer_from(tmp_path))["epoch"] == 4
+    assert checkpoint.load(checkpoint.best_or_newest(tmp_path))["epoch"] == 4
     checkpoint.save(tmp_path / checkpoint.INTERRUPTED, state(12))
     assert checkpoint.newest(tmp_path).name == checkpoint.INTERRUPTED
 

@@ -302,7 +302,7 @@ def test_a_students_own_submission_is_not_overwritten(tmp_path, tiny_data, capsy
     mine = tmp_path / "submission.py"
     mine.write_text("my afternoon's work")
     words = quick(tiny_data, "--submission", ROOT / "model.py", "--save_dir", tmp_path)
-    assert "give the run a folder of its own" in refused(capsys, train, *words)
+    assert "give the run its own folder" in refused(capsys, train, *words)
     assert mine.read_text() == "my afternoon's work"
 
 
@@ -498,9 +498,9 @@ def _nothing(folder):
         (_wrong_shape, "samples.npy is uint8 (10, 10, 27, 28)"),
         (_wrong_dtype, "recon.npy is float64"),
         (_nan, "codes.npy has values that are not finite"),
-        (_pickled, "recon.npy is not a whole array"),
-        (_cut, "samples.npy is not a whole array"),
-        (_absurd, "recon.npy is not a whole array"),
+        (_pickled, "recon.npy is not a complete .npy array"),
+        (_cut, "samples.npy is not a complete .npy array"),
+        (_absurd, "recon.npy is not a complete .npy array"),
         (_no_codes, "codes.npy is missing"),
         (_few_samples, "5 samples per label; expected 10"),
         (_other_task, "holds outputs of VAEwolabel"),

@@ -1,4 +1,4 @@
-"""Every submission of the contract runs unmodified; every breach is told in words."""
+"""Every submission of the contract runs unmodified; each breach is explained."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_interrupting_forward_leaves_no_trace(digits):
 MODEL = (ROOT / "model.py").read_text(encoding="utf-8")
 
 BREACHES = {
-    "syntax": ("import torch\n", "import torch(\n", r"line 7, while importing it: SyntaxError"),
+    "syntax": ("import torch\n", "import torch(\n", r"line 7, during import: SyntaxError"),
     "no class": ("class VAE(", "class Vae(", "NameError: name 'VAE'"),
     "no loss": ("def vae_loss", "def vae_lose", "no function vae_loss"),
     "import": ("import torch\n", "import torch\nimport no_such_module\n", "ModuleNotFoundError"),
@@ -141,11 +141,11 @@ BREACHES = {
     "mu too wide": (
         "return self.mu(hidden), self.log_var(hidden)",
         "return hidden, self.log_var(hidden)",
-        "while forward: RuntimeError: The size",
+        "during forward: RuntimeError: The size",
     ),
     "no sigmoid": ("            nn.Sigmoid(),\n", "", r"expected \[0, 1\]: end the decoder"),
     "small image": ("nn.Linear(hidden_dim, 784)", "nn.Linear(hidden_dim, 700)", r"\(4, 700\)"),
-    "loss a batch": (
+    "loss per image": (
         "return (squared_error / (2 * var) + kl_divergence).mean()",
         "return squared_error / (2 * var) + kl_divergence",
         r"returned shape \(4,\); expected one number",
@@ -153,7 +153,7 @@ BREACHES = {
     "loss detached": (
         "return (squared_error / (2 * var) + kl_divergence).mean()",
         "return (squared_error / (2 * var) + kl_divergence).mean().detach()",
-        "cut off from the model's parameters",
+        "has no gradient to the model's parameters",
     ),
     "loss nan": (
         "return (squared_error / (2 * var) + kl_divergence).mean()",
@@ -164,7 +164,7 @@ BREACHES = {
     "in-place error": (
         "hidden = F.leaky_relu(self.hidden(x.flatten(1)), 0.2)",
         "hidden = torch.exp(self.hidden(x.flatten(1))); hidden *= 0.1",
-        "going backward: RuntimeError: one of the variables",
+        "during the backward pass of vae_loss: RuntimeError: one of the variables",
     ),
     "optimizers of another kind": (
         "    def encode",
@@ -174,7 +174,7 @@ BREACHES = {
     "optimizers without lr": (
         "    def encode",
         "    def configure_optimizers(self):\n        return 1\n\n    def encode",
-        "while configure_optimizers: TypeError",
+        "during configure_optimizers: TypeError",
     ),
     "decode is a layer": (
         "        self.decoder = nn",
@@ -202,7 +202,7 @@ def test_an_error_of_theirs_names_file_and_line(tmp_path):
     line = 1 + file.read_text().splitlines().index(
         "        hidden = F.leaky_relu(self.hidden(x), 0.2)  # (B, hidden_dim)"
     )
-    with pytest.raises(ContractError, match=f"mine.py, line {line}, while forward: RuntimeError"):
+    with pytest.raises(ContractError, match=f"mine.py, line {line}, during forward: RuntimeError"):
         check_contract(Submission(file, "VAEwolabel", 20))
 
 

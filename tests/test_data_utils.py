@@ -57,7 +57,7 @@ def test_a_changed_file_of_the_lab_is_found(tmp_path, tiny_set):
     (tmp_path / "SHA256SUMS").write_text("".join(sums))
     assert len(MNISTDataset(folder)) == len(tiny_set)
     write_idx(folder / "labels-idx1-ubyte.gz", 9 - tiny_set.labels)
-    with pytest.raises(DataError, match="labels-idx1-ubyte.gz does not match its sum"):
+    with pytest.raises(DataError, match="labels-idx1-ubyte.gz does not match its checksum"):
         MNISTDataset(folder)
 
 
@@ -155,7 +155,7 @@ def _empty(folder, tiny):
     "change, words",
     [
         (_cut, "cut short"),
-        (_short, "promises"),
+        (_short, "its header states"),
         (_long, "holds more"),
         (_foreign, "begins with 89504e47"),
         (_swapped, "not an IDX file of 3"),

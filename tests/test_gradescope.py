@@ -18,7 +18,7 @@ from conftest import ROOT, run, write_idx
 from staff import idx
 from staff.closure import closure
 from staff.gradescope import build
-from staff.gradescope.run import in_their_format
+from staff.gradescope.run import gradescope_results
 
 needs_walls = pytest.mark.skipif(
     shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
@@ -48,7 +48,7 @@ def graded(lab, submission, tmp_path, *more, env=None):
     return completed.returncode, json.loads(file.read_text(encoding="utf-8"))
 
 
-def test_the_zip_is_the_same_twice(tmp_path, packed, tiny_data):
+def test_two_builds_give_the_same_bytes(tmp_path, packed, tiny_data):
     again = build.build(tmp_path / "again.zip", tiny_data, tiny_data)
     assert again.read_bytes() == packed.read_bytes()
 
@@ -124,7 +124,7 @@ def test_setup_installs_no_cuda_packages_without_a_card(
 
 
 @needs_walls
-def test_results_are_in_their_format(tmp_path, unpacked):
+def test_results_are_in_gradescopes_format(tmp_path, unpacked):
     folder = tmp_path / "handed_in"
     folder.mkdir()
     shutil.copy(ROOT / "model.py", folder / "submission.py")
@@ -154,6 +154,6 @@ def test_if_the_grader_fails_there_is_no_score(tmp_path, unpacked):
     assert [file.name for file in (tmp_path / "results").iterdir()] == ["results.json"]
 
 
-def test_a_grader_error_is_no_zero():
+def test_a_grader_error_gives_no_score():
     result = {"status": "grader error", "message": "no room", "tasks": {}}
-    assert "score" not in in_their_format(result)
+    assert "score" not in gradescope_results(result)

@@ -187,27 +187,27 @@ def test_programs_are_executable(files, tmp_path):
 
 
 def test_a_line_of_a_solution_in_the_submission_is_a_leak(folder):
-    handout_proof.keeps_solutions(folder, REFERENCE)
+    handout_proof.has_no_solutions(folder, REFERENCE)
     file = folder / "submission.py"
     clean = file.read_text(encoding="utf-8")
     file.write_text(clean + "# return sigma\nsigma = torch.exp(0.5 * log_var)\n", encoding="utf-8")
-    handout_proof.keeps_solutions(folder, REFERENCE)  # this line is also outside the solutions
+    handout_proof.has_no_solutions(folder, REFERENCE)  # this line is also outside the solutions
     file.write_text(clean + "  z = self.reparameterize(mu, log_var)  # (B, d)\n", encoding="utf-8")
     with pytest.raises(HandoutError, match="line of a solution: z = self.reparam"):
-        handout_proof.keeps_solutions(folder, REFERENCE)
+        handout_proof.has_no_solutions(folder, REFERENCE)
 
 
 def test_three_lines_of_a_solution_anywhere_are_a_leak(folder):
     body = next(s.body for s in solutions(REFERENCE) if s.number == "3.2")
     file = folder / "docs" / "notes.md"
     file.write_text("\n".join(line.strip() for line in body[:2]), encoding="utf-8")
-    handout_proof.keeps_solutions(folder, REFERENCE)
+    handout_proof.has_no_solutions(folder, REFERENCE)
     file.write_text("\n\n# and\n".join(line.strip() for line in body), encoding="utf-8")
     with pytest.raises(HandoutError, match="docs/notes.md has lines of a solution: features = "):
-        handout_proof.keeps_solutions(folder, REFERENCE)
+        handout_proof.has_no_solutions(folder, REFERENCE)
     file.write_text(BEGIN, encoding="utf-8")
     with pytest.raises(HandoutError, match="docs/notes.md has a marker"):
-        handout_proof.keeps_solutions(folder, REFERENCE)
+        handout_proof.has_no_solutions(folder, REFERENCE)
 
 
 @pytest.mark.parametrize("solution", solutions(REFERENCE), ids=lambda solution: solution.number)
@@ -234,10 +234,10 @@ def test_the_proof_fails_on_what_does_not_compile(files):
     ],
 )
 def test_broken_references_in_documents(folder, name, words, message):
-    handout_proof.names_what_is_there(folder, LEFT_OUT)
+    handout_proof.has_no_broken_references(folder, LEFT_OUT)
     (folder / name).write_text(f"{words}\ndemo:\nclean:\n", encoding="utf-8")
     with pytest.raises(HandoutError, match=f"{name}, {message}"):
-        handout_proof.names_what_is_there(folder, LEFT_OUT)
+        handout_proof.has_no_broken_references(folder, LEFT_OUT)
 
 
 def test_sums_that_do_not_match(folder):
@@ -256,7 +256,7 @@ def test_a_todo_that_no_check_reaches(tmp_path):
         "    def reparameterize(",
     ]
     reference = REFERENCE.replace(extra[-1], "\n".join(extra))
-    with pytest.raises(HandoutError, match="no check comes to TODO 4.1"):
+    with pytest.raises(HandoutError, match="no check reaches TODO 4.1"):
         handout_proof.todo_by_todo(tmp_path, reference)
 
 
@@ -291,7 +291,7 @@ def test_built_and_checked(tmp_path, files):
     assert {path for path in folder.rglob("*") if path.is_file()} == {folder / n for n in files}
     (folder / "stale.py").touch()
     result = run("staff.handout", "--out", tmp_path / "dist", "--no-proof")
-    assert "not proved" in result.stdout and "  ok  " not in result.stdout
+    assert "not checked" in result.stdout and "  ok  " not in result.stdout
     assert (tmp_path / "dist" / "handout.zip").read_bytes() == content
     assert not (folder / "stale.py").exists()
     assert sorted(p.name for p in (tmp_path / "dist").iterdir()) == ["handout", "handout.zip"]

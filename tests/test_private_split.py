@@ -92,7 +92,7 @@ def test_its_sums_are_checked(made, tmp_path):
     for name in PAIR:
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole + b"\0")
-        with pytest.raises(DataError, match="does not match its sum"):
+        with pytest.raises(DataError, match="does not match its checksum"):
             MNISTDataset(tmp_path)
         (tmp_path / name).write_bytes(whole)
 
@@ -129,7 +129,7 @@ def test_the_preview_shows_originals_above_changed_ones(test_set, private):
 
 
 def test_the_judge_still_reads_the_labels(test_set, private):
-    _, read = diagnostics.look(diagnostics.load_judge(), private)
+    _, read = diagnostics.features_and_classes(diagnostics.load_judge(), private)
     assert (read == test_set[1]).mean() >= 0.985
 
 
@@ -232,7 +232,7 @@ def test_an_incomplete_split_is_refused(made, tiny_set, monkeypatch, tmp_path):
         try:
             assert MNISTDataset(old).sha256 == MNISTDataset(made[0]).sha256
         except DataError as error:
-            assert "does not match its sum" in str(error)  # neither the old set nor the new
+            assert "does not match its checksum" in str(error)  # neither the old set nor the new
 
 
 @pytest.mark.parametrize(

@@ -579,7 +579,7 @@ def test_checkpoints_of_no_task_or_of_one_twice_are_reported(one_student):
     assert result["status"] == "contract breach"
     assert result["tasks"]["VAEwolabel"]["status"] == "graded" and result["score"] > 0
     assert "second checkpoint of VAEwolabel" in result["message"]
-    assert "weights.pth: it is no checkpoint of a task" in result["message"]
+    assert "weights.pth: it is not a checkpoint of a task" in result["message"]
     assert (job.folder(student) / "feedback.html").is_file()
 
 

@@ -256,7 +256,7 @@ def test_a_lost_worker_and_a_lost_scheduler_lose_nothing(
     scheduler.kill()
     stdout, stderr = process.communicate(timeout=120)
     result = subprocess.CompletedProcess("sweep.py", process.returncode, stdout, stderr)
-    assert_clear_error(result, "scheduler is gone", "the same command")
+    assert_clear_error(result, "connection to the cluster's scheduler was lost", "the same command")
     wait_until(lambda: not held(folder))
     assert run(*words(tiny_data, folder)).returncode == 0
     assert figures_in(folder) == figures_in(sweep_folder)

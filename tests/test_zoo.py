@@ -191,7 +191,7 @@ def test_the_judge_reads_digits():
     stored = json.loads((ROOT / "lab" / "judge" / "judge.json").read_text())
     assert stored["test"] >= 0.994 and diagnostics.JUDGE_FILE.stat().st_size < 400_000
     test_set = MNISTDataset(ROOT / "dataset" / "test")
-    _, read = diagnostics.look(diagnostics.load_judge(), test_set.images)
+    _, read = diagnostics.features_and_classes(diagnostics.load_judge(), test_set.images)
     assert (read == test_set.labels).mean() == pytest.approx(stored["test"], abs=2e-3)
 
 

@@ -1,7 +1,7 @@
-"""Build autograder.zip, which you upload to Gradescope.
+"""Build autograder.zip, the file to upload to Gradescope.
 
-It holds `setup.sh`, `run_autograder`, the files of the lab that grading runs, the split to grade on
-and the training split. The same input gives the same bytes. Gradescope's containers may forbid
+It contains `setup.sh`, `run_autograder`, the files of the lab that grading runs, the split to grade
+on and the training split. The same input gives the same bytes. Gradescope's containers may forbid
 bubblewrap. In that case nothing is graded and the result says so, unless the zip was built with
 --unsafe-no-isolation.
 """

@@ -26,13 +26,13 @@ from staff.submissions import Student
 
 HIDDEN, VISIBLE = "after_published", "visible"
 LEADERBOARD = {"raw": "desc", "ssim": "desc", "mse": "asc", "fid": "asc"}
-SORRY = "The grader failed, which is not your fault; the staff will run it again."
+GRADER_FAILED = "The grader failed, which is not your fault; the staff will run it again."
 
 
-def in_their_format(result: dict[str, Any]) -> dict[str, Any]:
+def gradescope_results(result: dict[str, Any]) -> dict[str, Any]:
     """Return a result of `grade_student` in Gradescope's format."""
     if result["status"] == GRADER_ERROR:
-        return {"output": SORRY, "tests": [], "extra_data": {"grader": result["message"]}}
+        return {"output": GRADER_FAILED, "tests": [], "extra_data": {"grader": result["message"]}}
     tests, leaders = [], []
     for task, cap in metrics.CAPS.items():
         one = result["tasks"].get(task)
@@ -122,7 +122,7 @@ def grade_one(
             seed=seed,
         )
         write_inputs(job)
-        return in_their_format(grade_student(Student("you", "you", "", "", submission), job))
+        return gradescope_results(grade_student(Student("you", "you", "", "", submission), job))
 
 
 def main() -> None:
@@ -146,7 +146,7 @@ def main() -> None:
     except BaseException as error:  # Gradescope needs a results.json in every case
         traceback.print_exc()
         message = f"{type(error).__name__}: {error}"
-        results = {"output": SORRY, "tests": [], "extra_data": {"grader": message}}
+        results = {"output": GRADER_FAILED, "tests": [], "extra_data": {"grader": message}}
     with write_whole(args.results) as file:
         file.write(json.dumps(results, indent=2).encode())
     sys.exit(0 if "score" in results else 1)

@@ -9,7 +9,7 @@ python3 -m venv "$root/venv"
 install() { "$root/venv/bin/python" -m pip install --quiet "$@"; }
 
 # Without an NVIDIA card, take the same torch from PyTorch's CPU wheels: they need no CUDA packages,
-# which have gigabytes. Where that index does not answer, pip's default index has torch too.
+# which are gigabytes large. If that index does not answer, pip's default index has torch too.
 if ! nvidia-smi --list-gpus > /dev/null 2>&1; then
   install --no-deps --retries 1 --timeout 15 --index-url https://download.pytorch.org/whl/cpu \
     "$(grep '^torch==' "$lab/requirements.txt")" ||
