@@ -1,7 +1,7 @@
 # make demo    set up, train both tasks, infer, grade
 # staff: begin
 # make test    set up, lint, check types, run every test
-# make bench   how fast the lab is beside others, written into docs/speed.md: 15 minutes
+# make bench   compare the speed of the lab with others, write docs/speed.md: 15 minutes
 # staff: end
 # make clean   remove the virtual environment
 #

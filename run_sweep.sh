@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sweep over var and lr, or over whatever options are given: ./run_sweep.sh --help
+# Sweep over var and lr, or over the given options: ./run_sweep.sh --help
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 python="$here/.venv/bin/python" # the virtual environment that make sets up, where there is one

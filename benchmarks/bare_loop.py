@@ -1,11 +1,11 @@
-"""Compare the Trainer with a loop in plain PyTorch, and with the peak of the machine.
+"""Compare the Trainer with a loop in plain PyTorch, and with the machine's peak performance.
 
     python -m benchmarks.bare_loop model.py --epochs 11
     python -m benchmarks.bare_loop zoo/conv_vae.py
 
 Both sides train the same model on the same batches. On each batch both take one step, the Trainer
 first on every second batch, so a change in the machine's load affects both. The plain loop uses no
-code of the lab. Validation, checkpoints and pictures are not timed. Ends with a line of JSON.
+code of the lab. Validation, checkpoints and pictures are not timed. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def wait(device: torch.device) -> None:
 
 
 class PlainLoop:
-    """The training loop of a VAE in plain PyTorch, with the known means of making it fast.
+    """The training loop of a VAE in plain PyTorch, with the usual optimizations.
 
     The images are in memory on the device, a batch is selected by its indices, Adam is fused, and
     autocast computes in the precision that the Trainer uses.
@@ -94,7 +94,7 @@ class InTurn(Batches, Callback):
 
     Attributes:
         pairs: the seconds of each epoch, the Trainer's and the plain loop's. Both include the
-            making of batches.
+            time to make the batches.
     """
 
     def __init__(self, trainer: Trainer, train_set: MNISTDataset, plain: PlainLoop) -> None:
@@ -120,7 +120,7 @@ class InTurn(Batches, Callback):
                 self._plain_step(index)
 
     def _plain_step(self, index: Tensor) -> None:
-        wait(self.plain.device)  # what is still in the queue counts for the Trainer
+        wait(self.plain.device)  # so that work still in the queue counts for the Trainer
         started = time.perf_counter()
         self.plain.step(index)
         wait(self.plain.device)

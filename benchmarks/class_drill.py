@@ -1,4 +1,4 @@
-"""Grade a class of 60 generated submissions, good, wrong, slow and hostile; kill and resume.
+"""Grade a generated class of 60 good, wrong, slow and hostile submissions; kill and resume it.
 
     python -m benchmarks.class_drill              everything: 9 minutes on 2 cores
     python -m benchmarks.class_drill --only rate  only the submissions per minute
@@ -8,8 +8,8 @@
 2. The class of 60; the grader is killed with -9 half-way and started again.
 3. The class against a scheduler and two workers, which are processes; one of them is killed.
 
-Ends with status 1 unless every submission has the expected status in 2 and in 3, the scores of both
-are equal, and nothing that was graded before the kill was graded again.
+The exit status is 0 if every submission has the expected status in 2 and in 3, the scores of both
+are equal, and no submission that was graded before the kill was graded again. Otherwise it is 1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tests import attacks
 FIGURES = ROOT / "benchmarks" / "class_drill.json"
 CLASS = ["-m", "staff.grade_class"]
 NORMAL, STUDENTS = 30, 60
-SECONDS, MEMORY = 10, 1500  # limits per stage: core seconds, and MiB
+SECONDS, MEMORY = 10, 1500  # limits per stage: CPU seconds, and MiB of memory
 PORT = 18787
 HOSTILE = [name for name in attacks.ATTACKS if name not in ("network", "reads-what-is-not-its-own")]
 BLANK = {
@@ -76,7 +76,7 @@ def hand_in(folder: Path, model: dict[str, Path], before: str = "") -> None:
 
 
 def write_class(folder: Path, models: list[dict[str, Path]]) -> dict[str, tuple[str, ...]]:
-    """Write 60 submissions; return the statuses that are right for each student."""
+    """Write 60 submissions; return the correct statuses of each student."""
     right: dict[str, tuple[str, ...]] = {}
     for number in range(2):
         hand_in(folder / f"slow-{number}", models[number], "import time\ntime.sleep(4)\n")
@@ -209,7 +209,7 @@ def measure(only_rate: bool) -> None:
 
 
 def main() -> None:
-    """Measure, store the figures, write the block; end with status 1 where something is wrong."""
+    """Measure, store the figures, write the block; exit with status 1 if something is wrong."""
     parser = make_parser("benchmarks.class_drill", __doc__)
     parser.add_argument("--only", choices=("rate", "none"), help="measure only this, or nothing")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Run the lab's commands as whole processes, as a student does; the benchmarks share this."""
+"""Run the lab's commands as whole processes, as a student does. Used by all benchmarks."""
 
 from __future__ import annotations
 

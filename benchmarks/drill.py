@@ -1,4 +1,4 @@
-"""Processes for the drills of sweeps and of class grading to start and to kill."""
+"""Start the processes that the drills of sweeps and of class grading kill."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lab import ROOT
 
 
 def start(*words: object, env: dict[str, str] | None = None) -> subprocess.Popen:
-    """Start a Python command in the project's folder, without its output."""
+    """Start a Python command in the project's folder and discard its output."""
     command = [sys.executable, *map(str, words)]
     output = subprocess.DEVNULL
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)

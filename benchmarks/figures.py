@@ -1,4 +1,4 @@
-"""Measured figures: their JSON files, the machine they belong to, their mean and spread."""
+"""Measured figures: read and write JSON files, describe the machine, compute mean and spread."""
 
 from __future__ import annotations
 

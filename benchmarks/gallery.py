@@ -1,11 +1,11 @@
 """Draw the pictures of the original reports with the lab's models: docs/gallery.md.
 
     python -m benchmarks.gallery         6 minutes on 2 cores, after python -m benchmarks.zoo
-    python -m benchmarks.gallery --draw  train nothing, draw again
+    python -m benchmarks.gallery --draw  train nothing, draw the pictures again
     python -m benchmarks.gallery --text  only write docs/gallery.md
 
-Trains what only a picture needs (two latent dimensions, the values of beta). The rest comes from
-the runs that benchmarks/zoo.py left in runs/.
+Trains the models that only the pictures need (two latent dimensions, the values of beta). The other
+models are in the runs that benchmarks/zoo.py left in runs/.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How seconds and memory grow with images, latent_dim, batch size, trials and submissions.
+"""Measure how time and memory grow with images, latent_dim, batch size, trials and submissions.
 
 The exponent of a series is the slope of its last three points on logarithmic axes: 0 is constant,
-1 is proportional. The first points are mostly start-up.
+1 is proportional. The time of the first points is mostly start-up.
 """
 
 from __future__ import annotations

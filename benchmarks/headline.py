@@ -1,11 +1,11 @@
-"""The time to pass the best scores of the original reports, from train.py to the grade.
+"""Measure the time to reach the best scores of the original reports, from train.py to the grade.
 
     python -m benchmarks.headline                              measure; 2 minutes on 2 cores
     python -m benchmarks.headline --record "what was changed"  add a line to the record table
     python -m benchmarks.headline --report                     only write the table again
 
 The rules: 20 latent dimensions, the three commands unchanged, scores on the test split. Each of
-five runs, with different seeds, must pass the scores in AIMS. The submission may have any design.
+five runs, with different seeds, must reach the scores in AIMS. The submission may have any design.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SCORES = ("ssim", "mse", "fid", "raw")
 
 
 class MissedError(RuntimeError):
-    """A run did not pass the scores; the message says which run and score."""
+    """A run did not reach the scores; the message says which run and score."""
 
 
 def run(name: str, seed: int, folder: Path) -> dict:
@@ -63,7 +63,8 @@ def training_seconds(run: Path) -> float:
     with open(run / "history.csv", encoding="utf-8", newline="") as file:
         seconds = float(list(csv.DictReader(file))[-1]["seconds"])
     pictures = sorted((run / "progress").glob("*.png"))
-    if pictures[-1].name == "prior.png":  # drawn after the fit, the one before it with the epoch
+    # prior.png is drawn after the fit; the picture before it is drawn after the last epoch.
+    if pictures[-1].name == "prior.png":
         seconds += pictures[-1].stat().st_mtime - pictures[-2].stat().st_mtime
     return seconds
 

@@ -1,10 +1,10 @@
-"""Known libraries on the same model, data, batch size and learning rate: seconds per epoch.
+"""Measure epochs of known libraries on the same model, data, batch size and learning rate.
 
     python -m benchmarks.libraries pythae zoo/conv_vae.py --epochs 3
     python -m benchmarks.libraries lightning model.py
 
 The images are tensors in memory and the precision is fp32; everything else is the library's
-default. Ends with a line of JSON. Needs requirements/bench.txt.
+default. Prints a line of JSON at the end. Needs requirements/bench.txt.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The lab's side of a comparison, in a process of its own, timed from inside.
+"""The lab's side of a comparison, in its own process, with the time measured inside.
 
     python -m benchmarks.ours train --submission model.py --epochs 5 --save_dir runs/speed
     python -m benchmarks.ours infer --checkpoint_path runs/speed/best.pth
     python -m benchmarks.ours command sweep.py --var 0.5 --lr 5e-3
 
 `train` and `infer` take the options of train.py and inference.py. `command` runs any command and
-counts all processes that it starts. Ends with a line of JSON.
+measures its time and peak memory. All print a line of JSON at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.usual import print_json
 
 
 def train(words: list[str]) -> None:
-    """Train; print the seconds of each epoch: training alone, and with all that belongs to it."""
+    """Train; print the seconds of each epoch: of training, and with validation and files."""
     import train
     from lab.callbacks import Callback, Training
 
@@ -74,7 +74,7 @@ def main() -> None:
     parser = make_parser("benchmarks.ours", __doc__)
     subcommands = {"train": train, "infer": infer, "command": command}
     parser.add_argument("subcommand", choices=subcommands)
-    parser.add_argument("words", nargs=argparse.REMAINDER, help="what follows it")
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="the options of the subcommand")
     args = parser.parse_args()
     subcommands[args.subcommand](args.words)
 

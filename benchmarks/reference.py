@@ -1,4 +1,4 @@
-"""The reference figures: the reference solution over seeds, `make demo`, the first commands.
+"""Measure the reference figures: the reference solution over seeds, `make demo`, the commands.
 
     python -m benchmarks.reference               measure everything: 18 minutes on 2 cores
     python -m benchmarks.reference --only demo   measure one part
@@ -51,7 +51,7 @@ def run(task: str, seed: int) -> dict:
 
 
 def render_runs(stored: dict[str, Any]) -> str:
-    """Return the block `reference`: mean and spread over seeds, beside the reports' best."""
+    """Return the block `reference`: mean and spread over seeds, and the reports' best."""
     lines = [
         "| task | | ssim | mse | fid | raw | grade | training | total |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -129,7 +129,9 @@ def measure_demo() -> dict:
 def measure_commands() -> dict:
     """Time the first commands of the README, unchanged and in order."""
     if (ROOT / "runs" / "VAEwolabel").exists():
-        sys.exit("runs/VAEwolabel exists; move it, as the first commands need to run without it.")
+        sys.exit(
+            "runs/VAEwolabel exists; move it, because the first commands must start without it."
+        )
     seconds = {command: timed(sys.executable, *command.split()[1:]) for command in FIRST_COMMANDS}
     result = figures.read(ROOT / "grade_result.json")["VAEwolabel"]
     scores = {name: result[name] for name in ("ssim", "mse", "raw", "score", "cap")}

@@ -30,13 +30,13 @@ SEEDS = (42, 43, 44)  # for rows where a report's training exploded or collapsed
 
 @dataclass(frozen=True)
 class Table:
-    """A table over the values of one option, everything else equal.
+    """A table of the reports over the values of one option; all other options are equal.
 
     Attributes:
         title: the heading in docs/results.md.
         submission: the file in zoo/, without .py.
         option: the option of sweep.py.
-        rows: for each value the report's scores by name, or a word for what went wrong.
+        rows: for each value the report's scores by name, or a word that says how training failed.
         more: further options of sweep.py.
         task: "VAEwolabel" or "Genwithlabel".
     """
@@ -305,7 +305,7 @@ def main() -> None:
         epochs = 5 if args.quick else 50
         folder = ROOT / "runs" / f"reproduce-{epochs}"
         if args.only and stored.get("epochs") != epochs:
-            parser.error(f"the stored tables do not have {epochs} epochs: leave --only out")
+            parser.error(f"the stored tables do not have {epochs} epochs; omit --only to run all")
         tables = stored.get("tables", {})
         for table in TABLES:
             if args.only in table.title:

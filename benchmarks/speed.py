@@ -1,14 +1,14 @@
-"""Measure how fast the lab is: against the usual pipeline, libraries, plain PyTorch, the machine.
+"""Compare the speed of the lab with the usual pipeline, libraries, plain PyTorch, and the machine.
 
     python -m benchmarks.speed                       everything: 15 minutes on 2 cores
     python -m benchmarks.speed --only grade_process  one measurement
     python -m benchmarks.speed --json out.json       store the figures in another file
     python -m benchmarks.speed --draw                measure nothing; write documents and pictures
 
-The sides of a comparison run in turn on the same machine, each in a process of its own. Each round
-gives one ratio, so a change in the machine's load is in both sides. A ratio above 1 says how many
-times as fast the lab is. Only trainer_over_bare_* are costs: the Trainer's time over that of plain
-PyTorch. Without --json the figures go to benchmarks/speed.json, docs/speed.md and the README.
+The sides of a comparison run in turn on the same machine, each in its own process. Each round gives
+one ratio, so a change in the machine's load affects both sides. A ratio above 1 says how many
+times as fast the lab is. Only trainer_over_bare_* are costs: the Trainer's time divided by that of
+plain PyTorch. Without --json the figures go to benchmarks/speed.json, docs/speed.md and the README.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SUBMISSIONS = {"mlp": "model.py", "conv": "zoo/conv_vae.py"}
 EPOCHS = {"mlp": 3, "conv": 1}
 WARM_UP = {"mlp": 1, "conv": 0}
 ROUNDS = 3
-INFERENCE_ROUNDS = 5  # more, as the time to write 11 000 files varies with the disk
+INFERENCE_ROUNDS = 5  # more rounds, because the time to write 11 000 files varies
 BARE = {"mlp": 11, "conv": 4}  # epochs against plain PyTorch; the first is not counted
 LIBRARIES = ("pythae", "lightning")
 
@@ -86,7 +86,7 @@ class Speed:
 
     def __init__(self, folder: Path, options: list[str]) -> None:
         self.folder, self.options = folder, options
-        self.workers: int | None = None  # of the usual pipeline; chosen by `better_workers`
+        self.workers: int | None = None  # of the usual pipeline; set by `better_workers`
         self.usual_outputs: Path | None = None  # of its last inference
 
     # ------------------------------------------------------------ shared by the measurements
@@ -142,12 +142,11 @@ class Speed:
     def usual_inference(self) -> dict:
         """Infer in the usual pipeline, each time into a new folder; older ones stay until the end.
 
-        To remove 11 000 files can keep a disk busy for so long that the next run takes twice the
-        time.
+        Removing 11 000 files can keep a disk busy so long that the next run takes twice the time.
         """
         self.usual_outputs = Path(tempfile.mkdtemp(prefix="usual-outputs-", dir=self.folder))
         words = [SUBMISSIONS["conv"], "--data", self.arrow("test"), "--out", self.usual_outputs]
-        words += ["--checkpoint", self.trained("conv")[1]]  # more processes only make it slower
+        words += ["--checkpoint", self.trained("conv")[1]]  # worker processes make it slower
         started = time.perf_counter()
         inside = json_from("-m", "benchmarks.usual", "infer", *words)
         return {**inside, "process": time.perf_counter() - started}
@@ -321,7 +320,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="the lab's side with torch.compile")
     args = parser.parse_args()
     if args.compile and not args.json:
-        parser.error("--compile needs --json: the documents have the figures without it")
+        parser.error("--compile needs --json: the documents show the figures without it")
     if args.draw:
         stored = figures.read(FIGURES)
         print(speed_page.table(stored))

@@ -8,8 +8,8 @@
 3. The same trials as a sweep on this machine; the sweep is killed with -9 in the middle and
    started again.
 
-Ends with status 1 unless the 16 figures of 2 and of 3 equal those of 1 to the last digit, and no
-trial that was finished before the kill was run again.
+The exit status is 0 if the 16 figures of 2 and of 3 equal those of 1 to the last digit, and no
+trial that was finished before the kill was run again. Otherwise it is 1.
 """
 
 from __future__ import annotations

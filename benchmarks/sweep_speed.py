@@ -1,4 +1,4 @@
-"""Measure what a sweep gains over one trial after another, and the cost of 10 000 trials.
+"""Compare a sweep with one trial after another, and estimate the cost of 10 000 trials.
 
     python -m benchmarks.sweep_speed               measure everything: 30 minutes on 2 cores
     python -m benchmarks.sweep_speed --only mlp    measure one model
@@ -82,7 +82,7 @@ def measure(name: str) -> dict[str, Any]:
             "seconds": seconds,
             "over_commands": seconds["commands"] / seconds["sweep"],
             "over_one_worker": seconds["one_worker"] / seconds["sweep"],
-            # Of a trial on one core, while the other cores are busy too.
+            # Of a trial on one core, while the other cores are also busy.
             "epoch_s": statistics.fmean(record["epoch_seconds"] for record in records),
             "beyond_s": statistics.fmean(
                 record["total_seconds"] - EPOCHS * record["epoch_seconds"] for record in records

@@ -1,4 +1,4 @@
-"""The usual pipeline: the same models as most course labs train them, written fairly.
+"""The usual pipeline of course labs, for the same models, without artificial slowdowns.
 
     python -m benchmarks.usual arrow DATASET FILE      write a dataset folder as Arrow, PNG bytes
     python -m benchmarks.usual train SUBMISSION --train FILE --valid FILE --out CHECKPOINT
@@ -7,8 +7,9 @@
     python -m benchmarks.usual train model.py --train train.arrow --valid valid.arrow --epochs 1
 
 A DataLoader decodes PNG files one by one; Adam trains in fp32; 5 000 images are validated every 10
-steps; inference writes one PNG file per image, and grading reads it back. Each command but the
-first ends with a line of JSON: its seconds and peak memory. Only the models are the lab's.
+steps; inference writes one PNG file per image, and grading reads it back. All
+commands except `arrow` print a line of JSON at the end: seconds and peak memory. Only the models
+are the lab's.
 """
 
 from __future__ import annotations
@@ -186,7 +187,7 @@ def infer(args: argparse.Namespace) -> None:
 
 
 def grade(args: argparse.Namespace) -> None:
-    """Read the PNG files back and score them, image by image, as graders of labs usually do."""
+    """Read the PNG files back and score them, image by image, as such graders usually do."""
     import numpy as np
     import pyarrow
     from PIL import Image
@@ -218,7 +219,7 @@ def grade(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run the subcommand."""
-    # Without benchmarks.commands: its imports would count as time of this side.
+    # Does not use benchmarks.commands, because importing it would take time on this side.
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.usual",
         description=__doc__,

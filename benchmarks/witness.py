@@ -1,4 +1,4 @@
-"""Record what every model computes, so that a refactoring can prove that it changed nothing.
+"""Record what every model computes, to check that a refactoring changed nothing.
 
     python -m benchmarks.witness                  run all, write benchmarks/witness.json; 8 minutes
     python -m benchmarks.witness --check          run all, compare with benchmarks/witness.json
@@ -50,7 +50,7 @@ SCORES = ("ssim", "mse", "fid", "raw", "score")
 
 
 def run(*words: object) -> None:
-    """Run a command of the lab on one thread. Raises RuntimeError with what it said."""
+    """Run a command of the lab on one thread. Raises RuntimeError with the end of its errors."""
     done = subprocess.run(
         [sys.executable, *map(str, words)],
         cwd=ROOT,
@@ -126,9 +126,9 @@ def main() -> None:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two hashes are equal, or two scores but for their last digit.
+    """Return whether two hashes are equal, or two scores except for their last digit.
 
-    Versions of numpy add the numbers of a mean in different orders.
+    Versions of numpy add the values of a mean in different orders.
     """
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-14)

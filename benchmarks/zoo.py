@@ -1,6 +1,6 @@
-"""Measure every model of the zoo, each by the command in its own file.
+"""Measure every model of the zoo with the command in its file.
 
-    python -m benchmarks.zoo                 everything but the record: 25 minutes on 2 cores
+    python -m benchmarks.zoo                 everything except the record: 25 minutes on 2 cores
     python -m benchmarks.zoo --only wgan     one model
     python -m benchmarks.zoo --record "what was changed"   the record, three seeds: 25 minutes
     python -m benchmarks.zoo --only none     only write the documents, from stored figures
@@ -155,7 +155,7 @@ def render_records(stored: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, store the figures, write the documents."""
     parser = make_parser("benchmarks.zoo", __doc__)
-    models = [name for name in MODELS if name != "record"]  # which has seeds: --record
+    models = [name for name in MODELS if name != "record"]  # record.py runs several seeds: --record
     parser.add_argument("--only", nargs="+", choices=(*models, "none"), help="only these models")
     parser.add_argument("--record", metavar="CHANGE", help="run record.py; what was changed")
     args = parser.parse_args()

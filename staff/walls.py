@@ -101,9 +101,8 @@ def command_line(inputs: Mapping[str, Path], order: dict[str, Any], limits: Limi
     walls += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm"]
     walls += ["--remount-ro", "/dev", "--size", size, "--tmpfs", "/tmp", "--chdir", "/tmp"]
     as_root = os.geteuid() == 0
-    for number, (target, path) in enumerate(
-        sources.items()
-    ):  # after /tmp, because they may be below it
+    # After /tmp, because sources may be below it.
+    for number, (target, path) in enumerate(sources.items()):
         walls += ["--ro-bind", f"/sources/{number}" if as_root else str(path), target]
     walls += ["--remount-ro", "/"]
     if "filter" in order:

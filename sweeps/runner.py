@@ -102,9 +102,7 @@ class Sweep:
                 started = time.monotonic()
                 if started - written > WRITE_INTERVAL * cost:
                     bar.set_postfix_str(self._best())
-                    with suppress(
-                        OSError
-                    ):  # perhaps open in a spreadsheet; they are written again later
+                    with suppress(OSError):  # open in a spreadsheet? they are written again
                         report.write_tables(self.folder, self.search, self.records)
                     written, cost = time.monotonic(), time.monotonic() - started
 

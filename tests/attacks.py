@@ -1,7 +1,7 @@
 """Hostile submissions: each is `model.py`, changed to attack the grader.
 
-An attack consists of code above that of model.py, replacements in it, and changes of the
-checkpoint. The tests never import this code; it runs only in the sandbox.
+An attack adds code before the classes of model.py, replaces parts of it, or changes the checkpoint.
+The tests never import this code; it runs only in the sandbox.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Attack:
 
     Attributes:
         status: the statuses that are correct.
-        prelude: code at the top of the file.
+        prelude: code before the classes.
         replaced: text of model.py and its replacement.
         task: of the checkpoint.
         state: changes the checkpoint's state before it is written.

@@ -1,4 +1,4 @@
-"""What the tests share: a tiny dataset, and a way to run a command as a user does."""
+"""Shared by the tests: a tiny dataset, and functions that run a command as a user does."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Before torch is imported, and for every command that a test starts: files of tests run side by
-# side, and two processes of two threads on two cores slow each other down fivefold.
+# Set before torch is imported, and for every command that a test starts. Test files run in
+# parallel: on two cores, two processes of two threads each are five times as slow as of one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from data_utils import MNISTDataset
@@ -64,8 +64,8 @@ def tiny_set(tiny_data) -> MNISTDataset:
 def start(*words: object, cwd: Path = ROOT, env: dict | None = None, **named) -> subprocess.Popen:
     """Start `python WORDS` as a user would, from the project's folder or another.
 
-    The first word is a file, or a module such as staff.handout. env: what changes in the
-    environment.
+    The first word is a file, or a module such as staff.handout. env: variables that
+    are added to the environment.
     """
     first = str(words[0])
     program = [str(ROOT / first)] if first.endswith(".py") else ["-m", first]
@@ -90,7 +90,7 @@ def run(*words: object, cwd: Path = ROOT, **named) -> subprocess.CompletedProces
 
 
 def assert_clear_error(result: subprocess.CompletedProcess, *mentions: str) -> None:
-    """One sentence on stderr, exit status 2, no traceback."""
+    """Check that the command failed with one sentence on stderr, status 2 and no traceback."""
     assert result.returncode == 2, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     last = result.stderr.replace("\r", "\n").strip().splitlines()[-1]

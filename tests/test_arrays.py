@@ -1,4 +1,4 @@
-"""Arrays from untrusted files: the expected one is read, and everything else is refused."""
+"""Arrays from untrusted files: only the expected array is read, everything else is refused."""
 
 from __future__ import annotations
 
@@ -66,18 +66,18 @@ def test_an_array_in_any_order_is_written_in_c_order():
         (header(b"(" * 900), "not a complete .npy array"),
     ],
 )
-def test_anything_else_is_refused(content, message):
+def test_other_content_is_refused(content, message):
     with pytest.raises(ArrayError, match=message):
         read(content)
 
 
-def test_an_axis_of_any_length_is_named_so():
+def test_messages_name_an_axis_of_any_length():
     with pytest.raises(ArrayError, match=r"expected float16 \(any, 5\)"):
         read(npy(CODES), (None, 5))
 
 
 @pytest.mark.parametrize("rows", [10**12, 10**30, -3])
-def test_a_false_header_costs_no_memory(rows):
+def test_a_false_header_takes_no_memory(rows):
     words = b"{'descr': '<f2', 'fortran_order': False, 'shape': (%d, 4), }\n" % rows
     tracemalloc.start()
     with pytest.raises(ArrayError, match="not a complete .npy array"):

@@ -51,7 +51,7 @@ FAULTS = {
         "return different mu",
     ),
 }
-SHOWS_ELSEWHERE_TOO = {"loss summed", "no reconstruction"}
+FAIL_OTHER_CHECKS_TOO = {"loss summed", "no reconstruction"}
 
 
 def results(path, task="VAEwolabel"):
@@ -60,12 +60,12 @@ def results(path, task="VAEwolabel"):
 
 @pytest.mark.parametrize("task", ["VAEwolabel", "Genwithlabel"])
 @pytest.mark.parametrize("name", ["submission.py", "model.py"])
-def test_ours_pass(name, task):
+def test_the_labs_own_submissions_pass(name, task):
     assert [k for k, failure in results(ROOT / name, task).items() if failure] == []
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_is_found_and_only_it(tmp_path, name):
+def test_each_fault_fails_its_own_check(tmp_path, name):
     old, new, check, words = FAULTS[name]
     assert old in MODEL
     file = tmp_path / "mine.py"
@@ -73,11 +73,11 @@ def test_each_fault_is_found_and_only_it(tmp_path, name):
     failures = {k: f"{v} / {v.hint}" for k, v in results(file).items() if v}
     wrong = [message for k, message in failures.items() if check in k]
     assert wrong and words in wrong[0], failures
-    if name not in SHOWS_ELSEWHERE_TOO:
+    if name not in FAIL_OTHER_CHECKS_TOO:
         assert len(failures) == 1, failures
 
 
-def test_a_label_that_is_not_used(tmp_path):
+def test_a_model_that_ignores_the_label_fails(tmp_path):
     start, end = MODEL.index("class GenModel"), MODEL.index("def vae_loss")
     file = tmp_path / "mine.py"
     file.write_text(MODEL[:start] + "GenModel = VAE\n\n\n" + MODEL[end:], encoding="utf-8")
@@ -85,7 +85,7 @@ def test_a_label_that_is_not_used(tmp_path):
     assert failures == ["the label changes the picture"]
 
 
-def test_what_does_not_apply_is_skipped_and_said_so():
+def test_checks_that_do_not_apply_are_skipped():
     found = results(SUBMISSIONS / "adversarial.py", "Genwithlabel")
     skipped = {name for name, result in found.items() if isinstance(result, Skipped)}
     assert len(skipped) == 5 and not found["decode works for one code and for many"]
@@ -97,11 +97,11 @@ def test_what_does_not_apply_is_skipped_and_said_so():
     }
 
 
-def test_a_file_that_is_not_there():
+def test_a_missing_file_is_a_clear_error():
     assert_clear_error(run("check.py", "--submission", "nowhere.py"), "does not exist")
 
 
-def test_the_blank_fails_at_its_first_todo(tmp_path):
+def test_the_blank_submission_fails_at_its_first_todo(tmp_path):
     file = tmp_path / "submission.py"
     reference = (ROOT / "submission.py").read_text(encoding="utf-8")
     file.write_text(blank(reference), encoding="utf-8")
@@ -110,7 +110,7 @@ def test_the_blank_fails_at_its_first_todo(tmp_path):
         assert "contract" in name and "NotImplementedError: TODO 2.2.1" in str(failure)
 
 
-def test_the_command_prints_a_line_a_check(tmp_path):
+def test_the_command_prints_one_line_per_check(tmp_path):
     result = run("check.py", "--submission", "model.py", "--task", "VAEwolabel")
     assert result.returncode == 0 and result.stdout.count("  ok  ") == 7
     assert "public checks only" in result.stdout

@@ -38,7 +38,7 @@ def test_a_full_disk_is_explained(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-# ---------------------------------------------------------------- what killed processes leave
+# ---------------------------------------------------------------- files of killed processes
 
 WRITER = """
 import sys
@@ -119,7 +119,7 @@ def test_a_folder_is_searched_once_in_a_process(tmp_path, monkeypatch):
     checkpoint.remove_leftovers(tmp_path / "missing")
 
 
-def test_processes_that_run_and_that_do_not():
+def test_is_running_for_live_and_ended_processes():
     assert checkpoint.is_running(os.getpid())
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -148,13 +148,13 @@ def state(epoch=1):
     }
 
 
-def test_round_trip(tmp_path):
+def test_a_saved_checkpoint_loads_unchanged(tmp_path):
     checkpoint.save(tmp_path / "a.pth", state(3))
     loaded = checkpoint.load(tmp_path / "a.pth")
     assert loaded["epoch"] == 3 and torch.equal(loaded["model_state_dict"]["w"], torch.ones(2))
 
 
-def test_newest_five_and_best(tmp_path):
+def test_the_newest_five_checkpoints_and_the_best_are_kept(tmp_path):
     for epoch in range(1, 13):
         path = checkpoint.epoch_path(tmp_path, epoch)
         checkpoint.save(path, state(epoch))
@@ -168,8 +168,8 @@ def test_newest_five_and_best(tmp_path):
     assert checkpoint.newest(tmp_path).name == checkpoint.INTERRUPTED
 
 
-def test_marking_the_same_file_twice_leaves_nothing(tmp_path):
-    """A resumed run does so; renaming a file to its own second name would keep both."""
+def test_marking_the_same_file_twice_leaves_no_temporary_file(tmp_path):
+    """A resumed run may do this; renaming a file to a hard link of itself would keep both."""
     path = checkpoint.epoch_path(tmp_path, 1)
     checkpoint.save(path, state())
     checkpoint.mark_best(tmp_path, path)
@@ -177,7 +177,7 @@ def test_marking_the_same_file_twice_leaves_nothing(tmp_path):
     assert names(tmp_path) == ["best.pth", "epoch_1.pth"]
 
 
-def test_best_where_links_are_not_possible(tmp_path, monkeypatch):
+def test_best_is_a_copy_where_links_are_not_possible(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("no links here")
 
@@ -208,7 +208,7 @@ class Evil:
         (lambda path: torch.save({**state(), "format_version": 99}, path), "newer version"),
     ],
 )
-def test_what_is_not_a_checkpoint(tmp_path, monkeypatch, write, words):
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path, monkeypatch, write, words):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=words) as caught:
@@ -217,13 +217,13 @@ def test_what_is_not_a_checkpoint(tmp_path, monkeypatch, write, words):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_cut_checkpoint(tmp_path):
+def test_a_truncated_checkpoint_is_refused(tmp_path):
     checkpoint.save(tmp_path / "a.pth", {**state(), "x": torch.zeros(1000)})
     (tmp_path / "a.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:-500])
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         checkpoint.load(tmp_path / "a.pth")
 
 
-def test_a_folder_without_runs(tmp_path):
+def test_a_folder_without_checkpoints_is_an_error(tmp_path):
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         checkpoint.newest(tmp_path)

@@ -12,7 +12,7 @@ from conftest import start
 
 from lab import command
 
-# An import that loses every exception, as some libraries' imports do.
+# A module whose import swallows every exception, as some libraries' imports do.
 LOSES = "import time\ntry:\n    print('ready', flush=True)\n    time.sleep(60)\nexcept:\n    pass\n"
 TURNS = LOSES.replace("    pass\n", "    raise ImportError('the library is broken') from None\n")
 SCRIPT = """import time
@@ -38,7 +38,7 @@ def script(folder: Path, body: str, module: str = "") -> Path:
 
 
 def interrupted(file: Path) -> subprocess.CompletedProcess:
-    """Start the command, send SIGINT when it is ready, and return what it said."""
+    """Start the command, send SIGINT when it is ready, and return its output."""
     process = start(file)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
@@ -61,7 +61,7 @@ def test_ctrl_c_outside_an_import_unwinds_first(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that ignores signals")
-def test_a_job_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path):
+def test_a_job_that_ignores_ctrl_c_keeps_ignoring_it(tmp_path):
     file = script(tmp_path, "import slow_library", LOSES.replace("60", "1"))
     process = start(file, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     assert process.stdout is not None and process.stdout.readline() == "ready\n"

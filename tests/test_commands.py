@@ -1,4 +1,4 @@
-"""The commands, as a user types them: the whole way on tiny and on real data, and bad input."""
+"""The commands as a user types them: complete runs on tiny and on real data, and bad input."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ TASKS = ("VAEwolabel", "Genwithlabel")
 
 
 def quick(tiny_data, *more) -> list:
-    """Options for a run of a second."""
+    """Return options for a run that takes a second."""
     data = ["--train_data", tiny_data, "--valid_data", tiny_data]
     return [*data, "--epochs", 2, "--batch_size", 30, "--lr", 1e-3, "--latent_dim", 2, *more]
 
 
 def call(module, *words) -> None:
-    """Run a command's main() in this process; as good as a new one, and seconds faster."""
+    """Run a command's main() in this process, which is seconds faster than a new process."""
     before = sys.argv
     sys.argv = [f"{module.__name__}.py", *map(str, words)]
     try:
@@ -68,11 +68,11 @@ def outputs(runs: Path) -> list:
     return [word for task in TASKS for word in (f"--{task}_output_dir", runs / task / "inference")]
 
 
-# ---------------------------------------------------------------- the whole way
+# ---------------------------------------------------------------- complete runs
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_what_a_run_leaves(runs, task):
+def test_files_of_a_run(runs, task):
     folder = runs / task
     names = {path.name for path in folder.iterdir()}
     assert {"epoch_1.pth", "epoch_2.pth", "best.pth", "hyperparams.json", "history.csv"} <= names
@@ -90,14 +90,14 @@ def test_what_a_run_leaves(runs, task):
         assert video.n_frames == (3 if task == "Genwithlabel" else 2)
 
 
-def test_the_mp4_where_its_library_is(runs):
+def test_an_mp4_is_written_if_its_library_is_installed(runs):
     pytest.importorskip("imageio_ffmpeg")
     video = (runs / "Genwithlabel" / "training.mp4").read_bytes()
     assert video[4:8] == b"ftyp" and len(video) > 2000
     assert not list(runs.rglob("*.tmp.mp4"))
 
 
-def test_show_and_save_are_real_flags(tmp_path, tiny_data, monkeypatch):
+def test_the_loss_plot_can_be_shown_and_not_saved(tmp_path, tiny_data, monkeypatch):
     shown = []
     monkeypatch.setattr(Image.Image, "show", lambda picture, title: shown.append(picture.size))
     folder = tmp_path / "run"
@@ -106,7 +106,7 @@ def test_show_and_save_are_real_flags(tmp_path, tiny_data, monkeypatch):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_what_inference_leaves(runs, task):
+def test_files_of_inference(runs, task):
     folder = runs / task / "inference"
     codes, recon, samples = (np.load(folder / f"{n}.npy") for n in ("codes", "recon", "samples"))
     assert codes.dtype == np.float16 and codes.shape == (TINY, 2)
@@ -118,7 +118,7 @@ def test_what_inference_leaves(runs, task):
             assert len(np.unique(np.asarray(picture.convert("L")))) > 20, f"{name} is empty"
 
 
-def test_grade_both(runs, tiny_data, tmp_path):
+def test_grade_scores_both_tasks(runs, tiny_data, tmp_path):
     file = tmp_path / "result.json"
     result = run(
         *("grade.py", "--test_data_path", tiny_data, "--gen_num", 10, "--output", file),
@@ -140,7 +140,7 @@ def test_grade_both(runs, tiny_data, tmp_path):
 
 
 def test_png_tree_scores_the_same(runs, tiny_data, tmp_path):
-    """The older layout, one PNG file an image, gives the very same scores."""
+    """The older layout, one PNG file per image, gives exactly the same scores."""
     tree = tmp_path / "tree"
     call(
         inference,
@@ -169,7 +169,7 @@ def test_stages_one_by_one_equal_all(runs, tiny_data, tmp_path):
         assert ours == (runs / "Genwithlabel" / "inference" / f"{name}.npy").read_bytes()
 
 
-def test_no_flag_takes_the_newest_run(runs, tmp_path, monkeypatch, capsys):
+def test_without_options_inference_uses_the_newest_run(runs, tmp_path, monkeypatch, capsys):
     (tmp_path / "dataset").mkdir()
     shutil.copytree(runs, tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
@@ -192,7 +192,7 @@ def tiny_images():
 
 
 def mse_of_noise(data: Path) -> float:
-    """What a picture of random bytes scores, which any model must beat."""
+    """Return the mse of random images; any model must have a lower one."""
     images = MNISTDataset(data).images
     noise = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
     return float(metrics.mse_per_image(noise, images).mean())
@@ -202,7 +202,7 @@ def mse_of_noise(data: Path) -> float:
     "name", ["encode_without_labels", "convolutional", "own_loss", "no_bf16", "inline_noise"]
 )
 def test_students_submissions_run_unmodified(tmp_path, tiny_data, name):
-    """Each goes the whole way: train, infer, grade."""
+    """Train, infer and grade each submission."""
     path = SUBMISSIONS / f"{name}.py"
     task = "VAEwolabel" if name in ("no_bf16", "inline_noise") else "Genwithlabel"
     folder = tmp_path / "run"
@@ -218,8 +218,8 @@ def test_students_submissions_run_unmodified(tmp_path, tiny_data, name):
         assert state["model_state_dict"]["fits"] >= 1, "fit_prior's buffers are in the checkpoint"
 
 
-def test_real_data(tmp_path):
-    """One epoch of the reference on the 50 000 images is a model already, not a grey cloud."""
+def test_one_epoch_on_mnist_gives_good_scores(tmp_path):
+    """One epoch of the reference solution on all 50 000 images."""
     folder = tmp_path / "run"
     call(
         train,
@@ -234,7 +234,7 @@ def test_real_data(tmp_path):
     assert result["raw"] > 25
 
 
-# ---------------------------------------------------------------- stopping and going on
+# ---------------------------------------------------------------- stop and resume
 
 
 def test_ctrl_c_saves_and_resume_is_exact(tmp_path, tiny_data):
@@ -271,8 +271,8 @@ def test_resume_refuses_what_would_change_the_run(runs, tmp_path, capsys):
     assert (folder / "epoch_3.pth").is_file()
 
 
-def test_going_on_from_another_runs_checkpoint(runs, tmp_path, capsys):
-    """It may fill a new folder, but not one in which a third run lies."""
+def test_continuing_from_another_runs_checkpoint(runs, tmp_path, capsys):
+    """It may write to a new folder, but not to the folder of a third run."""
     words = ("--checkpoint", runs / "VAEwolabel" / "epoch_1.pth")
     call(train, *words, "--save_dir", tmp_path / "new")
     assert (tmp_path / "new" / "epoch_2.pth").is_file()
@@ -291,7 +291,7 @@ def test_resume_with_other_code_is_refused_and_touches_nothing(runs, tmp_path, c
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has the device")
-def test_overwrite_deletes_nothing_before_all_is_well(runs, tmp_path, tiny_data, capsys):
+def test_overwrite_deletes_nothing_if_the_command_fails(runs, tmp_path, tiny_data, capsys):
     folder = shutil.copytree(runs / "VAEwolabel", tmp_path / "run")
     words = quick(tiny_data, "--save_dir", folder, "--overwrite", "--device", "cuda")
     assert "no cuda device" in refused(capsys, train, *words)
@@ -324,7 +324,7 @@ def test_a_run_is_not_overwritten_by_accident(runs, tmp_path, tiny_data, capsys)
 
 
 def refused(capsys, module, *words) -> str:
-    """The command ends with status 2 and one sentence, which is returned."""
+    """Check that the command ends with status 2 and one sentence; return the sentence."""
     with pytest.raises(SystemExit) as caught:
         call(module, *words)
     error = capsys.readouterr().err.replace("\r", "\n")
@@ -379,7 +379,7 @@ def test_nan_in_training_ends_with_one_sentence_and_a_checkpoint(tmp_path, tiny_
 
 
 def test_an_error_of_a_student_in_training_names_the_line(tmp_path, tiny_data, capsys):
-    """Found only after the checks: a batch of another size than the one written into the model."""
+    """The check before training uses a small batch, so it does not find this error."""
     text = (ROOT / "model.py").read_text(encoding="utf-8")
     file = tmp_path / "mine.py"
     hidden = "        hidden = F"
@@ -423,7 +423,7 @@ def test_inference_of_one_image(runs, tmp_path, tiny_data):
 
 
 def test_inference_of_an_older_checkpoint(runs, tmp_path, tiny_data, capsys):
-    """A checkpoint of the older layout does not know its task: then the flags say it."""
+    """An older checkpoint does not state its task, so the options must."""
     state = torch.load(runs / "VAEwolabel" / "best.pth", weights_only=True)
     older = {k: state[k] for k in ("epoch", "model_state_dict", "optimizer_state_dict")}
     path = tmp_path / "epoch_2.pth"
@@ -517,7 +517,7 @@ def test_grade_refuses(runs, tmp_path, tiny_data, capsys, spoil, said):
     assert not (tmp_path / "result.json").exists()
 
 
-def test_grade_with_nothing_to_grade(tmp_path, monkeypatch, capsys):
+def test_grade_without_outputs_is_an_error(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert "nothing to grade" in refused(capsys, grade)
     assert "has no outputs" in refused(
@@ -526,7 +526,7 @@ def test_grade_with_nothing_to_grade(tmp_path, monkeypatch, capsys):
 
 
 def read_only_folder(tmp_path) -> Path:
-    """A folder that refuses files, also to root, whom permissions do not stop."""
+    """Return a folder that is read-only even for root, who may ignore permissions."""
     if os.geteuid() == 0:
         return Path("/sys/kernel")
     folder = tmp_path / "locked"
@@ -536,7 +536,7 @@ def read_only_folder(tmp_path) -> Path:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's folders and limits")
-def test_a_read_only_folder(runs, tmp_path, tiny_data, capsys):
+def test_a_read_only_folder_is_a_clear_error(runs, tmp_path, tiny_data, capsys):
     folder = read_only_folder(tmp_path)
     refused(capsys, train, *quick(tiny_data, "--save_dir", folder / "run"))
     words = ("--checkpoint_path", runs / "VAEwolabel" / "best.pth", "--data_path", tiny_data)
@@ -546,8 +546,8 @@ def test_a_read_only_folder(runs, tmp_path, tiny_data, capsys):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's folders and limits")
-def test_a_disk_that_fills_up(tmp_path, tiny_data):
-    """A file that cannot grow past 2 MB: the checkpoint is not written, and nothing half of it."""
+def test_a_full_disk_leaves_no_partial_file(tmp_path, tiny_data):
+    """Files are limited to 2 MB: the checkpoint is not written, not even a part of it."""
 
     import resource
 

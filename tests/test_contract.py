@@ -42,7 +42,7 @@ def digits(tiny_set):
 
 
 @each_good
-def test_the_three_functions(path, task, digits):
+def test_encode_decode_and_generate(path, task, digits):
     submission = Submission(path, task, latent_dim=6)
     check_contract(submission)
     codes = submission.encode(*digits)
@@ -103,7 +103,7 @@ def test_samples_do_not_depend_on_the_chunks(seed, count, chunk):
     assert torch.allclose(whole, submission.generate(labels, seed, chunk), atol=1e-6)
 
 
-def test_interrupting_forward_leaves_no_trace(digits):
+def test_encode_leaves_the_model_unchanged(digits):
     submission = Submission(ROOT / "model.py", "VAEwolabel", latent_dim=4)
     submission.model.train()
     submission.encode(*digits)
@@ -185,7 +185,7 @@ BREACHES = {
 
 
 @pytest.mark.parametrize("name", BREACHES)
-def test_a_breach_is_told_in_words(tmp_path, name):
+def test_each_breach_is_explained(tmp_path, name):
     old, new, words = BREACHES[name]
     assert old in MODEL
     file = tmp_path / "mine.py"
@@ -196,7 +196,7 @@ def test_a_breach_is_told_in_words(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
-def test_an_error_of_theirs_names_file_and_line(tmp_path):
+def test_an_error_in_a_submission_names_file_and_line(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(MODEL.replace("x.flatten(1)), 0.2)", "x), 0.2)", 1), encoding="utf-8")
     line = 1 + file.read_text().splitlines().index(
@@ -229,7 +229,7 @@ NOISES = {
 
 
 @pytest.mark.parametrize("name", NOISES)
-def test_the_posterior_mean_however_noise_is_drawn(tmp_path, digits, name):
+def test_codes_are_the_posterior_mean_for_every_kind_of_noise(tmp_path, digits, name):
     file = tmp_path / "mine.py"
     assert "torch.randn_like(mu)" in MODEL
     file.write_text(MODEL.replace("torch.randn_like(mu)", NOISES[name]), encoding="utf-8")

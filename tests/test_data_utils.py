@@ -1,4 +1,4 @@
-"""The loader: the lab's splits, other IDX datasets, the older tables, and damaged files."""
+"""The dataset loader: the lab's splits, other IDX datasets, older tables, damaged files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from data_utils import Batches, DataError, MNISTDataset, own_randomness, to_floa
 
 
 @pytest.mark.parametrize("split, count", [("train", 50_000), ("valid", 10_000), ("test", 10_000)])
-def test_the_splits(split, count):
+def test_the_splits_have_the_stated_sizes(split, count):
     dataset = MNISTDataset(ROOT / "dataset" / split)
     assert dataset.images.shape == (count, 28, 28) and dataset.images.dtype == np.uint8
     assert dataset.labels.shape == (count,) and dataset.labels.dtype == np.int64
@@ -62,7 +62,7 @@ def test_a_changed_file_of_the_lab_is_found(tmp_path, tiny_set):
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_fashion_mnist_drops_in(tmp_path, tiny_set, suffix):
+def test_other_datasets_in_mnists_format_can_be_read(tmp_path, tiny_set, suffix):
     """A published folder holds two pairs; the path of the images file chooses one."""
     for name, count in (("train", 100), ("t10k", 20)):
         write_idx(tmp_path / f"{name}-images-idx3-ubyte{suffix}", tiny_set.images[:count])
@@ -78,7 +78,7 @@ def png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def test_a_table_of_other_pictures(tmp_path):
+def test_a_table_of_pictures_of_another_size_is_refused(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     cells = [png(np.zeros((1, 1), np.uint8))]
     table = pyarrow.table({"image": cells, "label": [3]})
@@ -197,7 +197,7 @@ def test_no_bytes_crash_the_loader(tmp_path_factory, content, zipped):
         MNISTDataset(folder)
 
 
-def test_items_suit_a_dataloader(tiny_set):
+def test_a_dataloader_can_batch_the_dataset(tiny_set):
     image, label = tiny_set[3]
     assert image.shape == (1, 28, 28) and image.dtype == torch.float32
     assert image.max() == tiny_set.images[3].max() / 255 and label == tiny_set.labels[3]
@@ -232,7 +232,7 @@ def test_bytes_survive_the_conversion_to_float_and_back(tiny_set):
     assert np.array_equal(to_uint8(to_float(images)[:, 0]), tiny_set.images)
 
 
-def test_own_randomness_leaves_no_trace():
+def test_own_randomness_does_not_change_later_random_numbers():
     def draw():
         return random.random(), np.random.rand(), torch.rand(1).item()
 

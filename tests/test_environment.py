@@ -1,4 +1,4 @@
-"""What the lab sets before torch is imported: how long OpenMP threads spin."""
+"""The lab limits how long OpenMP threads spin, before torch is imported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ sys.argv = ["command"]
 
 
 def spin_count(code: str, **environment: str) -> str:
-    """Return what a new process says of the setting at its first import of torch."""
+    """Return the value of GOMP_SPINCOUNT in a new process, at its first import of torch."""
     clean = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     words = [sys.executable, "-c", IMPORTS_TORCH_AFTER_THE_SETTING + code]
     done = subprocess.run(
@@ -44,7 +44,7 @@ def spin_count(code: str, **environment: str) -> str:
         "from staff.quick_torch import import_torch; import lab; import_torch()",
     ],
 )
-def test_it_is_set_before_torch_is_imported(code):
+def test_the_spin_count_is_set_before_torch_is_imported(code):
     assert spin_count(code) == SPIN_COUNT
 
 

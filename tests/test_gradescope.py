@@ -1,4 +1,4 @@
-"""autograder.zip, and the results.json that it writes."""
+"""The content of autograder.zip, and the results.json that it writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from staff.closure import closure
 from staff.gradescope import build
 from staff.gradescope.run import gradescope_results
 
-needs_walls = pytest.mark.skipif(
+needs_bubblewrap = pytest.mark.skipif(
     shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
 )
 RUN = "staff.gradescope.run"
@@ -123,7 +123,7 @@ def test_setup_installs_no_cuda_packages_without_a_card(
     assert calls[-1].endswith("lab/requirements/staff.txt") and "index" not in calls[-1]
 
 
-@needs_walls
+@needs_bubblewrap
 def test_results_are_in_gradescopes_format(tmp_path, unpacked):
     folder = tmp_path / "handed_in"
     folder.mkdir()

@@ -161,7 +161,7 @@ def test_what_is_handed_out(files):
     assert files["check.py"] == (ROOT / "check.py").read_bytes()
 
 
-def test_same_files_same_bytes(tmp_path, files):
+def test_the_same_files_give_the_same_bytes(tmp_path, files):
     assert archive(dict(reversed(files.items()))) == archive(files)
     for name in tracked(ROOT, ROOT / "dist"):  # with the line ends of a checkout on Windows
         content = (ROOT / name).read_bytes()
@@ -211,7 +211,7 @@ def test_three_lines_of_a_solution_anywhere_are_a_leak(folder):
 
 
 @pytest.mark.parametrize("solution", solutions(REFERENCE), ids=lambda solution: solution.number)
-def test_each_solution_would_be_found(solution):
+def test_each_solution_is_found_where_it_leaks(solution):
     leaked = "\n".join(solution.body).encode()
     assert list(leaks(REFERENCE, {"submission.py": leaked}))
     assert list(leaks(REFERENCE, {"other.py": leaked}))
@@ -277,7 +277,7 @@ def test_a_makefile_that_does_not_work(folder):
 # ---------------------------------------------------------------- the command
 
 
-def test_built_and_checked(tmp_path, files):
+def test_the_command_builds_and_checks_the_handout(tmp_path, files):
     """Build, check and write; the second time gives the same bytes."""
     result = run("staff.handout", "--out", tmp_path / "dist")
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""Who may import whom: every file has its layer, arrows point to the layers before it only."""
+"""Import rules: every file is in a layer, and imports only from the layers that this may use."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}
 OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed"}
 FOR_SWEEPS = {"filelock", "optuna", "dask", "distributed"}
 FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
-# Those of staff's files that may load a submission: inside the sandbox, or the lab's own reference.
+# Files of staff/ that may load a submission: in the sandbox, or only the reference solution.
 LOADERS = {"staff/stage.py", "staff/quick_torch.py", "staff/handout_proof.py"}
-TRAINERS = {"staff/build_judge.py"}  # of the judge, which is no submission
+TRAINERS = {"staff/build_judge.py"}  # trains the judge, which is not a submission
 LOADING = {"lab/loading.py", "lab/split_model.py", "lab/contract.py", "lab/checks.py"}
 
 
@@ -73,21 +73,21 @@ def test_every_file_has_a_layer():
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_arrows_point_to_the_layers_before(name):
+def test_a_file_imports_only_from_allowed_layers(name):
     file = FILES[name]
     _, allowed = LAYERS[LAYER[file]]
     for target in imported_files(file, for_types=True):
         assert LAYER[target] in allowed, f"{name} imports {target.relative_to(ROOT)}"
 
 
-def test_an_arrow_that_runs_upward_is_found(tmp_path):
+def test_a_forbidden_import_is_found(tmp_path):
     upward = tmp_path / "upward.py"
     upward.write_text("def run():\n    from trainer import Trainer\n    return Trainer\n")
     assert [LAYER[file] for file in imported_files(upward)] == ["trainer"]
     assert "trainer" not in LAYERS["lab"][1]
 
 
-def test_there_are_no_cycles():
+def test_imports_have_no_cycles():
     graph = {file: set(imported_files(file, for_types=True)) for file in LAYER}
     while leaves := {file for file, targets in graph.items() if not targets}:
         graph = {file: targets - leaves for file, targets in graph.items() if file not in leaves}
@@ -95,7 +95,7 @@ def test_there_are_no_cycles():
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_outside_libraries_are_the_core_and_what_a_part_may_need(name):
+def test_each_layer_imports_only_its_libraries(name):
     tops = {imported.split(".")[0] for imported in imported_names(FILES[name], for_types=True)}
     ours = {path.stem if path.is_file() else path.name for path in ROOT.iterdir()}
     outside = tops - ours - set(sys.stdlib_module_names)
@@ -112,18 +112,18 @@ def test_outside_libraries_are_the_core_and_what_a_part_may_need(name):
 
 
 @pytest.mark.parametrize("name", [name for name in CHECKED if name.startswith("staff/")])
-def test_staff_never_load_a_submission_but_in_the_sandbox(name):
+def test_staff_load_submissions_only_in_the_sandbox(name):
     if name not in LOADERS:
         targets = {file.relative_to(ROOT).as_posix() for file in imported_files(FILES[name])}
         assert not targets & LOADING
 
 
 @pytest.mark.parametrize("name", ["lab/metrics.py", "grade.py"])
-def test_scores_know_no_torch(name):
+def test_scoring_does_not_import_torch(name):
     assert "torch" not in {imported.split(".")[0] for imported in imported_names(FILES[name])}
 
 
-def test_a_closure_is_all_that_runs_and_no_more(tmp_path):
+def test_a_closure_contains_exactly_what_runs(tmp_path):
     files = {
         "entry.py": "from pack import one\nif TYPE_CHECKING:\n    import typed\n",
         "pack/__init__.py": "",

@@ -1,4 +1,4 @@
-"""The scores agree with scikit-image and with their formulas, and keep their bounds."""
+"""The scores equal scikit-image and their formulas, and stay within their bounds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def reference_ssim(a, b):
     return [structural_similarity(x, y, data_range=255) for x, y in zip(a, b)]
 
 
-def test_ssim_is_scikit_images_on_digits(valid_set):
+def test_ssim_equals_scikit_image_on_digits(valid_set):
     images = valid_set.images[:500]
     others = np.roll(images, 1, axis=2) // 2 + 20
     ours = metrics.ssim_per_image(images, others, chunk=64)
@@ -33,7 +33,7 @@ def test_ssim_is_scikit_images_on_digits(valid_set):
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_ssim_is_scikit_images_on_anything(data):
+def test_ssim_equals_scikit_image_on_random_images(data):
     a = data.draw(images_28)
     b = data.draw(hnp.arrays(np.uint8, a.shape))
     assert np.abs(metrics.ssim_per_image(a, b) - reference_ssim(a, b)).max() < 1e-9
@@ -41,7 +41,7 @@ def test_ssim_is_scikit_images_on_anything(data):
 
 @settings(max_examples=30, deadline=None)
 @given(images_28)
-def test_equal_images(images):
+def test_scores_of_equal_images_and_symmetry_of_ssim(images):
     assert np.allclose(metrics.ssim_per_image(images, images), 1)
     assert not metrics.mse_per_image(images, images).any()
     inverse = 255 - images
@@ -68,7 +68,7 @@ def fid_by_the_formula(samples, images, labels):
     return total / 10
 
 
-def test_fid_is_its_formula(tiny_set):
+def test_fid_equals_its_formula(tiny_set):
     samples = np.random.default_rng(0).integers(0, 256, (10, 7, 28, 28), np.uint8)
     by_label = metrics.fid_per_label(samples, tiny_set.images, tiny_set.labels)
     expected = fid_by_the_formula(samples, tiny_set.images, tiny_set.labels)
@@ -108,7 +108,7 @@ def test_a_missing_metric_earns_nothing():
     assert metrics.raw_score("VAEwolabel", None, None, None, 20) == 0
 
 
-def test_nothing_below_zero():
+def test_raw_scores_are_not_negative():
     assert metrics.raw_score("VAEwolabel", 0.0, 0.5, None, 20) == 0
     assert metrics.raw_score("Genwithlabel", 0.0, 0.5, 50.0, 20) == 0
 
@@ -139,7 +139,7 @@ def test_score_task_adds_up(tiny_set):
 
 
 @pytest.mark.parametrize("module", ["lab.metrics", "grade", "lab.settings", "lab.command"])
-def test_no_torch(module):
+def test_modules_do_not_import_torch(module):
     """The grader and `train.py --help` do not import torch, which takes seconds."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

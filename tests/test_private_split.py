@@ -75,7 +75,7 @@ def test_the_seed_stays_secret(made):
 # ---------------------------------------------------------------- the files
 
 
-def test_the_lab_reads_it(made, tiny_set):
+def test_the_lab_reads_a_private_split(made, tiny_set):
     out, result = made
     split = MNISTDataset(out)
     assert split.images.shape == (TINY, 28, 28)
@@ -85,7 +85,7 @@ def test_the_lab_reads_it(made, tiny_set):
     assert f"{TINY}/{TINY}" in result.stderr  # the bar
 
 
-def test_its_sums_are_checked(made, tmp_path):
+def test_its_checksums_are_verified(made, tmp_path):
     for name, content in contents(made[0]).items():
         (tmp_path / name).write_bytes(content)
     MNISTDataset(tmp_path)
@@ -97,7 +97,7 @@ def test_its_sums_are_checked(made, tmp_path):
         (tmp_path / name).write_bytes(whole)
 
 
-def test_the_datasheet_has_what_was_done(made, tiny_set):
+def test_the_datasheet_describes_the_changes(made, tiny_set):
     sheet = json.loads((made[0] / private_split.DATASHEET).read_text(encoding="utf-8"))
     split = MNISTDataset(made[0])
     assert sheet["images"] == TINY
@@ -133,7 +133,7 @@ def test_the_judge_still_reads_the_labels(test_set, private):
     assert (read == test_set[1]).mean() >= 0.985
 
 
-def test_it_looks_like_mnist(test_set, private):
+def test_private_images_have_the_statistics_of_mnist(test_set, private):
     def look(images):
         edges = np.abs(np.diff(images.astype(float), axis=2)).mean()
         return np.array([images.mean(), (images == 0).mean(), edges])
@@ -141,7 +141,7 @@ def test_it_looks_like_mnist(test_set, private):
     assert look(private) == pytest.approx(look(test_set[0]), rel=0.04)
 
 
-def test_a_model_that_memorised_falls_behind(test_set, private):
+def test_a_model_that_memorised_scores_lower(test_set, private):
     """Answering with the nearest memorised image gives ssim 1 and mse 0 on the test split."""
     known = test_set[0]
     flat, seen = (images.reshape(len(images), -1).astype(float) for images in (known, private))
@@ -163,7 +163,7 @@ def test_undoing_rotation_and_shift_is_not_enough(test_set, private, monkeypatch
     assert metrics.ssim_per_image(undistorted, private).mean() < 0.93
 
 
-def test_an_honest_model_scores_as_before(test_set, private, valid_set):
+def test_an_honest_model_scores_the_same(test_set, private, valid_set):
     """Twenty principal components of images that are in neither set."""
     flat = valid_set.images.reshape(len(valid_set), -1).astype(float)
     mean = flat.mean(axis=0)

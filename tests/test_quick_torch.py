@@ -1,4 +1,4 @@
-"""The sandbox's short import of torch: what is left out is imported when something asks for it."""
+"""The sandbox's fast import of torch: deferred modules are imported when they are used."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from torch import nn
 model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(18, 4))
 noise = torch.randn(6, 1, 5, 5, generator=torch.Generator().manual_seed(0))
 assert model.eval()(noise).shape == (6, 4)
-assert type(sys.modules[META]) is Later  # nothing asked for it
-import_torch()  # twice is once
+assert type(sys.modules[META]) is Later  # it was not used yet
+import_torch()  # a second call does nothing
 assert type(sys.modules[META]) is Later
 weight = torch.ones(3, requires_grad=True)
 optimizer = torch.optim.Adam([weight], lr=0.1)
@@ -37,7 +37,7 @@ assert model.to("meta")(noise.to("meta")).shape == (6, 4)
 """
 
 
-def test_what_is_left_out_is_imported_when_something_asks_for_it():
+def test_deferred_modules_are_imported_when_they_are_used():
     command = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

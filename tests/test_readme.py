@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands parse, its files exist, its figures are stored ones."""
+"""The documents are correct: commands parse, files exist, figures are the stored ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SNIPPETS = list(dict.fromkeys(commands_in("\n".join(DOCUMENTS.values()))))
 MAKE_TARGETS = re.findall(r"^([a-z]+):", read("Makefile"), re.M)
 
 
-def test_there_are_snippets():
+def test_documents_contain_commands():
     assert len(SNIPPETS) > 10
 
 
@@ -146,7 +146,7 @@ def test_slurm_script_asks_for_workers_of_one_thread():
 
 
 def test_promised_figures_are_reached():
-    """What the lab promises of its reference solution, of its demo and of its Trainer."""
+    """The stored figures of the reference solution and of the demo reach the promised values."""
     figures = json.loads(reference.FIGURES.read_text(encoding="utf-8"))
     for row in figures["runs"]["VAEwolabel"]:
         assert row["ssim"] >= 0.94 and row["mse"] <= 0.0054 and row["raw"] >= 11.05
@@ -164,15 +164,15 @@ def test_the_readme_is_short():
     assert len(README.splitlines()) <= 170
 
 
-def test_files_named_are_there():
+def test_named_files_exist():
     for name in re.findall(r"`([a-z_]+\.(?:py|txt|sh))`", README + CHINESE + CLUSTER):
-        if name == "slurm.py":  # which the reader is told to make
+        if name == "slurm.py":  # which the reader creates
             continue
         assert (ROOT / name).is_file(), name
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_lead_somewhere(name):
+def test_links_are_not_broken(name):
     for path in re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", DOCUMENTS[name]):
         assert ((ROOT / name).parent / path).exists(), path
 
@@ -183,7 +183,7 @@ def test_every_top_level_file_is_in_the_map():
         assert f"`{path.name}`" in rows, path.name
 
 
-def test_messages_in_the_troubles_are_said():
+def test_messages_in_the_troubles_table_are_in_the_code():
     (rows,) = re.findall(r"## Troubles\n(.*?)\n## ", README, re.DOTALL)
     code = "".join(
         path.read_text("utf-8") for path in [*ROOT.glob("*.py"), *ROOT.rglob("lab/*.py")]

@@ -16,7 +16,7 @@ from lab.settings import Settings
 from trainer import Trainer
 
 FIGURES = json.loads(speed.FIGURES.read_text(encoding="utf-8"))
-BEHIND: set[str] = set()  # rows of the stored figures that docs/speed.md calls behind
+BEHIND: set[str] = set()  # rows that docs/speed.md marks as behind
 # Ratios that the stored figures must reach, beyond being ahead.
 AT_LEAST = {
     "epoch_conv": 2.5,
@@ -71,7 +71,7 @@ def test_the_labs_side_is_timed_from_inside(tiny_data, tmp_path):
     assert (tmp_path / "run" / "inference" / "recon.npy").exists()
 
 
-def test_the_trainer_and_the_plain_loop_meet_the_same_batches(tiny_set):
+def test_the_trainer_and_the_plain_loop_get_the_same_batches(tiny_set):
     module = load_model(ROOT / "model.py")
     settings = Settings(epochs=2, batch_size=64, eval_num=50, device="cpu")
     submission = Submission(ROOT / "model.py", "VAEwolabel", 20)
@@ -120,7 +120,7 @@ def test_sides_run_in_turn():
     assert order == ["b", "a", "a", "b"]
 
 
-def test_every_promised_figure_is_there():
+def test_every_promised_figure_is_stored():
     for name in speed.GIVES:
         if not name.startswith("headline"):
             assert FIGURES["ratios"][name]["n"] >= 3, name
@@ -161,7 +161,7 @@ def test_ratios_say_how_many_times_as_fast_the_lab_is(monkeypatch, tmp_path):
     assert ratios["epoch_mlp"]["theirs"] == 10 and ratios["epoch_mlp"]["ours"] == 1
 
 
-def test_a_row_that_is_behind_is_called_so():
+def test_a_row_that_is_behind_is_marked_behind():
     slow = {"ratios": {"grade_process": speed.compared([1, 1, 1], [0.5, 0.99, 5.0])}}
     assert "| behind |" in speed_page.table(slow) and "| ahead |" not in speed_page.table(slow)
     assert speed_page.behind(slow) == {"grade_process"}

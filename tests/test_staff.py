@@ -1,4 +1,4 @@
-"""Staff: a class of hostile submissions in the sandbox, and the guarantees of grading a class."""
+"""Grading by staff: hostile submissions in the sandbox, and a class graded without losses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from staff.pages import TEMPLATES
 from staff.student import grade_student, read_result
 from staff.submissions import HandedInError, Student, students_in, take
 
-needs_walls = pytest.mark.skipif(
+needs_bubblewrap = pytest.mark.skipif(
     shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
 )
 CLASS = "staff.grade_class"
@@ -134,7 +134,7 @@ def hostile(tmp_path_factory, trained, tiny_data):
     }
 
 
-@needs_walls
+@needs_bubblewrap
 @pytest.mark.parametrize("name", attacks.ATTACKS)
 def test_an_attack_fails(hostile, name):
     attack, result = attacks.ATTACKS[name], result_of(hostile["out"], name)
@@ -147,7 +147,7 @@ def test_an_attack_fails(hostile, name):
     assert SECRET not in log and "SEEN" not in log
 
 
-@needs_walls
+@needs_bubblewrap
 def test_attacks_leave_nothing_behind(hostile):
     assert not hostile["marker"].exists()
     assert hostile["listener"].count == 0
@@ -157,7 +157,7 @@ def test_attacks_leave_nothing_behind(hostile):
         for process in psutil.process_iter(["cmdline"])
         if "/lab/staff/stage.py" in (process.info["cmdline"] or [])
     ]
-    # Tests that run beside this one have stages that end soon; one left behind would stay.
+    # Tests that run in parallel have stages that end soon; one that is left behind would stay.
     _, left = psutil.wait_procs(stages, timeout=45)
     assert not left
 
@@ -174,7 +174,7 @@ sandbox.run_stage("generate", inputs, sandbox.Limits(), task="Genwithlabel", gen
 """
 
 
-@needs_walls
+@needs_bubblewrap
 def test_a_stage_dies_with_a_grader_that_is_killed(trained, tmp_path):
     code = tmp_path / "submission.py"
     code.write_text("import time\nprint('here', flush=True)\ntime.sleep(10_000)\n")
@@ -195,7 +195,7 @@ def test_a_stage_dies_with_a_grader_that_is_killed(trained, tmp_path):
     assert not left
 
 
-@needs_walls
+@needs_bubblewrap
 def test_hidden_images_and_memory_do_not_help(hostile):
     """Images that encode tries to pass on to decode make no reconstruction better."""
     plain = result_of(hostile["out"], "child-that-outlives")["tasks"]["VAEwolabel"]
@@ -210,7 +210,7 @@ def test_hidden_images_and_memory_do_not_help(hostile):
     assert stuffed["mse"] > 0.05  # no information about the images was passed on
 
 
-@needs_walls
+@needs_bubblewrap
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_a_hostile_archive_or_link_is_refused(hostile, name):
     result = result_of(hostile["out"], name)
@@ -218,8 +218,8 @@ def test_a_hostile_archive_or_link_is_refused(hostile, name):
     assert hostile["messages"][name] in result["message"]
 
 
-@needs_walls
-def test_the_honest_score_as_they_do_at_home(hostile, trained, tiny_data, tmp_path):
+@needs_bubblewrap
+def test_honest_scores_equal_those_of_inference_and_grade(hostile, trained, tiny_data, tmp_path):
     """inference.py and grade.py give the same printed digits, with one thread and with two."""
     for key in ("0-honest", "zz-honest"):
         assert result_of(hostile["out"], key)["status"] == "graded"
@@ -250,7 +250,7 @@ def test_the_honest_score_as_they_do_at_home(hostile, trained, tiny_data, tmp_pa
                 assert mine == theirs or mine == pytest.approx(theirs, abs=1e-6)
 
 
-@needs_walls
+@needs_bubblewrap
 def test_the_tables_of_a_class(hostile):
     with open(hostile["out"] / "grades.csv", encoding="utf-8-sig", newline="") as file:
         rows = {row["Submission"]: row for row in csv.DictReader(file)}
@@ -264,7 +264,7 @@ def test_the_tables_of_a_class(hostile):
     assert "look like copies" not in feedback.read_text(encoding="utf-8")  # only staff see flags
 
 
-def test_every_attack_is_in_the_document():
+def test_every_attack_is_in_the_security_document():
     text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     for name in (*attacks.ATTACKS, *ARCHIVES):
@@ -276,8 +276,8 @@ def test_every_attack_is_in_the_document():
 # ---------------------------------------------------------------- the sandbox itself
 
 
-@needs_walls
-def test_the_probe_sees_what_it_must(monkeypatch):
+@needs_bubblewrap
+def test_the_probe_reports_the_isolation(monkeypatch):
     seen = sandbox.probe()
     assert seen["uid"] == sandbox.NOBODY and seen["interfaces"] == ["lo"]
     secret = "SECRET_OF_STAFF"
@@ -302,7 +302,7 @@ def _other(words: list[str], instead: list[str]) -> list[str]:
     return [*words[:place], *instead, *words[place + 1 :]]
 
 
-@needs_walls
+@needs_bubblewrap
 @pytest.mark.parametrize(
     ("broken", "breach"),
     [
@@ -317,14 +317,14 @@ def _other(words: list[str], instead: list[str]) -> list[str]:
         (lambda words: _other(words, ["--unshare-all", "--ro-bind", "/proc", "/sys"]), "it sees"),
     ],
 )
-def test_a_wall_that_is_missing_is_noticed(monkeypatch, broken, breach):
+def test_the_probe_notices_missing_isolation(monkeypatch, broken, breach):
     whole = sandbox.command_line
     monkeypatch.setattr(sandbox, "command_line", lambda *arguments: broken(whole(*arguments)))
     with pytest.raises(sandbox.SandboxError, match=breach):
         sandbox.probe()
 
 
-def test_without_walls_it_refuses(tmp_path, trained, tiny_data):
+def test_without_bubblewrap_grading_is_refused(tmp_path, trained, tiny_data):
     folder = tmp_path / "class"
     hand_in(folder / "ada", trained, ["VAEwolabel"])
     bare = {"PATH": str(tmp_path)}
@@ -390,7 +390,7 @@ def small_class(tmp_path, trained):
     return folder
 
 
-@needs_walls
+@needs_bubblewrap
 def test_killed_and_started_again_nothing_is_lost_or_done_twice(small_class, tmp_path, tiny_data):
     out = tmp_path / "out"
     words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--workers", 1]
@@ -426,7 +426,7 @@ def test_killed_and_started_again_nothing_is_lost_or_done_twice(small_class, tmp
     assert len(set(raws)) == 1
 
 
-@needs_walls
+@needs_bubblewrap
 def test_regrading_lists_every_grade_that_changed(small_class, tmp_path, tiny_data):
     out = tmp_path / "out"
     for name in ("bob", "cleo"):
@@ -443,7 +443,7 @@ def test_regrading_lists_every_grade_that_changed(small_class, tmp_path, tiny_da
     assert float(row["Grade now"]) == result["score"]
 
 
-@needs_walls
+@needs_bubblewrap
 def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data):
     out = tmp_path / "out"
     words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--workers", 2]
@@ -462,7 +462,7 @@ def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data)
     assert {result_of(out, key)["status"] for key in ("ada", "bob", "cleo")} == {"graded"}
 
 
-# The files that make a score: the closure of what grades a student and of the stage.
+# The files that a score depends on: the closure of what grades a student and of the stage.
 GRADER = closure([ROOT / "staff" / "student.py", ROOT / "staff" / "stage.py"])
 GRADER_NAMES = [file.relative_to(ROOT).as_posix() for file in [*GRADER, JUDGE_FILE]]
 
@@ -511,8 +511,8 @@ def test_the_sandbox_contains_no_grader_no_trainer_and_no_data():
     assert not shown & kept and all(name.endswith(".py") for name in shown)
 
 
-@needs_walls
-def test_a_changed_grader_grades_everybody_again(small_class, tmp_path, tiny_data):
+@needs_bubblewrap
+def test_a_changed_grader_grades_every_student_again(small_class, tmp_path, tiny_data):
     """The command runs in a copy that contains only the closure."""
     entries = [ROOT / "staff" / name for name in ("grade_class.py", "stage.py")]
     lab = copied([*closure(entries), JUDGE_FILE, *TEMPLATES.iterdir()], tmp_path / "lab")
@@ -548,8 +548,8 @@ def one_student(tmp_path, trained, tiny_data):
     return student, job
 
 
-@needs_walls
-def test_an_error_of_the_grader_is_no_zero_and_is_tried_again(one_student, monkeypatch):
+@needs_bubblewrap
+def test_a_grader_error_gives_no_score_and_is_tried_again(one_student, monkeypatch):
     student, job = one_student
     with monkeypatch.context() as broken:
         files = {**walls.lab_files(), "/lab/not_there.py": ROOT / "not_there.py"}
@@ -562,15 +562,15 @@ def test_an_error_of_the_grader_is_no_zero_and_is_tried_again(one_student, monke
     assert not grade_student(student, job)["new"]
 
 
-@needs_walls
-def test_a_stage_that_is_slow_to_start_is_no_timeout(one_student):
+@needs_bubblewrap
+def test_a_stage_that_is_slow_to_start_is_a_grader_error(one_student):
     student, job = one_student
     limits = dataclasses.replace(job.limits, seconds=0.3)  # torch takes longer to import
     result = grade_student(student, dataclasses.replace(job, limits=limits))
     assert result["status"] == "grader error" and result["score"] is None
 
 
-@needs_walls
+@needs_bubblewrap
 def test_checkpoints_of_no_task_or_of_one_twice_are_reported(one_student):
     student, job = one_student
     shutil.copy(student.path / "VAEwolabel.pth", student.path / "best.pth")
@@ -583,8 +583,8 @@ def test_checkpoints_of_no_task_or_of_one_twice_are_reported(one_student):
     assert (job.folder(student) / "feedback.html").is_file()
 
 
-@needs_walls
-def test_a_transposed_code_is_a_code(one_student):
+@needs_bubblewrap
+def test_codes_in_another_memory_order_score_the_same(one_student):
     student, job = one_student
     before = grade_student(student, job)
     code = (student.path / "submission.py").read_text(encoding="utf-8")
@@ -628,14 +628,14 @@ def test_no_cell_is_a_formula(text):
         ("ada", ("ada", "", "")),
     ],
 )
-def test_who_handed_in(tmp_path, name, expected):
+def test_name_platform_and_number_of_a_student(tmp_path, name, expected):
     path = tmp_path / name
     path.write_bytes(b"") if name.endswith(".zip") else path.mkdir()
     (student,) = students_in(tmp_path)
     assert (student.name, student.platform, student.number) == expected
 
 
-def test_keys_are_names_of_files_and_unique(tmp_path):
+def test_keys_are_unique_and_safe_as_file_names(tmp_path):
     for name in ("a b", "a-b", "A B", "ä/ö".replace("/", "?"), "..."):
         (tmp_path / name).mkdir()
     students = students_in(tmp_path)
@@ -673,7 +673,7 @@ def test_a_canvas_export_is_filled_in(tmp_path):
     assert rows[2]["Lab 1 (11)"] == "3"
 
 
-def test_copies_are_told_from_two_seeds(tmp_path):
+def test_only_a_copied_model_is_a_similar_pair(tmp_path):
     rng = np.random.default_rng(0)
     errors = rng.random(500).astype(np.float32)
     models = {"a": errors, "b": errors + 0.001, "c": errors + 0.3 * rng.random(500)}

@@ -80,7 +80,7 @@ def sweep_folder(tmp_path_factory, tiny_data) -> Path:
 # ---------------------------------------------------------------- a whole sweep
 
 
-def test_a_sweep_shows_what_it_found(sweep_folder):
+def test_output_of_a_sweep(sweep_folder):
     printed = (sweep_folder / "stdout.txt").read_text()
     assert re.search(
         r"4 trials to run, \d at once: about .+, until \d\d:\d\d; about .+ GB", printed
@@ -121,7 +121,7 @@ def test_a_trial_scores_what_the_three_commands_score(sweep_folder, tiny_data, t
     assert [repr(graded[name]) for name in FIGURES] == [row[name] for name in FIGURES]
 
 
-def test_nothing_finished_is_run_again(sweep_folder, tiny_data):
+def test_finished_trials_are_not_run_again(sweep_folder, tiny_data):
     files = sorted(sweep_folder.glob("trials/**/*"))
     before = [(file, file.stat().st_mtime_ns) for file in files if file.is_file()]
     result = run(*words(tiny_data, sweep_folder))
@@ -359,7 +359,7 @@ def test_a_failed_trial_is_recorded_and_can_be_run_again(tiny_data, tmp_path, mo
         assert (after[row["trial"]] == before[row["trial"]]) == (latent_dim in "35")
 
 
-def test_other_code_is_never_in_the_same_table(tiny_data, tmp_path):
+def test_trials_of_changed_code_are_not_in_one_table(tiny_data, tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_bytes((ROOT / "model.py").read_bytes())
     data = ["--train_data", tiny_data, "--valid_data", tiny_data, "--epochs", 1]
@@ -415,7 +415,7 @@ def test_without_dask_the_error_says_what_to_install(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="bash")
-def test_run_sweep_is_the_sweep():
+def test_run_sweep_sh_runs_sweep_py():
     result = subprocess.run(
         ["bash", "run_sweep.sh", "--trials", "3"], cwd=ROOT, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""The Trainer: exact resume, steps gone bad, precision, schedule, the optional methods."""
+"""The Trainer: exact resume, steps that are not finite, precision, schedule, optional methods."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make_trainer(tiny_set, path: Path, task="VAEwolabel", callbacks=(), **change
 
 
 def numbers(history):
-    """History without the clock."""
+    """Return the history without the times."""
     return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
 
 
@@ -67,7 +67,7 @@ def assert_same_state(a, b):
 
 
 class InterruptAt(Callback):
-    """Presses Ctrl-C when a step is validated, and keeps the state as a file would."""
+    """Sends SIGINT when a step is validated, and saves the state on interruption."""
 
     def __init__(self, step: int, path: Path) -> None:
         self.step, self.path = step, path
@@ -92,7 +92,7 @@ EXACT = [
 @pytest.mark.parametrize("path, task", EXACT, ids=[path.stem for path, _ in EXACT])
 @pytest.mark.parametrize("step", [5, 8, 12])  # in the first epoch, at its end, in the second
 def test_resume_is_exact(tmp_path, tiny_set, path, task, step):
-    """Interrupted, saved, loaded and resumed equals uninterrupted, bit for bit."""
+    """A run that is interrupted, saved and resumed equals an uninterrupted one, bit for bit."""
     pred_step = {"pred_step": 1}
     whole = make_trainer(tiny_set, path, task, **pred_step)
     assert whole.fit()
@@ -120,7 +120,7 @@ def test_validation_does_not_change_training(tiny_set):
     assert len(often.state.history) == 24 and len(seldom.state.history) == 3
 
 
-def test_more_epochs_after_the_end(tiny_set):
+def test_a_finished_run_can_train_more_epochs(tiny_set):
     short = make_trainer(tiny_set, ROOT / "model.py", epochs=1)
     short.fit()
     longer = make_trainer(tiny_set, ROOT / "model.py", epochs=2)
@@ -128,7 +128,7 @@ def test_more_epochs_after_the_end(tiny_set):
     assert longer.fit() and longer.state.epoch == 2 and longer.state.step == 16
 
 
-def test_training_learns(tiny_set):
+def test_training_lowers_loss_and_error(tiny_set):
     trainer = make_trainer(tiny_set, ROOT / "submission.py", epochs=25, var=0.02)
     trainer.fit()
     first, last = trainer.state.history[0], trainer.state.history[-1]
@@ -137,7 +137,7 @@ def test_training_learns(tiny_set):
     assert trainer.state.best_loss == min(row["valid_loss"] for row in trainer.state.history)
 
 
-# ---------------------------------------------------------------- steps gone bad
+# ---------------------------------------------------------------- steps that are not finite
 
 
 def gone_bad(tmp_path, first_bad, bad_steps) -> Path:
@@ -202,8 +202,8 @@ class KeepAt(Callback):
 
 
 @pytest.mark.parametrize("lr", [0.05, 1e12])
-def test_explosions_end_well(tiny_set, lr):
-    """Far beyond where the seeds exploded: it trains, if need be after coming back."""
+def test_too_high_learning_rates_end_with_finite_weights(tiny_set, lr):
+    """At rates far above those at which the original reports' training exploded."""
     trainer = make_trainer(tiny_set, ROOT / "submission.py", lr=lr, var=0.02, epochs=12)
     before = trainer.validate()["valid_mse"]
     try:
@@ -214,8 +214,8 @@ def test_explosions_end_well(tiny_set, lr):
     assert finite(trainer)
 
 
-def test_an_epoch_that_ends_in_nan_is_taken_back(tiny_set):
-    """Weights that only the evaluation finds bad, as after an optimizer's last step."""
+def test_an_epoch_that_ends_in_nan_is_rolled_back(tiny_set):
+    """Weights that become nan in the last step of an epoch are found only by validation."""
     trainer = make_trainer(tiny_set, ROOT / "model.py")
     spoil_at(trainer, step=8)
     assert trainer.fit()
@@ -225,7 +225,7 @@ def test_an_epoch_that_ends_in_nan_is_taken_back(tiny_set):
 
 
 def spoil_at(trainer: Trainer, step: int) -> None:
-    """Make the weights nan in a step that itself looks well."""
+    """Make the weights nan in a step whose loss is finite."""
     original = trainer.training_step
 
     def spoiling(x, labels):
@@ -239,7 +239,7 @@ def spoil_at(trainer: Trainer, step: int) -> None:
 
 
 def test_resume_is_exact_after_a_rollback(tmp_path, tiny_set):
-    """lr_scale, the last good state and the clipping's mean go into the checkpoint too."""
+    """The checkpoint also has lr_scale, the last good state and the mean of the gradient norm."""
     path = gone_bad(tmp_path, 10, 7)
     options = {"precision": "fp32", "pred_step": 1, "epochs": 4}
     whole = make_trainer(tiny_set, path, **options)
@@ -254,7 +254,7 @@ def test_resume_is_exact_after_a_rollback(tmp_path, tiny_set):
     assert_same_state(second.state_dict(), whole.state_dict())
 
 
-def test_a_mask_that_is_not_kept_survives_a_bad_step(tmp_path, tiny_set):
+def test_a_non_persistent_buffer_survives_a_bad_step(tmp_path, tiny_set):
     file = gone_bad(tmp_path, 3, 2)
     text = file.read_text(encoding="utf-8")
     line = "        self.dec = nn.Linear(latent_dim, 784)\n"
@@ -278,7 +278,7 @@ def test_bf16_where_it_is_native(monkeypatch, capabilities, native):
     assert not native_bf16(torch.device("mps"))
 
 
-def test_what_is_tried_at_first_leaves_the_model_as_it_was(tiny_set, tmp_path):
+def test_trial_steps_leave_the_model_unchanged(tiny_set, tmp_path):
     text = (ROOT / "submission.py").read_text(encoding="utf-8")
     first = "            nn.Conv2d(1, 32, 4, stride=2, padding=1),"
     file = tmp_path / "with_norm.py"
@@ -298,8 +298,8 @@ def test_what_is_tried_at_first_leaves_the_model_as_it_was(tiny_set, tmp_path):
     assert torch.equal(torch.get_rng_state(), randomness)
 
 
-def test_a_step_begins_without_gradients_for_all_that_an_optimizer_holds(tiny_set):
-    """Also for a tensor outside the model, which a student's configure_optimizers may add."""
+def test_a_step_clears_the_gradients_of_all_tensors_of_an_optimizer(tiny_set):
+    """A student's configure_optimizers may add a tensor that is not in the model."""
     trainer = make_trainer(tiny_set, ROOT / "model.py")
     outside = torch.ones(3, requires_grad=True)
     trainer.optimizers[0].add_param_group({"params": [outside], "initial_lr": 1e-3})
@@ -308,7 +308,7 @@ def test_a_step_begins_without_gradients_for_all_that_an_optimizer_holds(tiny_se
     assert outside.grad is None and outside.tolist() == [1, 1, 1]
 
 
-def test_precisions_train_alike(tiny_set):
+def test_fp32_and_bf16_train_alike(tiny_set):
     fp32 = make_trainer(tiny_set, ROOT / "model.py", precision="fp32")
     assert fp32.fit() and not fp32.precision.bf16
     bf16 = make_trainer(tiny_set, ROOT / "model.py", precision="bf16")
@@ -368,7 +368,7 @@ def test_settings_have_ranges(change):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has the device")
-def test_a_device_that_is_not_there():
+def test_a_missing_device_is_an_error():
     with pytest.raises(SettingsError, match="no cuda device"):
         pick_device("cuda")
 
@@ -393,7 +393,7 @@ def test_the_schedule_reaches_the_optimizer(tiny_set):
 
 
 @given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6))
-def test_clipping_knows_no_scale(scale, norm):
+def test_clipping_does_not_depend_on_the_scale_of_the_loss(scale, norm):
     """Gradients of a loss times any number are clipped at that number times the bound."""
     weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
     weight.grad = torch.tensor([norm * scale], dtype=torch.float64)
@@ -451,7 +451,7 @@ def test_a_vae_sees_no_labels_in_fit_prior_either(tmp_path, tiny_set):
 
 
 def test_fit_prior_that_adds_a_buffer(tiny_set):
-    """Its checkpoint would not load: said at once, not at inference."""
+    """Its checkpoint could not be loaded, so the error comes after training, not in inference."""
     trainer = make_trainer(tiny_set, SUBMISSIONS / "own_loss.py", "Genwithlabel")
     model = trainer.model
     model.fit_prior = lambda codes, labels: model.register_buffer("late", torch.zeros(3))
@@ -466,8 +466,8 @@ def test_named_parts_may_be_plain_numbers(tiny_set):
     assert trainer.fit() and trainer.state.history[-1]["train_answer"] == 42
 
 
-def test_a_part_named_mse_hides_no_score(tiny_set):
-    """valid_mse is that of the reconstructions, and ssim stands beside it."""
+def test_a_part_named_mse_does_not_replace_the_score(tiny_set):
+    """valid_mse is that of the reconstructions, not the part that the model names mse."""
     trainer = make_trainer(tiny_set, SUBMISSIONS / "own_loss.py", "Genwithlabel", epochs=1)
     original = trainer.model.compute_loss
     trainer.model.compute_loss = lambda *words: {**original(*words), "mse": 42}
@@ -506,7 +506,7 @@ def test_prior_of_the_reference_standardises_codes(tiny_set):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler here")
-def test_a_compiled_model_trains_as_it_does_otherwise(tiny_set):
+def test_a_compiled_model_trains_like_an_uncompiled_one(tiny_set):
     counts = torch._dynamo.utils.counters["frames"]
     losses = {}
     for compiled in ("no", "yes"):  # a model without noise, which a compiler draws in its own way

@@ -1,4 +1,4 @@
-"""The zoo: every model keeps the contract, trains, is scored, and its documentation is true."""
+"""The zoo: every model fits the contract, trains and is scored, and its figures are stored ones."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_the_record_moves_codes_to_standard_and_back():
 
 @pytest.fixture(scope="module")
 def real_samples(valid_set) -> np.ndarray:
-    """Twenty real digits of each label in place of samples; they are not compared with."""
+    """Twenty real digits per label, used as samples; the real images of a test exclude them."""
     chosen = [np.flatnonzero(valid_set.labels == label)[-400::20] for label in range(10)]
     return np.stack([valid_set.images[indices] for indices in chosen])
 

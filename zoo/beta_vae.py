@@ -1,4 +1,4 @@
-"""beta-VAE: one factor, beta, weighs sharp reconstructions against codes that can be sampled.
+"""beta-VAE: a factor, beta, trades sharp reconstructions for codes that can be sampled.
 
 Higgins et al., beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework,
 ICLR 2017. Here the squared error is a mean over pixels and the KL divergence a mean over latent

@@ -141,7 +141,7 @@ def init_kaiming(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     """Initialise a layer of stride 2 so that its output has the variance of its input.
 
     He et al., Delving Deep into Rectifiers, ICCV 2015. PyTorch's default weights shrink the signal:
-    after four layers the input hardly changes the output, and training does not start for epochs.
+    after four layers the input hardly affects the output, and the loss stays constant for epochs.
     """
     if isinstance(layer, nn.ConvTranspose2d):
         nn.init.kaiming_normal_(layer.weight, a=0.2, mode="fan_out")  # its weight is (in, out, ...)

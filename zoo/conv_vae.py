@@ -1,4 +1,4 @@
-"""Convolutional VAE: two to four convolutions that halve the image, and their mirror image.
+"""Convolutional VAE: two to four convolutions that halve the image, and a mirrored decoder.
 
 The loss is that of Kingma and Welling 2014; the layers follow Radford, Metz and Chintala,
 Unsupervised Representation Learning with Deep Convolutional GANs, ICLR 2016. Variants: --variant
@@ -107,7 +107,7 @@ def init_kaiming(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     """Initialise a layer of stride 2 so that its output has the variance of its input.
 
     He et al., Delving Deep into Rectifiers, ICCV 2015. PyTorch's default weights shrink the signal:
-    after four layers the input hardly changes the output, and training does not start for epochs.
+    after four layers the input hardly affects the output, and the loss stays constant for epochs.
     """
     if isinstance(layer, nn.ConvTranspose2d):
         nn.init.kaiming_normal_(layer.weight, a=0.2, mode="fan_out")  # its weight is (in, out, ...)

@@ -32,12 +32,12 @@ class VAE(nn.Module):
         )
 
     def encode(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the code, and zeros in the place of log_var, each (B, latent_dim)."""
+        """Return the code, and zeros in place of log_var, each (B, latent_dim)."""
         code = self.to_code(x)  # (B, latent_dim)
         return code, torch.zeros_like(code)
 
     def reparameterize(self, mu: Tensor, log_var: Tensor) -> Tensor:
-        """Return the code unchanged: nothing is random here."""
+        """Return the code unchanged: this model is not random."""
         return mu
 
     def decode(self, z: Tensor, labels: Tensor) -> Tensor:

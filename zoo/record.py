@@ -41,7 +41,7 @@ class Coupling(nn.Module):
             nn.Linear(self.hidden, 2 * (latent_dim - self.kept)),  # (B, 2 (latent_dim - kept))
         )
         for parameter in self.net[-1].parameters():
-            nn.init.zeros_(parameter)  # the layer starts as the identity, but for the order
+            nn.init.zeros_(parameter)  # the layer starts as the identity, except for the order
 
     def scale_shift(self, kept: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return log scale, in [-1, 1], and shift, each (B, latent_dim - kept)."""

@@ -1,4 +1,4 @@
-"""A tiny GAN: two optimizers, a training_step of its own, no encoder and no vae_loss."""
+"""A tiny GAN: two optimizers and its own training_step, no encoder and no vae_loss."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""BatchNorm, AdaptiveAvgPool, ConvTranspose; extra constructor arguments; a mean-based BCE loss."""
+"""Convolutions with BatchNorm, extra constructor arguments, and a loss with cross-entropy."""
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,7 @@ class GenModel(VAE):
         self.label_fc = nn.Linear(num_classes, latent_dim)
 
     def decode(self, z, labels):
-        """Takes a label of rank 0, 1 or 2, and nothing else."""
+        """Decode with labels of rank 0, 1 or 2; others are an error."""
         assert labels.dim() in (0, 1, 2), "labels: (), (B,) or (B, 1)"
         if labels.dim() == 0:
             labels = labels.repeat(z.shape[0])

@@ -1,4 +1,4 @@
-"""A VAE that raises with seven latent dimensions and dies with six, until a file is there."""
+"""A VAE that raises for latent_dim 7 and ends its process for 6, until a file exists."""
 
 import os
 

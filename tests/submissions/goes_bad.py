@@ -1,6 +1,6 @@
-"""Fits the contract, then makes NaN after some steps: what the Trainer does about it.
+"""A VAE that fits the contract, but computes nan in some training steps.
 
-The class attribute says from which training step on, and for how many.
+The class attributes set the first such step and the number of such steps.
 """
 
 import torch

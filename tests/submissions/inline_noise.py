@@ -1,4 +1,4 @@
-"""No reparameterize method: forward draws its noise itself, in evaluation too."""
+"""A VAE without reparameterize: forward draws the noise itself, in evaluation mode too."""
 
 import torch
 from torch import nn

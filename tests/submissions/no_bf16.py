@@ -1,4 +1,4 @@
-"""A model with an operation that autocast's bf16 does not go through: it falls back to fp32."""
+"""A VAE that raises in bf16, so that the Trainer must fall back to fp32."""
 
 import torch
 from torch import nn

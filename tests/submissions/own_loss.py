@@ -1,4 +1,4 @@
-"""The optional methods: compute_loss with named parts, configure_optimizers, fit_prior."""
+"""A GenModel with optional methods: compute_loss, configure_optimizers, fit_prior."""
 
 import torch
 from torch import nn
