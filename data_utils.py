@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 IMAGE_SIZE = 28
 NUM_CLASSES = 10
+MAX_LATENT_DIM = IMAGE_SIZE**2  # a code wider than the image compresses nothing
 
 # The lab's own datasets have this name; others are found by the pattern.
 OUR_IMAGES = "images-idx3-ubyte.gz"

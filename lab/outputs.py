@@ -19,12 +19,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_utils import NUM_CLASSES
+from data_utils import MAX_LATENT_DIM, NUM_CLASSES
 from lab import arrays
 from lab.arrays import npy_bytes
 from lab.checkpoint import replace_folder, write_whole
-
-MAX_LATENT_DIM = 784
 
 
 class OutputsError(ValueError):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from data_utils import IMAGE_SIZE, NUM_CLASSES, own_randomness
+from data_utils import IMAGE_SIZE, MAX_LATENT_DIM, NUM_CLASSES, own_randomness
 from lab.checkpoint import CheckpointError
 from lab.loading import (
     CLASS_OF_TASK,
@@ -33,7 +33,6 @@ from lab.loading import (
     set_options,
 )
 
-MAX_LATENT_DIM = IMAGE_SIZE**2  # a wider code than the image compresses nothing
 RANGE_TOLERANCE = 1e-3  # how far outside [0, 1] rounding may put a pixel
 TRIAL_BATCH = 4  # images in a trial
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lab import ROOT
+from lab import ROOT, command
 from staff.idx import split_files
 
 PUBLISHED_MD5 = {
@@ -78,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from data_utils import Batches, MNISTDataset, set_seed
-from lab import ROOT
+from lab import ROOT, command
 from lab.checkpoint import write_whole
 from lab.device import keep_freed_memory, native_bf16, pick_device
 from lab.diagnostics import JUDGE_FILE, Judge, features_and_classes
@@ -84,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import DTypeLike
 
-from data_utils import MNISTDataset
+from data_utils import MAX_LATENT_DIM, MNISTDataset
 from grade import grade
 from lab import metrics, plots
 from lab.arrays import ArrayError, npy_bytes, read_array
@@ -28,7 +28,6 @@ from staff.statuses import FLAGGED, GRADED, GRADER_ERROR
 
 SHOWN = 64  # test images in the feedback
 SCORES = ("score", "cap", "raw", "ssim", "mse", "fid", "bonus", "latent_dim", "n")
-MAX_LATENT_DIM = 784
 MAX_SIGNATURE = 5000
 
 

@@ -11,7 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from data_utils import MNISTDataset
+from data_utils import MAX_LATENT_DIM, MNISTDataset
+from lab import ROOT
 from lab.checkpoint import write_whole
 from lab.settings import Settings
 from sweeps.search import Grid, Tpe
@@ -27,7 +28,7 @@ PRESETS: dict[str, dict[str, list]] = {
 }
 DEFAULT_GRID = PRESETS["var"] | PRESETS["lr"]
 DEFAULT_TRIALS = 40  # of --search tpe
-TEST_SPLIT = Path(__file__).resolve().parent.parent / "dataset" / "test"
+TEST_SPLIT = ROOT / "dataset" / "test"
 
 
 class SweepError(ValueError):
@@ -101,7 +102,7 @@ def check_values(values: dict[str, list]) -> None:
     Raises SweepError, SettingsError, DataError, ContractError.
     """
     from lab.contract import check_contract
-    from lab.split_model import MAX_LATENT_DIM, Submission
+    from lab.split_model import Submission
 
     for setting in fields(Settings):
         for value in values[setting.name]:
