@@ -305,6 +305,21 @@ def measure_all(wanted: set[str], options: list[str], keep: Callable[[dict], Non
     return failed
 
 
+def updated(stored: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Return stored figures with the costs of a later run, each marked with date and precision.
+
+    A cost compares two sides of one process, so it can stand beside rows of another machine.
+    """
+    precision = next(iter(found["limit"].values()))["precision"]
+    later = f"{found['machine']['date']}, {precision}"
+    costs = {
+        name: {**one, "later": later}
+        for name, one in found["ratios"].items()
+        if name in speed_page.COSTS
+    }
+    return {**stored, "ratios": {**stored["ratios"], **costs}}
+
+
 def main() -> None:
     """Measure, store the figures, write the documents and pictures."""
     parser = make_parser("benchmarks.speed", __doc__)
@@ -317,12 +332,18 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help=f"file for the figures; default {FIGURES.name}")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
+    parser.add_argument(
+        "--update", type=Path, metavar="JSON", help="take the rows on plain PyTorch from this file"
+    )
     parser.add_argument("--compile", action="store_true", help="the lab's side with torch.compile")
     args = parser.parse_args()
     if args.compile and not args.json:
         parser.error("--compile needs --json: the documents show the figures without it")
-    if args.draw:
+    if args.draw or args.update:
         stored = figures.read(FIGURES)
+        if args.update:
+            stored = updated(stored, figures.read(args.update))
+            figures.write(FIGURES, stored)
         print(speed_page.table(stored))
         speed_page.write(stored)
         return

@@ -75,6 +75,8 @@ def rows(figures: dict[str, Any]) -> list[list[str]]:
     for name, (what, bound) in COSTS.items():
         if name in ratios:
             other = f"a plain PyTorch loop; lower is better, at most {bound:g}x"
+            if "later" in ratios[name]:
+                other += f"; measured later, {ratios[name]['later']}"
             found.append([what, other, *_sides(name, ratios[name]), *_judged(name, ratios[name])])
     for name, (what, bound) in SECONDS.items():
         if name in seconds:
@@ -121,9 +123,9 @@ def render(figures: dict[str, Any]) -> str:
             "",
             table(figures),
             f"{facts['cores']} CPU cores, torch {facts['torch']}, {facts['date']}. All rows are "
-            f"from one run of `make bench`, which took {figures['minutes']:.0f} minutes; the sides "
-            "of a row ran in turn. A row is ahead when its ratio is above 1; where a bound is "
-            "given, when the figure is within it.",
+            f"from one run of `make bench`, which took {figures['minutes']:.0f} minutes, unless a "
+            "row says that it was measured later; the sides of a row ran in turn. A row is ahead "
+            "when its ratio is above 1; where a bound is given, when the figure is within it.",
             "",
             f"- **Precision.** The lab computes in {precision}, its default on this machine, and "
             "the others in fp32, their default, unless a row says otherwise.",

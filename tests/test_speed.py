@@ -11,8 +11,8 @@ from conftest import ROOT, run
 from benchmarks import bare_loop, growth, headline, speed, speed_page
 from benchmarks.markdown import block_in
 from benchmarks.usual import load_model
-from lab.contract import Submission
 from lab.settings import Settings
+from lab.split_model import Submission
 from trainer import Trainer
 
 FIGURES = json.loads(speed.FIGURES.read_text(encoding="utf-8"))
