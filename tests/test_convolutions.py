@@ -308,3 +308,21 @@ def test_deepcopy_keeps_the_fast_layers_and_shares_no_weights():
     assert torch.equal(copied(x), model(x))
     nn.init.zeros_(copied[0].weight)
     assert model[0].weight.any()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 1, "stride": 2},
+        {"kernel_size": 2, "padding": 2},
+        {"kernel_size": 3, "dilation": 2},
+    ],
+)
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_unusual_kernels_use_torchs_default_memory_format(kind, options):
+    """In channels-last, oneDNN writes outside its memory for some of them."""
+    layer = kind(8, 16, **options)
+    x = torch.randn(3, 8, 9, 9).contiguous(memory_format=torch.channels_last)
+    output = fast_copy(layer)(x)
+    assert output.is_contiguous()
+    torch.testing.assert_close(output, layer(x.contiguous()))
