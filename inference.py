@@ -17,7 +17,14 @@ import numpy as np
 
 from lab import command
 from lab.metrics import TASKS
-from lab.outputs import OutputsError, known_facts, read_array, write_array, write_facts
+from lab.outputs import (
+    OutputsError,
+    known_facts,
+    read_array,
+    write_array,
+    write_facts,
+    write_png_tree,
+)
 from lab.settings import CONVOLUTIONS, DEVICES, SettingsError, add_options, option
 
 if TYPE_CHECKING:
@@ -93,8 +100,6 @@ def infer(options: InferenceOptions) -> Path:
             draw_outputs(submission, images, labels, arrays, folder)
     write_facts(folder, _facts(submission, path, dataset, len(images), options))
     if options.png:
-        from lab.outputs import write_png_tree
-
         write_png_tree(folder, arrays)
     return folder
 

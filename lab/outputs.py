@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from data_utils import MAX_LATENT_DIM, NUM_CLASSES
 from lab import arrays
-from lab.arrays import npy_bytes
 from lab.checkpoint import replace_folder, write_whole
 
 
@@ -52,7 +51,9 @@ class Outputs:
 def write_array(folder: Path, name: str, array: np.ndarray) -> None:
     """Write NAME.npy into the folder, whole or not at all."""
     with write_whole(folder / f"{name}.npy") as file:
-        file.write(npy_bytes(array))  # np.save to a full disk does not say that the disk is full
+        file.write(
+            arrays.npy_bytes(array)
+        )  # np.save to a full disk does not say that the disk is full
 
 
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:

@@ -71,13 +71,19 @@ def test_the_labs_side_is_timed_from_inside(tiny_data, tmp_path):
     assert (tmp_path / "run" / "inference" / "recon.npy").exists()
 
 
-def test_the_trainer_and_the_plain_loop_get_the_same_batches(tiny_set):
+def trainer_and_plain_loop(tiny_set, epochs: int) -> tuple[Trainer, bare_loop.PlainLoop]:
+    """Return both sides of the comparison, on the same model, data and settings."""
     module = load_model(ROOT / "model.py")
-    settings = Settings(epochs=2, batch_size=64, eval_num=50, device="cpu")
+    settings = Settings(epochs=epochs, batch_size=64, eval_num=50, device="cpu")
     submission = Submission(ROOT / "model.py", "VAEwolabel", 20)
     trainer = Trainer(submission, settings, tiny_set, tiny_set, progress=False)
     trainer.prepare()
     plain = bare_loop.PlainLoop(module, tiny_set, settings, trainer.device, trainer.precision.bf16)
+    return trainer, plain
+
+
+def test_the_trainer_and_the_plain_loop_get_the_same_batches(tiny_set):
+    trainer, plain = trainer_and_plain_loop(tiny_set, epochs=2)
     before = [parameter.detach().clone() for parameter in plain.model.parameters()]
     in_turn = bare_loop.InTurn(trainer, tiny_set, plain)
     for epoch in (0, 1):
@@ -95,12 +101,7 @@ def test_the_trainer_and_the_plain_loop_get_the_same_batches(tiny_set):
 
 
 def test_the_seconds_of_both_sides_are_kept_per_epoch(tiny_set):
-    module = load_model(ROOT / "model.py")
-    settings = Settings(epochs=3, batch_size=64, eval_num=50, device="cpu")
-    submission = Submission(ROOT / "model.py", "VAEwolabel", 20)
-    trainer = Trainer(submission, settings, tiny_set, tiny_set, progress=False)
-    trainer.prepare()
-    plain = bare_loop.PlainLoop(module, tiny_set, settings, trainer.device, trainer.precision.bf16)
+    trainer, plain = trainer_and_plain_loop(tiny_set, epochs=3)
     in_turn = bare_loop.InTurn(trainer, tiny_set, plain)
     trainer.batches, trainer.callbacks = in_turn, [in_turn]
     assert trainer.fit()
