@@ -342,8 +342,13 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state_dict of a Trainer with the same settings (epochs may differ)."""
+        """Continue from a state_dict of a Trainer with the same settings (epochs may differ).
+
+        Raises ValueError if its weights are not finite, and what torch raises if it does not fit.
+        """
         self.model.load_state_dict(state["model_state_dict"])
+        if not self.recovery.is_finite({}):
+            raise ValueError("its weights are not finite")
         states = [state["optimizer_state_dict"], *state["other_optimizer_state_dicts"]]
         for optimizer, optimizer_state in zip(self.optimizers, states):
             optimizer.load_state_dict(optimizer_state)
@@ -352,7 +357,7 @@ class Trainer:
             self.state.epoch >= self.settings.epochs
         )  # the new run may have more epochs
         restore_rng_state(state["rng_state"])
-        self.precision.bf16 = state["bf16"]
+        self.precision.bf16 = bool(state["bf16"])
         self.recovery.load_state_dict(state["last_good"])
 
 

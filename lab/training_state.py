@@ -3,8 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is float and not math.isnan(value)
+
+
+def _is_row(value: object) -> bool:
+    """Return whether this is a row of numbers by name; nan marks an epoch that failed."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and type(number) in (int, float) for name, number in value.items()
+    )
+
+
+# What a counter must be, by the type that its field states.
+_KINDS: dict[Any, Callable[[Any], bool]] = {
+    "int": _is_count,
+    "bool": lambda value: type(value) is bool,
+    "float": _is_number,
+    "float | None": lambda value: value is None or _is_number(value),
+    "dict[str, float]": _is_row,
+    "list[dict[str, Any]]": lambda value: isinstance(value, list) and all(map(_is_row, value)),
+}
 
 
 @dataclass
@@ -42,6 +69,13 @@ class TrainingState:
     mean_norm: float | None = None
     best_loss: float = math.inf
     best_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if a counter, which may come from a file, is not of its kind."""
+        for field_ in fields(self):
+            value = getattr(self, field_.name)
+            if not _KINDS[field_.type](value):
+                raise ValueError(f"the counter {field_.name} has a wrong value")
 
     def count_step(self, parts: dict[str, float]) -> None:
         """Count a complete step and add its named parts; an empty dict is a skipped step."""
