@@ -228,7 +228,7 @@ def resume(options: TrainOptions, given: set[str]) -> tuple[TrainOptions, dict[s
     saved = {**state["settings"], **{name: state[name] for name in RUN_OPTIONS if name in state}}
     taken: dict[str, Any] = {}
     for name, value in saved.items():
-        asked = getattr(options, name, None)
+        asked: Any = getattr(options, name, None)
         if type(value) is not type(command.plain(asked)):
             raise checkpoint.CheckpointError(
                 f"{path} states the option {one_line(name)} as {one_line(value)}, which is not "

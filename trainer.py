@@ -135,6 +135,13 @@ class Trainer:
                     self._tell("on_interrupt")
                     return False
             if not self.state.finished:
+                if self.state.best_epoch == 0:
+                    self._tell("on_failure")
+                    raise TrainingError(
+                        "no epoch ended with finite numbers, so the model is not trained. Look for "
+                        "the logarithm of zero or a division by zero in your loss, or try a lower "
+                        "--lr."
+                    )
                 self.state.finished = True
                 self._tell("on_finish")
         return True
@@ -162,7 +169,7 @@ class Trainer:
         row = self._add_row()
         if not self.recovery.is_finite(row):
             self._roll_back("the epoch ended with numbers that are not finite")
-        elif state.bad_in_a_row == 0:
+        elif state.new_steps and (state.bad_in_a_row == 0 or state.epoch == self.settings.epochs):
             self.recovery.keep()
             state.note_best(row)
         self._tell("on_epoch_end")

@@ -117,7 +117,8 @@ def read_outputs(folder: Path, task: str, count: int, gen_num: int) -> Outputs:
     if not 1 <= latent_dim <= MAX_LATENT_DIM:
         raise OutputsError(f"{folder} has latent_dim {latent_dim}; expected 1 to {MAX_LATENT_DIM}.")
     samples = read_samples(folder, gen_num) if task == "Genwithlabel" else None
-    return Outputs(recon, samples, latent_dim, facts.get("submission_sha256"))
+    code = facts.get("submission_sha256")  # whatever a damaged file has instead goes no further
+    return Outputs(recon, samples, latent_dim, code if isinstance(code, str) else None)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

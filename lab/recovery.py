@@ -52,7 +52,7 @@ class Recovery:
     def keep(self) -> None:
         """Store the present state as the last good state."""
         self.last_good = self._snapshot()
-        self.state.rollbacks = 0
+        self.state.rollbacks = self.state.new_steps = 0
 
     def restore_buffers(self) -> None:
         """Restore buffers that are not finite, such as BatchNorm's statistics after a bad batch."""
@@ -67,7 +67,7 @@ class Recovery:
         Raises TrainingError, in the last good state, after MAX_ROLLBACKS without a good epoch.
         """
         self._restore()
-        self.state.bad_in_a_row = 0
+        self.state.bad_in_a_row = self.state.new_steps = 0
         if self.state.rollbacks == MAX_ROLLBACKS:
             raise TrainingError(
                 f"training gave up at step {self.state.step}: {why}, also after {MAX_ROLLBACKS} "

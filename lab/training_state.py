@@ -50,6 +50,7 @@ class TrainingState:
         lr_scale: factor on the learning rate; halved by each return to the last good state.
         skipped_steps: steps whose loss or gradients were not finite.
         bad_in_a_row: the number of such steps in a row up to now.
+        new_steps: steps that changed the weights since the last good state.
         rollbacks: returns to the last good state without a good epoch between them.
         mean_norm: running mean of the gradient norm; None before the first step.
         best_loss, best_epoch: the lowest validation loss at the end of an epoch, and that epoch.
@@ -65,6 +66,7 @@ class TrainingState:
     lr_scale: float = 1.0
     skipped_steps: int = 0
     bad_in_a_row: int = 0
+    new_steps: int = 0
     rollbacks: int = 0
     mean_norm: float | None = None
     best_loss: float = math.inf
@@ -86,6 +88,7 @@ class TrainingState:
             self.bad_in_a_row += 1
             return
         self.bad_in_a_row = 0
+        self.new_steps += 1
         self.sums["steps"] = self.sums.get("steps", 0) + 1
         for name, value in parts.items():
             self.sums[name] = self.sums.get(name, 0.0) + value

@@ -143,13 +143,14 @@ def _is_record(record: dict[str, Any]) -> bool:
         FINISHED: ("submission_sha256", "raw", "score", "epochs_done", "total_seconds"),
         FAILED: ("error",),
     }
-    status = record.get("status")
+    status = words[0]
     complete = all(record.get(name) is not None for name in needed.get(status, ()))
     return status in STATUSES and complete
 
 
-def _is_finite(value: object) -> bool:
-    return type(value) in (int, float) and -LARGEST < value < LARGEST
+def _is_finite(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and abs(value) < LARGEST  # false for nan
 
 
 def write_record(trial: Trial, record: dict[str, Any]) -> None:

@@ -238,6 +238,11 @@ SUBJECTS = {
 }
 
 
+def has_sandbox() -> bool:
+    """Return whether a class can be graded here."""
+    return shutil.which("bwrap") is not None
+
+
 # ---------------------------------------------------------------- results
 
 
@@ -373,7 +378,7 @@ def kill_trial(
         faults.append(f"the second run failed: {error}")
     else:
         faults += _differences(whole.result, result_of(folder))
-        faults += [f"{path} is left" for path in _left_over(folder)]
+        faults += [f"{path} is left" for path in left_over(folder)]
     _, alive = psutil.wait_procs(children, timeout=20)
     faults += [f"the process {one.pid} is left" for one in alive]
     return killed, [f"{subject.name}, killed at {moment:.2f} s: {fault}" for fault in faults]
@@ -384,7 +389,7 @@ def _differences(expected: dict[str, str], came: dict[str, str]) -> list[str]:
     return [f"{name} differs" for name in names if expected.get(name) != came.get(name)]
 
 
-def _left_over(folder: Path) -> list[Path]:
+def left_over(folder: Path) -> list[Path]:
     """Return temporary files and folders: in the results, and in the system's temporary folder."""
     temporary = folder / "tmp"
     ours = [path for path in folder.rglob("*.tmp") if temporary not in path.parents]
