@@ -279,7 +279,7 @@ def main() -> None:
     if not complete:
         print(f"stopped and saved in {options.folder}; to continue:")
         print(f"  python train.py --load_from_checkpoint --save_dir {options.folder}")
-        sys.exit(130)
+        sys.exit(command.status_of_stop())
     print(f"the run is in {options.folder}; next:")
     print(f"  python inference.py --checkpoint_path {best_or_newest(options.folder)}")
 
