@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from data_utils import DataError
 from lab import command
 from lab.cluster import ClusterError, require_dask
+from lab.lock import FolderInUseError, only_one
 from lab.settings import SettingsError
 from sweeps.plan import (
     DEFAULT_GRID,
@@ -89,19 +91,20 @@ def main() -> None:
     from lab.loading import ContractError
 
     errors = (SweepError, SearchError, SettingsError, DataError, ContractError, ClusterError)
-    with command.clear_errors(parser.prog, *errors):
+    with command.clear_errors(parser.prog, *errors, FolderInUseError):
         if not options["report"]:
             check_values(values)
-        search = make_search(options, values, folder)
-        sweep = Sweep(search, read_records(search, options), folder, options["keep_weights"])
         stopped = False
-        if not options["report"] and not sweep.complete:
-            device = pick_device(values["device"][0]).type
-            with workers_for(options, len(search), device) as (workers, threads):
-                if options["overwrite"]:
-                    clear(search)
-                stopped = not sweep.run(workers, threads)
-        write_report(folder, search, sweep.records)
+        with nullcontext() if options["report"] else only_one(folder, "--save_dir"):
+            search = make_search(options, values, folder)
+            sweep = Sweep(search, read_records(search, options), folder, options["keep_weights"])
+            if not options["report"] and not sweep.complete:
+                device = pick_device(values["device"][0]).type
+                with workers_for(options, len(search), device) as (workers, threads):
+                    if options["overwrite"]:
+                        clear(search)
+                    stopped = not sweep.run(workers, threads)
+            write_report(folder, search, sweep.records)
     if sweep.failed:
         print(f"{sweep.failed} of {len(search)} trials failed; --retry-failed runs them again")
     if stopped:

@@ -24,6 +24,7 @@ from data_utils import DataError, MNISTDataset
 from lab import ROOT, cluster, command
 from lab.checkpoint import write_whole
 from lab.diagnostics import JUDGE_FILE
+from lab.lock import FolderInUseError, only_one
 from lab.workers import Call, CallFailed, WorkerDied, Workers, local_workers, run_each
 from staff import grades, report, sandbox
 from staff.closure import closure
@@ -272,7 +273,8 @@ def main() -> None:
     parser = make_parser()
     options = Options(**vars(parser.parse_args()))
     errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError)
-    with command.clear_errors(parser.prog, *errors, cluster.ClusterError, OSError):
+    errors += (cluster.ClusterError, FolderInUseError)
+    with command.clear_errors(parser.prog, *errors), only_one(options.out, "--out"):
         students = students_in(options.folder)
         if loose := loose_files(options.folder):
             print(f"not in a student's folder or zip, so not graded: {', '.join(loose)}")

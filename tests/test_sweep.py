@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, SUBMISSIONS, assert_clear_error, run, start
+from conftest import ROOT, SUBMISSIONS, assert_clear_error, reachable_sockets, run, start
 from filelock import FileLock, Timeout
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -181,6 +181,8 @@ def test_a_sweep_that_is_stopped_and_then_killed_continues_and_repeats_nothing(
 ):
     process = start(*words(tiny_data, tmp_path), start_new_session=True)
     wait_until(lambda: in_the_middle(tmp_path))
+    assert not reachable_sockets(process)
+    assert_clear_error(run(*words(tiny_data, tmp_path)), f"in use by process {process.pid} on")
     os.killpg(process.pid, signal.SIGINT)  # to every process of the job, as a terminal does
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
