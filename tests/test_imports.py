@@ -17,7 +17,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ground": (
         (
             "data_utils.py",
-            *(f"lab/{name}.py" for name in ("arrays", "checkpoint", "cluster", "command")),
+            *(f"lab/{name}.py" for name in ("arrays", "checkpoint", "command")),
             *(f"lab/{name}.py" for name in ("metrics", "plots", "settings")),
         ),
         ("root",),
@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sweeps": (("sweeps/*.py",), ("root", "ground", "lab", "trainer", "commands", "sweeps")),
     "sweep": (("sweep.py",), ("root", "ground", "lab", "sweeps")),
     "staff": (("staff/**/*.py",), ("root", "ground", "lab", "commands", "staff")),
-    "tests": (("tests/*.py",), ()),
+    "tests": (("tests/*.py", "tests/faults/*.py"), ()),
     "benchmarks": (
         ("benchmarks/**/*.py",),
         (

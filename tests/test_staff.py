@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import ROOT, assert_clear_error, run, start
+from conftest import ROOT, assert_clear_error, reachable_sockets, run, start
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -451,6 +451,8 @@ def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data)
     while not list(out.glob("students/*/result.json")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
+    assert not reachable_sockets(process)
+    assert_clear_error(run(*words), f"in use by process {process.pid} on")
     workers = [
         child
         for child in psutil.Process(process.pid).children(recursive=True)
