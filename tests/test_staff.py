@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import archives
 import attacks
 import numpy as np
 import psutil
@@ -40,8 +41,7 @@ needs_bubblewrap = pytest.mark.skipif(
 )
 CLASS = "staff.grade_class"
 SECRET = "lab-secret-4711"
-ARCHIVES = ("zip-bomb", "zip-of-many", "path-in-zip", "link-in-zip", "not-a-zip")
-ARCHIVES += ("linked-submission", "linked-folder", "nothing-handed-in")
+ARCHIVES = ("linked-submission", "linked-folder", "nothing-handed-in", *archives.MESSAGES)
 
 
 @pytest.fixture(scope="session")
