@@ -10,7 +10,7 @@ from pathlib import Path
 # Records of a zip: before a member, in the table of contents, after the table (APPNOTE.TXT, 4.3).
 LOCAL, ENTRY = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L")
 LARGE, END = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4s4H2LH")
-BOMB = 1 << 25  # bytes, from some hundred in a zip
+BOMB = 1 << 24  # bytes, from some hundred in a zip
 MESSAGES = {  # of each archive, what its message contains
     "zip-bomb": "larger than",
     "bzip2-bomb": "compressed with bzip2",
@@ -70,7 +70,7 @@ def _overlapping(count: int) -> bytes:
 
 def write(folder: Path, honest: dict[str, bytes]) -> None:
     """Write the hostile archives. honest: the files of a correct submission, by name."""
-    _write(folder / "zip-bomb.zip", {"submission.py": bytes(20 << 20), "VAEwolabel.pth": b"0"})
+    _write(folder / "zip-bomb.zip", {"submission.py": bytes(4 << 20), "VAEwolabel.pth": b"0"})
     for method, name in ((zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "lzma")):
         bomb = {"submission.py": b"", "VAEwolabel.pth": bytes(BOMB)}
         _write(folder / f"{name}-bomb.zip", bomb, method)
