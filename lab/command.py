@@ -6,6 +6,7 @@ Only the standard library is imported here, so `--help` and errors in options ar
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -51,6 +52,9 @@ def run(main: Callable[[], object]) -> None:
     Ctrl-C ends the process with one line on stderr and status 130, also while libraries are
     imported.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that a locale cannot show is no error
+            stream.reconfigure(errors="backslashreplace")
     # A shell may start a background job with SIGINT ignored; then it stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)

@@ -29,9 +29,11 @@ from lab.workers import Call, CallFailed, WorkerDied, Workers, local_workers, ru
 from staff import grades, report, sandbox
 from staff.closure import closure
 from staff.job import Job, write_inputs
+from staff.permissions import PermissionsError, expect_private, write_for_owner_only
 from staff.statuses import GRADER_ERROR
 from staff.student import grade_student, read_result
 from staff.submissions import HandedInError, Student, loose_files, students_in
+from staff.text import as_text
 
 MIB = 1024**2
 BEFORE = ".grades_before_regrade.json"  # in the folder of the results
@@ -107,7 +109,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def make_job(options: Options) -> Job:
-    """Return the settings of grading. Raises SandboxError if the sandbox fails, DataError."""
+    """Return the settings of grading.
+
+    Raises SandboxError if the sandbox fails, PermissionsError if others can read the private split,
+    DataError.
+    """
     limits = sandbox.Limits(
         cpu_seconds=options.seconds,
         seconds=CLOCK * options.seconds,
@@ -120,6 +126,8 @@ def make_job(options: Options) -> Job:
     test_data, train_data = options.test_data.resolve(), options.train_data.resolve()
     data = {"test": test_data, "train": train_data, "private": private_data}
     sums = {name: MNISTDataset(path).sha256 for name, path in data.items() if path}
+    if private_data:  # its folder; images and labels may also be two files in a folder
+        expect_private(private_data if private_data.is_dir() else private_data.parent)
     return Job(
         out=options.out.resolve(),
         test_data=test_data,
@@ -199,7 +207,7 @@ def _result_of(student: Student, job: Job, call: Call) -> dict[str, Any]:
     try:
         return call.result()
     except (CallFailed, WorkerDied) as error:
-        message = f"the worker that graded it failed ({error})."
+        message = f"the worker that graded it failed ({as_text(str(error))})."
         return {
             "student": student.key,
             "name": student.name,
@@ -272,8 +280,9 @@ def main() -> None:
     """Parse, grade, write the tables and the report, print where they are."""
     parser = make_parser()
     options = Options(**vars(parser.parse_args()))
-    errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError)
+    errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError, PermissionsError)
     errors += (cluster.ClusterError, FolderInUseError)
+    write_for_owner_only()
     with command.clear_errors(parser.prog, *errors), only_one(options.out, "--out"):
         students = students_in(options.folder)
         if loose := loose_files(options.folder):

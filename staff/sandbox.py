@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from lab import ROOT
 from staff import seccomp
+from staff.text import as_text
 from staff.walls import (
     INPUTS,
     MIB,
@@ -110,7 +111,9 @@ def run_stage(
             # /proc of the sandbox shows the environment of its first process, bubblewrap's own.
             environment = {"PATH": os.defpath}
         else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            # Beside the student's files, whose folder is removed even after a kill.
+            beside = inputs["submission.py"].parent
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=beside)))
             for name, path in inputs.items():
                 shutil.copyfile(path, folder / name)
             order |= {"folder": str(folder), "lab": str(ROOT)}
@@ -189,7 +192,7 @@ def _follow(
                 watch.due = seconds + POLL_SECONDS
             stopped = _beyond(limits, watch, seconds, len(returned), dropped)
     outcome = _outcome_of(bytes(returned), process.poll(), stopped, watch, limits)
-    outcome.log = printed.decode(errors="replace")
+    outcome.log = as_text(printed.decode(errors="replace"))
     if dropped:
         outcome.log += f"\n... and {dropped:,} bytes more"
     outcome.seconds = time.monotonic() - started
@@ -271,11 +274,6 @@ def _split(returned: bytes) -> tuple[list[dict[str, Any]], bytes]:
         if "done" in values or "error" in values:
             return lines, rest
     return lines, b""
-
-
-def as_text(words: str) -> str:
-    """Replace what a file or terminal must not contain: control characters and lone surrogates."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in words)
 
 
 # ---------------------------------------------------------------- does the isolation work?
