@@ -280,6 +280,7 @@ def main() -> None:
     """Parse, grade, write the tables and the report, print where they are."""
     parser = make_parser()
     options = Options(**vars(parser.parse_args()))
+    errors: tuple[type[Exception], ...]
     errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError, PermissionsError)
     errors += (cluster.ClusterError, FolderInUseError)
     write_for_owner_only()
