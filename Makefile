@@ -1,6 +1,7 @@
 # make demo    set up, train both tasks, infer, grade
 # staff: begin
 # make test    set up, lint, check types, run every test
+# make test-faults  kills, full disks, bad bytes, in many trials: 15 minutes
 # make bench   compare the speed of the lab with others, write docs/speed.md: 15 minutes
 # staff: end
 # make clean   remove the virtual environment
@@ -26,13 +27,16 @@ demo: .venv/core
 	@echo "pictures: runs/demo-*/inference/*.png, videos: runs/demo-*/training.gif"
 
 # staff: begin
-.PHONY: test bench
+.PHONY: test test-faults bench
 
 test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-faults: .venv/test
+	FAULTS=long $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile tests/faults
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks.speed

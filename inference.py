@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab import command
+from lab.lock import FolderInUseError, only_one
 from lab.metrics import TASKS
 from lab.outputs import (
     OutputsError,
@@ -94,14 +95,14 @@ def infer(options: InferenceOptions) -> Path:
     count = options.inf_num or len(dataset)
     images, labels = dataset.images[:count], dataset.labels[:count]
     folder = options.save_dir or path.parent / "inference"
-    stages = _stages(submission, options.stage, folder)
     facts = _facts(submission, path, dataset, len(images), options)
-    with submission.explained("inference", only_theirs=True):
+    with only_one(folder, "--save_dir"), submission.explained("inference", only_theirs=True):
+        stages = _stages(submission, options.stage, folder)
         arrays = _run_stages(submission, stages, images, labels, folder, options, facts)
         if options.stage == "all":
             draw_outputs(submission, images, labels, arrays, folder)
-    if options.png:
-        write_png_tree(folder, arrays)
+        if options.png:
+            write_png_tree(folder, arrays)
     return folder
 
 
@@ -272,10 +273,10 @@ def main() -> None:
     from lab.stages import InferenceError
 
     errors = (InferenceError, OutputsError, CheckpointError, ContractError, DataError)
-    with command.clear_errors(parser.prog, *errors, SettingsError):
+    with command.clear_errors(parser.prog, *errors, SettingsError, FolderInUseError):
         folder = infer(InferenceOptions(**vars(typed)))
     print(f"the outputs are in {folder}:")
-    for file in sorted(folder.iterdir()):
+    for file in sorted(folder.glob("[!.]*")):
         print(f"  {file.name}")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from data_utils import DataError
 from lab import command
 from lab.cluster import ClusterError, require_dask
+from lab.lock import FolderInUseError, only_one
 from lab.settings import SettingsError
 from sweeps.plan import (
     DEFAULT_GRID,
@@ -33,7 +35,7 @@ EXAMPLES = """examples:
   python sweep.py --var 0.5 0.25 --latent_dim 10 20 30
   python sweep.py --preset latent --seed 1 2 3        presets: var, lr, batch, latent
   python sweep.py --search tpe --trials 40 --var 0.005 0.5 --lr 1e-4 1e-2
-  python sweep.py --scheduler tcp://10.0.0.1:8786     on a cluster: docs/cluster.md
+  python sweep.py --scheduler tls://10.0.0.1:8786     on a cluster: docs/cluster.md
 Run the same command again to continue a sweep that was stopped or killed; finished trials are kept.
 """
 
@@ -65,7 +67,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("where it runs")
     add = group.add_argument
-    add("--scheduler", help="address of a Dask scheduler; this machine if not given")
+    add("--scheduler", help="address of a Dask scheduler with TLS; this machine if not given")
+    add("--insecure-scheduler", action="store_true", help="allow --scheduler without TLS")
     add("--workers", type=int, help="trials at once on this machine; one per core if not given")
     add("--trials_per_gpu", type=int, help="trials per GPU of this machine; 1 if not given")
     add_training_options(parser, nargs="+")
@@ -88,25 +91,26 @@ def main() -> None:
     from lab.loading import ContractError
 
     errors = (SweepError, SearchError, SettingsError, DataError, ContractError, ClusterError)
-    with command.clear_errors(parser.prog, *errors):
+    with command.clear_errors(parser.prog, *errors, FolderInUseError):
         if not options["report"]:
             check_values(values)
-        search = make_search(options, values, folder)
-        sweep = Sweep(search, read_records(search, options), folder, options["keep_weights"])
         stopped = False
-        if not options["report"] and not sweep.complete:
-            device = pick_device(values["device"][0]).type
-            with workers_for(options, len(search), device) as (client, threads):
-                if options["overwrite"]:
-                    clear(search)
-                stopped = not sweep.run(client, threads)
-        write_report(folder, search, sweep.records)
+        with nullcontext() if options["report"] else only_one(folder, "--save_dir"):
+            search = make_search(options, values, folder)
+            sweep = Sweep(search, read_records(search, options), folder, options["keep_weights"])
+            if not options["report"] and not sweep.complete:
+                device = pick_device(values["device"][0]).type
+                with workers_for(options, len(search), device) as (workers, threads):
+                    if options["overwrite"]:
+                        clear(search)
+                    stopped = not sweep.run(workers, threads)
+            write_report(folder, search, sweep.records)
     if sweep.failed:
         print(f"{sweep.failed} of {len(search)} trials failed; --retry-failed runs them again")
     if stopped:
         without = " without --overwrite" if options["overwrite"] else ""
         print(f"stopped; run the same command{without} to continue")
-        sys.exit(130)
+        sys.exit(command.status_of_stop())
     sys.exit(1 if sweep.failed else 0)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import command
+from lab.lock import FolderInUseError, only_one
 from lab.metrics import TASKS
 from lab.settings import Settings, SettingsError, add_options, option
 
@@ -300,15 +301,16 @@ def main() -> None:
     from trainer import TrainingError
 
     errors = (SettingsError, CheckpointError, ContractError, DataError, TrainingError)
-    with command.clear_errors(parser.prog, *errors):
+    with command.clear_errors(parser.prog, *errors, FolderInUseError):
         options, state = TrainOptions(**vars(typed)), None
         if options.checkpoint or options.load_from_checkpoint:
             options, state = resume(options, given)
-        complete = train(options, state)
+        with only_one(options.folder, "--save_dir"):
+            complete = train(options, state)
     if not complete:
         print(f"stopped and saved in {options.folder}; to continue:")
         print(f"  python train.py --load_from_checkpoint --save_dir {options.folder}")
-        sys.exit(130)
+        sys.exit(command.status_of_stop())
     print(f"the run is in {options.folder}; next:")
     print(f"  python inference.py --checkpoint_path {best_or_newest(options.folder)}")
 

@@ -39,3 +39,4 @@ def two_workers(
     finally:
         for process in processes:
             process.kill()
+            process.wait()

@@ -89,7 +89,7 @@ def scores_in(folder: Path) -> Scores:
 def with_a_worker_killed(folder: Path) -> Scores:
     """Return the scores of a sweep on a cluster of two workers that loses one."""
     with two_workers(PORT, ONE_THREAD) as (address, workers, _):
-        sweep = start_sweep(folder, "--scheduler", address)
+        sweep = start_sweep(folder, "--scheduler", address, "--insecure-scheduler")
         wait_for_the_middle(folder, sweep)
         workers[0].send_signal(signal.SIGKILL)
         sweep.wait()

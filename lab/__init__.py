@@ -6,7 +6,7 @@
 | training | callbacks, run_folder, training_state, recovery, gradients, schedule, prior |
 | inference and grading | stages, outputs, arrays, pictures, metrics, diagnostics |
 | speed | device, precision, convolutions, conv_functions, trial_step |
-| shared by commands | command, settings, checkpoint, plots, progress_bar, cluster |
+| shared by commands | command, settings, checkpoint, lock, plots, progress_bar, workers, cluster |
 """
 
 import os

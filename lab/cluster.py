@@ -1,4 +1,4 @@
-"""Run many calls in many processes with Dask: on this machine's cores, or on a running cluster.
+"""Run many calls on the workers of a Dask cluster; `lab/workers.py` does so on this machine.
 
 Dask is an optional requirement and is imported only where it is used.
 """
@@ -6,22 +6,18 @@ Dask is an optional requirement and is imported only where it is used.
 from __future__ import annotations
 
 import logging
-import math
-import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from lab.workers import Call, CallFailed, WorkerDied
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 GIB = 1024**3
-POLL_SECONDS = 0.1
-COUNT_SECONDS = 1.0  # between counts of the workers, which may join and leave
 LOST = (
     "the connection to the cluster's scheduler was lost; start the scheduler, then run the same "
     "command again. All stored results are kept."
@@ -49,44 +45,28 @@ def fitting_workers(wanted: int, gib_each: float) -> int:
 
 
 @contextmanager
-def local_workers(workers: int, environments: Iterable[dict[str, str]] = ({},)) -> Iterator[Client]:
-    """Start worker processes on this machine; they end with this process.
-
-    Each runs one call at a time.
+def scheduler_at(address: str, insecure: bool = False) -> Iterator[DaskWorkers]:
+    """Connect to the scheduler of a cluster and wait for its first worker. Raises ClusterError.
 
     Args:
-        workers: the number of processes.
-        environments: environment variables of the first worker, the second, and so on, in a cycle.
+        address: such as tls://10.0.0.1:8786. Dask's own settings name the certificates.
+        insecure: whether an address without TLS is allowed.
     """
-    require_dask()
-    import dask
-    from distributed import Client, LocalCluster
-
-    with (
-        _without_logs(),
-        # The profiler interrupts the work a hundred times per second.
-        dask.config.set({"distributed.worker.profile.enabled": False}),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=None,  # Dask would kill workers below the limit of the system
-            dashboard_address=None,
-            silence_logs="CRITICAL",  # of the workers
-        ) as local,
-        Client(local) as client,
-    ):
-        client.register_plugin(_local_worker_plugin(list(environments)))
-        yield client
-
-
-@contextmanager
-def scheduler_at(address: str) -> Iterator[Client]:
-    """Connect to the scheduler of a cluster and wait for its first worker. Raises ClusterError."""
+    if not address.startswith("tls://") and not insecure:
+        raise ClusterError(
+            f"{address} is not a tls:// address; without TLS, anyone who reaches the scheduler can "
+            "run code as you. Set up certificates (docs/cluster.md), or add --insecure-scheduler."
+        )
     require_dask()
     from distributed import Client
 
     try:
         client = Client(address, timeout=5)
+    except TypeError:
+        raise ClusterError(
+            "Dask's settings name no certificate, which a tls:// address needs; set the variables "
+            "that docs/cluster.md lists."
+        ) from None
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"no Dask scheduler answers at {address} ({str(error) or type(error).__name__}); "
@@ -103,7 +83,7 @@ def scheduler_at(address: str) -> Iterator[Client]:
                 f"the worker {wide[0]} has several threads, which would share random numbers; "
                 "start workers with --nthreads 1, and several of them with --nworkers."
             )
-        yield client
+        yield DaskWorkers(client)
 
 
 @contextmanager
@@ -116,82 +96,63 @@ def _without_logs() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def check_everywhere(client: Client, check: Callable, *arguments: Any) -> None:
-    """Call `check` on the scheduler and all workers. Raises ClusterError unless all are True."""
-    answers = client.run(check, *arguments, on_error="return")
-    try:
-        answers["the scheduler"] = client.run_on_scheduler(check, *arguments)
-    except Exception as error:  # such as an import that fails there
-        answers["the scheduler"] = error
-    for who, answer in answers.items():
-        if answer is not True:
-            raise ClusterError(
-                f"{who} does not find the lab or its data ({check.__name__}: {answer!r}); start "
-                "scheduler and workers with PYTHONPATH=FOLDER, the folder of the lab. All machines "
-                "must see this folder and the --save_dir under the same path."
-            )
+class DaskWorkers:
+    """The workers of a Dask cluster; see `lab.workers.Workers`. Methods raise ClusterError."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def count(self) -> int:
+        """Return the number of workers, which may join and leave."""
+        try:
+            return len(self.client.nthreads())
+        except OSError:
+            raise ClusterError(LOST) from None
+
+    def check(self, function: Callable[..., bool], *arguments: Any) -> None:
+        """Call the function on the scheduler and all workers. Unless all return True, raise."""
+        answers = self.client.run(function, *arguments, on_error="return")
+        try:
+            answers["the scheduler"] = self.client.run_on_scheduler(function, *arguments)
+        except Exception as error:  # such as an import that fails there
+            answers["the scheduler"] = error
+        for who, answer in answers.items():
+            if answer is not True:
+                raise ClusterError(
+                    f"{who} does not find the lab or its data ({function.__name__}: {answer!r}); "
+                    "start scheduler and workers with PYTHONPATH=FOLDER, the folder of the lab. "
+                    "All machines must see this folder and the --save_dir under the same path."
+                )
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Call:
+        """Let a worker call the function."""
+        return _DaskCall(self.client.submit(function, *arguments, pure=False))
+
+    def tell_all(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a short function in every worker now."""
+        self.client.run(function, *arguments, on_error="ignore")  # a worker may be dying
 
 
-def run_each(
-    client: Client,
-    function: Callable,
-    calls: Iterable[tuple],
-    stop: threading.Event,
-    on_stop: Callable[[], None],
-) -> Iterator[tuple[tuple, Future]]:
-    """Run `function(*call)` for each call; yield each call with its future when it is done.
+class _DaskCall:
+    """A call on the cluster; see `lab.workers.Call`."""
 
-    The next call is taken only when a worker is free, so it may depend on the results so far. Once
-    `stop` is set, no more calls are taken, the running ones are waited for, and `on_stop` is called
-    every COUNT_SECONDS. When a worker dies, another worker runs its call again. Raises ClusterError
-    when the scheduler is lost.
-    """
-    calls = iter(calls)
-    running: dict[Future, tuple] = {}
-    over, workers, counted = False, 0, -math.inf
-    while not over or running:
-        if time.monotonic() - counted > COUNT_SECONDS:
-            workers, counted = _count_workers(client), time.monotonic()
-            if stop.is_set():
-                over = True
-                on_stop()  # repeatedly, as new workers may join
-        while len(running) < workers and not over and not stop.is_set():
-            call = next(calls, None)
-            if call is None:
-                over = True
-            else:
-                running[client.submit(function, *call, pure=False)] = call
-        done = [future for future in running if future.done()]
-        for future in done:
-            if future.status in ("cancelled", "lost"):
-                raise ClusterError(LOST)
-            yield running.pop(future), future
-        if not done:
-            time.sleep(POLL_SECONDS)
+    def __init__(self, future: Future) -> None:
+        self.future = future
 
+    def done(self) -> bool:
+        return self.future.done()
 
-def _count_workers(client: Client) -> int:
-    try:
-        return len(client.nthreads())
-    except OSError:
-        raise ClusterError(LOST) from None
+    def result(self) -> Any:
+        from distributed import KilledWorker
 
-
-def _local_worker_plugin(environments: list[dict[str, str]]) -> Any:
-    from distributed import WorkerPlugin
-
-    class LocalWorker(WorkerPlugin):
-        """Sets up a worker when it starts, also when it is started again after it died."""
-
-        name = "local-worker"
-
-        def setup(self, worker: Any) -> None:
-            os.environ.update(environments[int(worker.name) % len(environments)])
-            # Ctrl-C reaches every process of the terminal; only the main process reacts to it.
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    return LocalWorker()
+        try:
+            return self.future.result()
+        except KilledWorker as error:
+            raise WorkerDied(error.allowed_failures + 1) from None
+        except Exception as error:
+            if self.future.status != "error":  # not from the call: its result was lost in transit
+                raise ClusterError(LOST) from None
+            raise CallFailed(f"{type(error).__name__}: {error}") from None
 
 
 def require_dask() -> None:

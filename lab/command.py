@@ -1,4 +1,4 @@
-"""Shared by the commands: help with examples, errors of one sentence, and the handling of Ctrl-C.
+"""Shared by the commands: help with examples, errors of one sentence, and requests to stop.
 
 Only the standard library is imported here, so `--help` and errors in options are fast.
 """
@@ -6,18 +6,23 @@ Only the standard library is imported here, so `--help` and errors in options ar
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 STATUS_OF_ERROR = 2
-STATUS_OF_INTERRUPT = 130  # 128 + SIGINT, as shells report it
+# What asks a command to stop: Ctrl-C, a scheduler, a terminal that closes (Windows has no SIGHUP).
+STOP_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+_last_signal = signal.SIGINT
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawTextHelpFormatter):
@@ -47,6 +52,9 @@ def run(main: Callable[[], object]) -> None:
     Ctrl-C ends the process with one line on stderr and status 130, also while libraries are
     imported.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that a locale cannot show is no error
+            stream.reconfigure(errors="backslashreplace")
     # A shell may start a background job with SIGINT ignored; then it stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
@@ -74,7 +82,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _report_interrupt(program: str) -> int:
     """Print that the program was interrupted; return the exit status."""
     print(f"{program}: interrupted", file=sys.stderr, flush=True)
-    return STATUS_OF_INTERRUPT
+    return status_of_stop()
+
+
+def status_of_stop() -> int:
+    """Return the exit status after a stop: 128 + the signal, as shells report it; 130 is Ctrl-C."""
+    return 128 + _last_signal
 
 
 @contextmanager
@@ -99,13 +112,19 @@ def clear_errors(program: str, *expected: type[Exception]) -> Iterator[None]:
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C, or a scheduler's SIGTERM, into a request to stop: an event.
+    """Turn the first of STOP_SIGNALS into a request to stop: an event.
 
-    The caller stops at the next complete step. A second signal raises KeyboardInterrupt.
+    The caller stops at the next complete step and exits with `status_of_stop()`. A second signal
+    raises KeyboardInterrupt. Signals that the process ignores, as `nohup` asks for, stay ignored.
     """
     stop = threading.Event()
+    terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def request(number: int, frame: object) -> None:
+        global _last_signal
+        _last_signal = signal.Signals(number)
+        if number == getattr(signal, "SIGHUP", None):
+            _discard_output(terminals)  # they are gone, so printing to them would fail
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
@@ -113,12 +132,23 @@ def stop_requests() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop  # Python handles signals in the main thread only
         return
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, request)
+        for number in STOP_SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _discard_output(descriptors: Iterable[int]) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def plain(value: Any) -> Any:

@@ -24,12 +24,16 @@ from data_utils import DataError, MNISTDataset
 from lab import ROOT, cluster, command
 from lab.checkpoint import write_whole
 from lab.diagnostics import JUDGE_FILE
+from lab.lock import FolderInUseError, only_one
+from lab.workers import Call, CallFailed, WorkerDied, Workers, local_workers, run_each
 from staff import grades, report, sandbox
 from staff.closure import closure
 from staff.job import Job, write_inputs
+from staff.permissions import PermissionsError, expect_private, write_for_owner_only
 from staff.statuses import GRADER_ERROR
 from staff.student import grade_student, read_result
 from staff.submissions import HandedInError, Student, loose_files, students_in
+from staff.text import as_text
 
 MIB = 1024**2
 BEFORE = ".grades_before_regrade.json"  # in the folder of the results
@@ -59,6 +63,7 @@ class Options:
     seconds: int
     memory: int
     scheduler: str | None
+    insecure_scheduler: bool
     workers: int | None
     unsafe_no_isolation: bool
 
@@ -89,7 +94,11 @@ def make_parser() -> argparse.ArgumentParser:
     limits = sandbox.Limits()
     add("--seconds", type=int, default=limits.cpu_seconds, help="CPU seconds of a stage")
     add("--memory", type=int, default=limits.memory_bytes // MIB, help="MiB of memory of a stage")
-    add("--scheduler", help="address of a Dask scheduler; by default, use this machine's cores")
+    add(
+        "--scheduler",
+        help="address of a Dask scheduler with TLS; this machine's cores if not given",
+    )
+    add("--insecure-scheduler", action="store_true", help="allow --scheduler without TLS")
     add("--workers", type=int, help="students graded at once here; by default, one per core")
     add(
         "--unsafe-no-isolation",
@@ -100,7 +109,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def make_job(options: Options) -> Job:
-    """Return the settings of grading. Raises SandboxError if the sandbox fails, DataError."""
+    """Return the settings of grading.
+
+    Raises SandboxError if the sandbox fails, PermissionsError if others can read the private split,
+    DataError.
+    """
     limits = sandbox.Limits(
         cpu_seconds=options.seconds,
         seconds=CLOCK * options.seconds,
@@ -113,6 +126,8 @@ def make_job(options: Options) -> Job:
     test_data, train_data = options.test_data.resolve(), options.train_data.resolve()
     data = {"test": test_data, "train": train_data, "private": private_data}
     sums = {name: MNISTDataset(path).sha256 for name, path in data.items() if path}
+    if private_data:  # its folder; images and labels may also be two files in a folder
+        expect_private(private_data if private_data.is_dir() else private_data.parent)
     return Job(
         out=options.out.resolve(),
         test_data=test_data,
@@ -152,22 +167,20 @@ def grade_all(
 ) -> tuple[dict[str, dict[str, Any]], bool]:
     """Grade the students on this machine's cores or on a cluster.
 
-    Returns the results by student, and whether Ctrl-C stopped the run before all were graded.
+    Returns the results by student, and whether a signal stopped the run before all were graded.
     Raises cluster.ClusterError.
     """
     results: dict[str, dict[str, Any]] = {}
-    with _workers(options, len(students)) as client, command.stop_requests() as stop:
-        cluster.check_everywhere(client, sees_inputs, job.inputs("test"))
+    with _workers(options, len(students)) as workers, command.stop_requests() as stop:
+        workers.check(sees_inputs, job.inputs("test"))
         calls = ((student, job, options.regrade) for student in students)
 
         def announce_stop() -> None:
             bar.set_description("stopping after the students in progress")
 
         with tqdm(total=len(students), unit="student", dynamic_ncols=True) as bar:
-            for (student, *_), future in cluster.run_each(
-                client, grade_student, calls, stop, announce_stop
-            ):
-                result = results[student.key] = _result_of(student, job, future)
+            for (student, *_), call in run_each(workers, grade_student, calls, stop, announce_stop):
+                result = results[student.key] = _result_of(student, job, call)
                 counts = Counter(one["status"] for one in results.values())
                 if result["new"]:
                     tqdm.write(_line(result))
@@ -181,22 +194,20 @@ def sees_inputs(inputs: Path) -> bool:
     return (inputs / "images.npy").is_file()
 
 
-def _workers(options: Options, students: int) -> AbstractContextManager[Any]:
+def _workers(options: Options, students: int) -> AbstractContextManager[Workers]:
     if options.scheduler:
-        return cluster.scheduler_at(options.scheduler)
+        return cluster.scheduler_at(options.scheduler, options.insecure_scheduler)
     wanted = options.workers or min(cluster.cores(), students)
     gib = 1 + options.memory / 1024
-    return cluster.local_workers(cluster.fitting_workers(wanted, gib))
+    return local_workers(cluster.fitting_workers(wanted, gib))
 
 
-def _result_of(student: Student, job: Job, future: Any) -> dict[str, Any]:
+def _result_of(student: Student, job: Job, call: Call) -> dict[str, Any]:
     """Return the result of a worker; a grader error if the worker failed. Raises ClusterError."""
     try:
-        return future.result()
-    except Exception as error:
-        if future.status != "error":
-            raise cluster.ClusterError(cluster.LOST) from None
-        message = f"the worker that graded it failed ({type(error).__name__}: {error})."
+        return call.result()
+    except (CallFailed, WorkerDied) as error:
+        message = f"the worker that graded it failed ({as_text(str(error))})."
         return {
             "student": student.key,
             "name": student.name,
@@ -269,8 +280,11 @@ def main() -> None:
     """Parse, grade, write the tables and the report, print where they are."""
     parser = make_parser()
     options = Options(**vars(parser.parse_args()))
-    errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError)
-    with command.clear_errors(parser.prog, *errors, cluster.ClusterError, OSError):
+    errors: tuple[type[Exception], ...]
+    errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError, PermissionsError)
+    errors += (cluster.ClusterError, FolderInUseError)
+    write_for_owner_only()
+    with command.clear_errors(parser.prog, *errors), only_one(options.out, "--out"):
         students = students_in(options.folder)
         if loose := loose_files(options.folder):
             print(f"not in a student's folder or zip, so not graded: {', '.join(loose)}")
@@ -290,7 +304,7 @@ def main() -> None:
         print(f"{failed} not graded because the grader failed; run the same command again")
     if stopped:
         print("stopped; run the same command to continue")
-    sys.exit(130 if stopped else 1 if failed else 0)
+    sys.exit(command.status_of_stop() if stopped else 1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lab.checkpoint import write_whole
 from staff.statuses import MAX_POINTS, TASKS
 
 SCORES = ("score", "raw", "ssim", "mse", "fid", "latent_dim")
+SIGNS = ("=", "+", "-", "@", "\N{MINUS SIGN}")  # a formula begins with one of them
 CANVAS_COLUMN = re.compile(r".+ \(\d+\)$")  # "Lab 2 (81523)": an assignment and its number
 
 
@@ -53,10 +55,22 @@ def _number(value: float | None) -> float | str:
 
 
 def escaped(value: Any) -> Any:
-    """Return a cell's value, escaped so that no spreadsheet reads a student's text as a formula."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
+    """Return a cell's value, escaped so that no spreadsheet reads a student's text as a formula.
+
+    An apostrophe is put before a sign at the beginning, and at each place where a spreadsheet may
+    split the text into two cells: some take a semicolon or tab for the end of a cell.
+    """
+    if not isinstance(value, str):
+        return value
+    parts = re.split(r"([;\t\r\n])", value)
+    text = "".join(f"'{part}" if _begins_with_sign(part) else part for part in parts)
+    return f"'{text}" if text.startswith(("\t", "\r", "\n")) else text
+
+
+def _begins_with_sign(text: str) -> bool:
+    """Return whether the first visible character is a sign, of any width (such as U+FF1D)."""
+    visible = (c for c in text if unicodedata.category(c)[0] not in "ZC")
+    return unicodedata.normalize("NFKC", next(visible, "")).startswith(SIGNS)
 
 
 def fill_canvas(

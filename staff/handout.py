@@ -26,6 +26,8 @@ LEFT_OUT = (
     "CITATION.cff",
     "CONTRIBUTING.md",
     "benchmarks",
+    "dataset/private",  # without git, .gitignore does not leave it out
+    "dataset/private.seed",
     "dataset/test",
     "docs/gallery",  # pictures of the zoo
     "docs/gallery.md",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_utils import MNISTDataset
 from lab.arrays import npy_bytes
-from lab.checkpoint import write_whole
+from lab.checkpoint import remove_leftovers, write_whole
 from staff import sandbox
+from staff.permissions import private_folder
 from staff.submissions import Student
 
 
@@ -19,7 +21,8 @@ class Job:
     Paths are absolute and must be the same for every worker.
 
     Attributes:
-        out: folder of the results; the stages' inputs are in `out/.inputs`.
+        out: folder of the results; the stages' inputs are in `out/.inputs`, and the students'
+            files while they are graded in `out/.work`.
         test_data: the split to grade on.
         train_data: training images, to recognise copies; None to skip this check.
         private_data: a split that no student has seen (`private_split.py`), or None.
@@ -43,7 +46,12 @@ class Job:
 
     def folder(self, student: Student) -> Path:
         """Return the folder of a student's result."""
-        return self.out / "students" / student.key
+        return folder_of(self.out, student.key)
+
+    @property
+    def work(self) -> Path:
+        """The folder that each process makes its work folder in."""
+        return self.out / ".work"
 
     def inputs(self, split: str) -> Path:
         """Return the folder of the stages' inputs of a split; its name depends on the data."""
@@ -56,8 +64,20 @@ class Job:
         return {"test": self.test_data, **private}
 
 
+def folder_of(out: Path, key: str) -> Path:
+    """Return the folder of a student's result; its name is UTF-8 under every locale."""
+    return out / "students" / os.fsdecode(key.encode())
+
+
 def write_inputs(job: Job) -> None:
-    """Write the stages' inputs of each split: images.npy and labels.npy."""
+    """Write the stages' inputs of each split: images.npy and labels.npy.
+
+    The folders of the results are made before, closed to other accounts, and the students' files
+    that a killed grader left are removed.
+    """
+    for name in ("students", ".inputs", job.work.name):
+        private_folder(job.out / name)
+    remove_leftovers(job.work)
     for split, data in job.splits.items():
         dataset, folder = MNISTDataset(data), job.inputs(split)
         for name, array in (("images", dataset.images), ("labels", dataset.labels)):

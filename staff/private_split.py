@@ -1,6 +1,6 @@
 """Make a private test split: the public test images, each changed a little at random.
 
-    python -m staff.private_split --seed "a long secret phrase"      a few seconds on one core
+    python -m staff.private_split      a few seconds on one core
 
 MNIST's test images are public, so a submission could store them and return the nearest one.
 Here each image is rotated, slanted, scaled, shifted and distorted a little. A model that learned to
@@ -10,8 +10,8 @@ distortion.
 `grade_class.py --private_data` flags such a gap. Use the FID of the test split: slants vary more
 here, so the FID is higher.
 
-The seed is secret. Anyone who knows it can make the same split, and anyone who guesses it can check
-the guess against a hash of the split that students have seen.
+The seed is secret (`seeds.py`). Anyone who knows it can make the same split, and anyone who guesses
+it can check the guess against a hash of the split that students have seen.
 """
 
 from __future__ import annotations
@@ -31,10 +31,18 @@ from data_utils import IMAGE_SIZE, DataError, MNISTDataset
 from lab import command, metrics, plots
 from lab.checkpoint import write_whole
 from staff import idx
+from staff.permissions import (
+    PermissionsError,
+    expect_private,
+    private_folder,
+    write_for_owner_only,
+)
+from staff.seeds import SeedError, asked_seed, seed_of
 
 EXAMPLES = """examples:
-  python -m staff.private_split --seed "a long secret phrase"
-  python -m staff.private_split --seed "next year's phrase" --overwrite
+  python -m staff.private_split                                 generate a seed, keep it in a file
+  python -m staff.private_split --seed_file ~/seeds/2027 --overwrite
+  python -m staff.private_split --ask_seed                      type the seed
   python inference.py --checkpoint_path runs/mlp/best.pth --data_path dataset/private
   python grade.py --test_data_path dataset/private --VAEwolabel_output_dir runs/mlp/inference
 """
@@ -194,8 +202,9 @@ def preview(images: np.ndarray, private: np.ndarray, columns: int = 16, pairs: i
 def write(out: Path, files: dict[str, bytes], overwrite: bool = False) -> None:
     """Write the files into a folder, each completely or not at all.
 
-    Raises PrivateSplitError if that would replace a dataset that this command did not make, or,
-    without `overwrite`, a private split of another seed, source or strength. Raises OSError.
+    The folder is made for its owner only. Raises PermissionsError if it exists and others can enter
+    it, and PrivateSplitError if the files would replace a dataset that this command did not make,
+    or, without `overwrite`, a private split of another seed, source or strength. Raises OSError.
     """
     there = [name for name in files if (out / name).exists()]
     if there and not (out / DATASHEET).is_file():
@@ -208,6 +217,10 @@ def write(out: Path, files: dict[str, bytes], overwrite: bool = False) -> None:
             f"{out} holds a private split with other options (another seed, source, strength "
             "or version); replace it with --overwrite, or choose another --out."
         )
+    if out.exists():
+        expect_private(out)
+    else:
+        private_folder(out)
     for name, content in files.items():
         with write_whole(out / name) as file:
             file.write(content)
@@ -220,14 +233,16 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of private_split.py."""
     parser = command.make_parser(__doc__.splitlines()[0], EXAMPLES)
     add = parser.add_argument
-    add(
-        "--seed",
-        required=True,
-        default=argparse.SUPPRESS,
-        help="secret: a number or words, too long to guess",
-    )
     add("--data", type=Path, default=Path("dataset/test"), help="the public images")
     add("--out", type=Path, default=Path("dataset/private"), help="folder for the private images")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--seed_file",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help="the secret seed; generated if there is no such file (default: OUT.seed)",
+    )
+    where.add_argument("--ask_seed", action="store_true", help="ask for the seed at the terminal")
     add("--overwrite", action="store_true", help="replace a private split with other options")
     return parser
 
@@ -236,13 +251,18 @@ def main() -> None:
     """Parse, change the images, write them, print where they are."""
     parser = make_parser()
     args = parser.parse_args()
-    with command.clear_errors(parser.prog, PrivateSplitError, DataError):
-        if not args.seed.strip():
-            raise PrivateSplitError("--seed is empty; expected a number or words that are secret.")
+    write_for_owner_only()
+    with command.clear_errors(
+        parser.prog, PrivateSplitError, SeedError, PermissionsError, DataError
+    ):
         if args.out.resolve() == args.data.resolve():
             raise PrivateSplitError(f"{args.out} is the source itself; choose another --out.")
         source = MNISTDataset(args.data)
-        private = make_private(source.images, args.seed)
+        seed_file = getattr(args, "seed_file", args.out.with_name(f"{args.out.name}.seed"))
+        seed, generated = (asked_seed(), False) if args.ask_seed else seed_of(seed_file)
+        if generated:
+            print(f"{seed_file}: a new secret seed; with it, this command makes the same split")
+        private = make_private(source.images, seed)
         write(args.out, files_of(source, private), args.overwrite)
     print(f"{args.out}: {len(private)} images; look at {args.out / 'preview.png'}")
 

@@ -1,4 +1,8 @@
-"""Report what a process in the sandbox can reach. Runs there before any submission does."""
+"""Report what a process in the sandbox can reach. Runs there before any submission does.
+
+It runs twice, with the filter of system calls and without it, because the filter would hide that
+another wall is missing.
+"""
 
 from __future__ import annotations
 
@@ -12,46 +16,78 @@ from pathlib import Path
 from typing import Any
 
 CLONE_NEWUSER = 0x10000000
+PR_GET_SECCOMP, PR_CAPBSET_READ, PR_GET_NO_NEW_PRIVS = 21, 23, 39
+F_GETLK, F_SETPIPE_SZ = 5, 1031
 
 
 def look(order: dict[str, Any]) -> dict[str, Any]:
     """Return the identity and the abilities of this process, for `sandbox.probe` to check.
 
-    order: `secrets` are paths that it must not see, `lab` is the folder of the lab's modules, and
-    `tmp_bytes` is the size that /tmp and /dev/shm should have.
+    order: `secrets` are paths that it must not see, `lab` is the folder of the lab's modules,
+    `tmp_bytes` is the size that /tmp and /dev/shm should have, and `files` the number of files.
     """
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     libc = ctypes.CDLL(None, use_errno=True)
+    folders = ("/tmp", "/dev/shm")
     return {
         "uid": os.getuid(),
         "groups": [group for group in os.getgroups() if group != os.getgid()],
-        "capabilities": int(fields["CapEff"], 16) | int(fields["CapBnd"], 16),
-        "no_new_privileges": fields["NoNewPrivs"] == "1",
-        "filtered": fields.get("Seccomp") == "2",
-        "processes": sum(name.isdigit() for name in os.listdir("/proc")),
+        "capabilities": [cap for cap in range(64) if libc.prctl(PR_CAPBSET_READ, cap) == 1],
+        "no_new_privileges": libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1,
+        "filtered": libc.prctl(PR_GET_SECCOMP) == 2,
+        "process": os.getpid(),
+        "proc": sorted(os.listdir("/proc")),
+        "devices": sorted(os.listdir("/dev")),
         "host": socket.gethostname(),
-        "interfaces": sorted(_interfaces()),
-        "sockets": _works(socket.socketpair),
-        "environment": sorted(set(os.environ) | _environments()),
+        "interfaces": _interfaces(),
+        "environment": sorted(os.environ),
+        "descriptors": [number for number in range(3, 256) if _is_open(number)],
         "seen": [path for path in order["secrets"] if os.path.lexists(path)],
         "writable": [path for path in ("/", "/usr", "/dev", order["lab"]) if _can_write(path)],
-        "new_user_namespace": libc.unshare(CLONE_NEWUSER) == 0,
-        "hidden_memory": _works(lambda: os.memfd_create("probe"))
-        or _works(lambda: mmap.mmap(-1, mmap.PAGESIZE)),  # Python maps it shared
-        "small_tmp": _is_full_soon("/tmp", order["tmp_bytes"]),
-        "small_shm": _is_full_soon("/dev/shm", order["tmp_bytes"]),
+        "calls": _calls(libc),
+        "large": [name for name in folders if not _is_full_soon(name, order["tmp_bytes"])],
+        "many_files": [name for name in folders if not _has_few_files(name, order["files"])],
     }
 
 
-def _environments() -> set[str]:
-    """Return the names of variables in the environments of all visible processes."""
-    found = set()
-    for file in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            words = file.read_bytes().split(b"\0")
-            found |= {word.split(b"=")[0].decode(errors="replace") for word in words if word}
-    return found
+def _calls(libc: ctypes.CDLL) -> list[str]:
+    """Return which of the calls that a stage must not use work. Each is harmless here."""
+    attempts: dict[str, Callable[[], Any]] = {
+        "user namespaces": lambda: _checked(libc.unshare(CLONE_NEWUSER)),
+        "sockets": socket.socketpair,
+        "memfd": lambda: os.memfd_create("probe"),
+        "shared memory": lambda: mmap.mmap(-1, mmap.PAGESIZE),  # Python maps it shared
+        "inotify": lambda: _checked(libc.inotify_init()),
+        "eventfd": lambda: _checked(libc.eventfd(0, 0)),
+        "splice": lambda: _pipes(lambda read, write: os.splice(read, write, 1)),
+        "larger pipes": lambda: _pipes(lambda _, write: _fcntl(write, F_SETPIPE_SZ, 1 << 20)),
+        "file locks": lambda: _fcntl(0, F_GETLK, bytes(32)),
+        "other processes' memory": lambda: _checked(libc.process_vm_readv(1, None, 0, None, 0, 0)),
+        "pidfd": lambda: os.pidfd_open(os.getpid()),
+    }
+    return [name for name, attempt in attempts.items() if _works(attempt)]
+
+
+def _pipes(use: Callable[[int, int], Any]) -> None:
+    """Call `use` with the ends of two pipes: one that has a byte to read, one to write to."""
+    (read, fill), (drain, write) = os.pipe(), os.pipe()
+    try:
+        os.write(fill, b"x")
+        use(read, write)
+    finally:
+        for descriptor in (read, fill, drain, write):
+            os.close(descriptor)
+
+
+def _fcntl(descriptor: int, command: int, argument: int | bytes) -> None:
+    import fcntl
+
+    fcntl.fcntl(descriptor, command, argument)
+
+
+def _checked(result: int) -> None:
+    """Raise OSError if a call of libc failed."""
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "the call failed")
 
 
 def _can_write(path: str) -> bool:
@@ -64,9 +100,12 @@ def _can_write(path: str) -> bool:
     return True
 
 
-def _interfaces() -> set[str]:
-    lines = Path("/proc/net/dev").read_text(encoding="utf-8").splitlines()[2:]  # without headings
-    return {line.split(":")[0].strip() for line in lines}
+def _interfaces() -> list[str]:
+    """Return the network interfaces; without sockets, which a stage has not, none can be used."""
+    try:
+        return sorted(name for _, name in socket.if_nameindex())
+    except OSError:
+        return []
 
 
 def _works(attempt: Callable[[], Any]) -> bool:
@@ -75,6 +114,10 @@ def _works(attempt: Callable[[], Any]) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_open(descriptor: int) -> bool:
+    return _works(lambda: os.fstat(descriptor))
 
 
 def _is_full_soon(folder: str, size: int) -> bool:
@@ -89,4 +132,12 @@ def _is_full_soon(folder: str, size: int) -> bool:
     finally:
         for file in files:
             file.unlink(missing_ok=True)
+    return False
+
+
+def _has_few_files(folder: str, count: int) -> bool:
+    """Return whether a folder has room for no more than `count` files."""
+    with contextlib.suppress(OSError):
+        # f_files: the most files of the file system; 0 means any number
+        return 0 < os.statvfs(folder).f_files <= count
     return False

@@ -13,6 +13,7 @@ import numpy as np
 
 from lab import plots
 from lab.checkpoint import write_whole
+from staff.job import folder_of
 from staff.pages import picture, render
 from staff.sandbox import BUBBLEWRAP
 from staff.statuses import GRADED, MAX_POINTS, STATUSES, TASKS
@@ -80,7 +81,7 @@ def _thumbnails(out: Path, results: list[dict[str, Any]]) -> list[dict[str, Any]
     """Return one picture per student, samples if there are any, the highest raw score first."""
     found = []
     for row in _leaders(results)[:THUMBNAILS]:
-        folder = out / "students" / row["student"]
+        folder = folder_of(out, row["student"])
         for task, name in (("Genwithlabel", "samples"), ("VAEwolabel", "recon")):
             if data := picture(folder / f"{task}_{name}.png"):
                 raw = row["tasks"].get(task, {}).get("raw")
@@ -118,7 +119,7 @@ def _by(pair: dict[str, Any]) -> tuple[float, float]:
 
 
 def _errors(out: Path, student: str, task: str) -> np.ndarray:
-    file = out / "students" / student / f"{task}_errors.npy"
+    file = folder_of(out, student) / f"{task}_errors.npy"
     return np.load(file, allow_pickle=False) if file.is_file() else np.zeros(0)
 
 

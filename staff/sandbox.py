@@ -26,15 +26,19 @@ from typing import IO, Any
 
 from lab import ROOT
 from staff import seccomp
+from staff.text import as_text
 from staff.walls import (
+    DEVICES,
     INPUTS,
     MIB,
     NOBODY,
+    SCRATCH,
     STAFF,
     Limits,
     SandboxError,
     command_line,
     expect_new_enough,
+    lab_files,
 )
 from staff.watch import Watch
 
@@ -89,7 +93,8 @@ def run_stage(
         inputs: files by the name that the stage reads: submission.py, checkpoint.pth, ...
         limits: what the stage may use.
         isolation: BUBBLEWRAP, or NONE for trusted code.
-        more: further entries of the stage's order: task, gen_num, seed.
+        more: further entries of the stage's order: task, gen_num, seed. For "probe", filtered=False
+            leaves out the filter of system calls, to test the other walls alone.
 
     Raises SandboxError where bubblewrap is missing.
     """
@@ -103,14 +108,20 @@ def run_stage(
         folder: Path | None = None
         if isolation == BUBBLEWRAP:
             order |= {"folder": INPUTS, "lab": "/lab"}
-            if program := seccomp.program():
+            if order.get("filtered", True) and (program := seccomp.program()):
                 order["filter"] = stack.enter_context(_as_descriptor(program))
                 descriptors.append(order["filter"])
-            words = command_line(inputs, order, limits)
-            # /proc of the sandbox shows the environment of its first process, bubblewrap's own.
+            shown = lab_files() | {f"{INPUTS}/{name}": path for name, path in inputs.items()}
+            opened = {
+                name: stack.enter_context(path.open("rb")).fileno() for name, path in shown.items()
+            }
+            descriptors += opened.values()
+            words = command_line(opened, order, limits)
             environment = {"PATH": os.defpath}
         else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            # Beside the student's files, whose folder is removed even after a kill.
+            beside = inputs["submission.py"].parent
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=beside)))
             for name, path in inputs.items():
                 shutil.copyfile(path, folder / name)
             order |= {"folder": str(folder), "lab": str(ROOT)}
@@ -189,7 +200,7 @@ def _follow(
                 watch.due = seconds + POLL_SECONDS
             stopped = _beyond(limits, watch, seconds, len(returned), dropped)
     outcome = _outcome_of(bytes(returned), process.poll(), stopped, watch, limits)
-    outcome.log = printed.decode(errors="replace")
+    outcome.log = as_text(printed.decode(errors="replace"))
     if dropped:
         outcome.log += f"\n... and {dropped:,} bytes more"
     outcome.seconds = time.monotonic() - started
@@ -273,11 +284,6 @@ def _split(returned: bytes) -> tuple[list[dict[str, Any]], bytes]:
     return lines, b""
 
 
-def as_text(words: str) -> str:
-    """Replace what a file or terminal must not contain: control characters and lone surrogates."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in words)
-
-
 # ---------------------------------------------------------------- does the isolation work?
 
 
@@ -287,38 +293,64 @@ def probe(limits: Limits | None = None) -> dict[str, Any]:
     if sys.platform != "linux":
         raise SandboxError(f"the sandbox needs Linux, and this is {sys.platform}; grade there.")
     expect_new_enough()
-    with tempfile.NamedTemporaryFile() as file:
-        secrets = [file.name, "/etc/passwd", str(ROOT / "dataset"), str(ROOT / "grade.py")]
-        secrets += [str(Path.home() / ".ssh"), "/etc/shadow", "/sys", "/sources"]
-        outcome = run_stage("probe", {}, limits, secrets=secrets, tmp_bytes=limits.tmp_bytes)
-    seen = outcome.facts
-    if not seen:
-        raise SandboxError(
-            f"bubblewrap does not run here ({outcome.log.strip()[-300:] or outcome.message}); "
-            "unprivileged users must be able to create namespaces, and Python must start in them."
-        )
-    breaches = [breach for breach, holds in _expected(seen).items() if not holds]
+    seen = _look(limits, filtered=True)
+    breaches = _missing(_walls(seen) | _filter(seen) | _walls(_look(limits, filtered=False)))
     if breaches:
         raise SandboxError(f"the sandbox does not isolate a stage: {'; '.join(breaches)}.")
     return seen
 
 
-def _expected(seen: dict[str, Any]) -> dict[str, bool]:
+def _look(limits: Limits, filtered: bool) -> dict[str, Any]:
+    """Run the probe in the sandbox and return what it saw. Raises SandboxError."""
+    with tempfile.NamedTemporaryFile() as file:
+        secrets = [file.name, "/etc/passwd", str(ROOT / "dataset"), str(ROOT / "grade.py")]
+        secrets += [str(Path.home() / ".ssh"), "/etc/shadow", "/sys", "/sources", SCRATCH]
+        outcome = run_stage(
+            "probe",
+            {},
+            limits,
+            filtered=filtered,
+            secrets=secrets,
+            tmp_bytes=limits.tmp_bytes,
+            files=limits.files,
+        )
+    if not outcome.facts:
+        raise SandboxError(
+            f"bubblewrap does not run here ({outcome.log.strip()[-300:] or outcome.message}); "
+            "unprivileged users must be able to create namespaces, and Python must start in them."
+        )
+    return outcome.facts
+
+
+def _missing(conditions: dict[str, bool]) -> list[str]:
+    return [breach for breach, holds in conditions.items() if not holds]
+
+
+def _walls(seen: dict[str, Any]) -> dict[str, bool]:
     """Return whether each condition of the isolation holds; the key says what is wrong if not."""
     return {
         f"it runs as user {seen['uid']}": seen["uid"] == NOBODY,
         f"it is in the groups {seen['groups']}": not seen["groups"],
-        "it has capabilities": seen["capabilities"] == 0,
+        "it has capabilities": not seen["capabilities"],
         "it can gain privileges": seen["no_new_privileges"],
-        "it sees other processes": seen["processes"] <= 3,
+        "it is not the first process of its namespace": seen["process"] == 1,
+        f"it sees {seen['proc']} in /proc": set(seen["proc"]) <= {"cpuinfo"},
+        f"it sees {seen['devices']} in /dev": set(seen["devices"]) <= {*DEVICES, "shm"},
         "it knows the machine's name": seen["host"] == "sandbox",
         f"it has the networks {seen['interfaces']}": set(seen["interfaces"]) <= {"lo"},
+        f"it has the descriptors {seen['descriptors']}": len(seen["descriptors"]) <= 1,  # its pipe
         f"it sees {seen['seen']}": not seen["seen"],
         f"it can write to {seen['writable']}": not seen["writable"],
-        "it can make namespaces": not seen["new_user_namespace"],
-        "its system calls are not filtered": seen["filtered"] and not seen["sockets"],
-        "it has memory that is not counted": not seen["hidden_memory"],
-        "its /tmp has no bound": seen["small_tmp"],
-        "its /dev/shm has no bound": seen["small_shm"],
+        "it can make user namespaces": "user namespaces" not in seen["calls"],
+        f"{seen['large']} have no bound": not seen["large"],
+        f"the number of files in {seen['many_files']} has no bound": not seen["many_files"],
         f"it has the environment {seen['environment']}": set(seen["environment"]) <= ENVIRONMENT,
+    }
+
+
+def _filter(seen: dict[str, Any]) -> dict[str, bool]:
+    """Return whether the filter of system calls holds, as `_walls` does for the rest."""
+    return {
+        "its system calls are not filtered": seen["filtered"],
+        f"its system calls allow {seen['calls']}": not seen["calls"],
     }

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import platform
-import tempfile
+import sys
 import time
 import traceback
 from contextlib import suppress
@@ -23,10 +23,11 @@ from filelock import FileLock
 from lab.checkpoint import write_whole
 from staff import pages, sandbox
 from staff.job import Job
-from staff.sandbox import as_text
+from staff.permissions import work_folder
 from staff.statuses import GRADER_ERROR, MOST_SERIOUS_FIRST, TASKS
 from staff.submissions import HandedInError, Student, take
 from staff.task import GraderFault, Task
+from staff.text import as_text
 
 
 def grade_student(student: Student, job: Job, again: bool = False) -> dict[str, Any]:
@@ -58,8 +59,8 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
     try:
         if job.isolation == sandbox.BUBBLEWRAP:
             _probe_once()
-        with tempfile.TemporaryDirectory() as temporary:
-            handed_in = take(student, Path(temporary) / "handed_in")
+        with work_folder(job.work) as work:
+            handed_in = take(student, work / "handed_in")
             result["handed_in"] = {
                 "code_bytes": handed_in.code.stat().st_size,
                 "checkpoint_bytes": {
@@ -70,16 +71,15 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
             if known.get("basis") == basis:
                 return {**known, **who, "new": False}
             result["basis"] = basis
-            work = Path(temporary)
             result["tasks"] = _tasks(handed_in.code, handed_in.checkpoints, job, work, folder)
     except HandedInError as error:
-        result |= {"tasks": {}, "status": "contract breach", "message": as_text(str(error))}
+        result |= {"tasks": {}, "status": "contract breach", "message": as_text(str(error))[:1000]}
         result["basis"] = f"refused: {result['message']}"
         if known.get("basis") == result["basis"]:
             return {**known, **who, "new": False}
     except Exception as error:  # a defect or a broken machine, not the student's
-        traceback.print_exc()
-        message = f"{type(error).__name__}: {error}"
+        print(as_text(traceback.format_exc()), file=sys.stderr)
+        message = as_text(f"{type(error).__name__}: {error}")
         result |= {"tasks": {}, "status": GRADER_ERROR, "message": message}
     else:
         result |= _together(result["tasks"])

@@ -1,36 +1,40 @@
 """Read what students handed in: a folder of folders and zips from Moodle, Canvas or Gradescope.
 
 Nothing in it is trusted. Only regular files with the expected names are copied, each up to a
-maximum size. An archive is read member by member and never unpacked.
+maximum size. An archive is read member by member, by another process (`archives.py`), and never
+unpacked.
 """
 
 from __future__ import annotations
 
 import functools
-import io
+import hashlib
+import os
 import re
 import stat
-import struct
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
+from staff.archives import Archive, ArchiveError, is_archive, is_zip, open_archive
 from staff.statuses import TASKS
+from staff.text import as_line, name_as_text
 
 CODE = "submission.py"
 MAX_CODE_BYTES = 1 << 20
 MAX_CHECKPOINT_BYTES = 256 << 20
-MAX_ARCHIVE_BYTES = 1 << 30
-MAX_CONTENTS_BYTES = 2 << 20  # of an archive's table of contents (its central directory)
-MAX_END_BYTES = (1 << 16) + 22  # of what follows that table: one record, with a comment
-MAX_FILES = 5000  # in one student's folder or archive
+MAX_FILES = 5000  # in one student's folder
 MAX_CHECKPOINTS = 4
 MAX_DEPTH = 6
 CHUNK = 1 << 20
+MAX_KEY = 60  # characters, at most 240 bytes: a file name may have 255
+DIGEST = 12  # hexadecimal digits
 HAND_IN = f"hand in {CODE} and one checkpoint per task"
+
+LIKE_A_DIGEST = re.compile(rf"-[0-9a-f]{{{DIGEST}}}$", re.IGNORECASE)
 
 # How learning platforms name submissions: the student's name and the platform's number for them.
 PLATFORMS = (
@@ -51,8 +55,8 @@ class Student:
     """One student's folder or zip.
 
     Attributes:
-        key: name of the student's folder in the results; unique and safe as a file name.
-        name: as the platform wrote it.
+        key: name of the student's folder in the results; see `keys_of`.
+        name: as the platform wrote it, as plain text.
         platform, number: the platform and its number for the student; "" if unknown.
         path: the folder or zip.
     """
@@ -82,14 +86,16 @@ class _Found:
     """A file in a submission.
 
     Attributes:
-        path: inside the folder or archive.
+        path: inside the folder or archive, as plain text.
         size: in bytes, as the folder or archive states it.
-        open: opens it for reading in binary mode.
+        content: returns its bytes in pieces.
+        file: where it is; None in an archive.
     """
 
     path: PurePosixPath
     size: int
-    open: Callable[[], IO[bytes]]
+    content: Callable[[], Iterator[bytes]]
+    file: Path | None = None
 
 
 def students_in(folder: Path) -> list[Student]:
@@ -101,27 +107,59 @@ def students_in(folder: Path) -> list[Student]:
         raise HandedInError(
             f"{folder} is not a folder; expected one that holds a folder or zip per student."
         )
-    students: dict[str, Student] = {}
+    paths: list[Path] = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "__MACOSX")):
-            continue
-        is_zip = path.suffix.lower() == ".zip"
-        if not (is_zip or path.is_dir() or path.is_symlink()):
-            continue  # a list of grades, submission_metadata.yml, ...
-        stem = path.stem if is_zip else path.name
-        name, platform, number = _who(stem.encode("utf-8", "replace").decode("utf-8"))
-        key = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "student"
-        while key.lower() in students:
-            key += "_"
-        students[key.lower()] = Student(key, name, platform, number, path)
-    if not students:
+        hidden = path.name.startswith((".", "__MACOSX"))
+        # Others are a list of grades, submission_metadata.yml, ...
+        if not hidden and (is_archive(path.name) or path.is_dir() or path.is_symlink()):
+            paths.append(path)
+    if not paths:
         raise HandedInError(f"{folder} holds no folder and no zip; expected one per student.")
-    return list(students.values())
+    names = [path.name for path in paths]
+    return [Student(key, *_who(_stem(path.name)), path) for key, path in zip(keys_of(names), paths)]
+
+
+def keys_of(names: Iterable[str]) -> list[str]:
+    """Return a key for each name of a folder or archive: the name of a folder in the results.
+
+    A key has at most MAX_KEY letters, digits and `_.-`. No two are equal, even on a file system
+    that ignores case or normalises Unicode, and the order of the names does not matter: a name that
+    is too long, or whose key another name has too, gets a digest of the whole name.
+    """
+    names = list(names)
+    plain = [_key(_stem(name)) for name in names]
+    uses = Counter(map(_folded, plain))
+    return [
+        f"{key[: MAX_KEY - DIGEST - 1]}-{_digest(name)}"
+        if len(key) > MAX_KEY or uses[_folded(key)] > 1 or LIKE_A_DIGEST.search(key)
+        else key
+        for key, name in zip(plain, names)
+    ]
+
+
+def _stem(name: str) -> str:
+    """Return the name of a folder or archive as text, without the ending of an archive."""
+    return name_as_text(Path(name).stem if is_archive(name) else name)
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:DIGEST]
+
+
+def _key(stem: str) -> str:
+    normal = unicodedata.normalize("NFKC", stem)
+    return re.sub(r"[^\w.-]+", "-", normal).strip("-.") or "student"
+
+
+def _folded(key: str) -> str:
+    """Return a key as a file system may compare it."""
+    return unicodedata.normalize("NFKC", key.casefold())
 
 
 def loose_files(folder: Path) -> list[str]:
     """Return the names of .py and .pth files that are not in a student's folder or zip."""
-    return sorted(path.name for path in folder.iterdir() if path.suffix in (".py", ".pth"))
+    found = (path.name for path in folder.iterdir() if path.suffix in (".py", ".pth"))
+    return sorted(map(name_as_text, found))
 
 
 def _who(stem: str) -> tuple[str, str, str]:
@@ -134,52 +172,32 @@ def _who(stem: str) -> tuple[str, str, str]:
 
 def take(student: Student, into: Path) -> HandedIn:
     """Copy submission.py and the checkpoints of a student into a folder. Raises HandedInError."""
-    with _files_of(student.path) as found:
-        return _take(found, into)
+    try:
+        with _files_of(student.path) as found:
+            return _take(found, into)
+    except ArchiveError as error:
+        raise HandedInError(str(error)) from None
 
 
 @contextmanager
 def _files_of(path: Path) -> Iterator[list[_Found]]:
-    """Yield the files of a folder or zip; they can be opened until the block ends."""
+    """Yield the files of a folder or archive; they can be read until the block ends."""
     if path.is_symlink():
-        raise HandedInError(f"{path.name} is a link; hand in the files themselves.")
+        raise HandedInError(f"{name_as_text(path.name)} is a link; hand in the files themselves.")
     if path.is_dir():
         found = list(_files_in(path))
-        zips = [one for one in found if one.path.suffix.lower() == ".zip"]
-        if len(zips) != 1 or any(one.path.name == CODE for one in found):
+        archives = [
+            one.file
+            for one in found
+            if one.file and is_archive(one.path.name) and not _is_hidden(one.path)
+        ]
+        archives = [file for file in archives if is_zip(file.name)] or archives
+        if len(archives) != 1 or any(one.path.name == CODE for one in found):
             yield found
             return
-        path = path / zips[0].path  # a folder with a single zip in it
-    if path.stat().st_size > MAX_ARCHIVE_BYTES:
-        raise HandedInError(f"the zip is larger than {MAX_ARCHIVE_BYTES:,} bytes.")
-    _expect_short_contents(path)
-    with ExitStack() as stack:
-        try:
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            found = list(_members_of(archive))
-        except HandedInError:
-            raise
-        except Exception as error:  # a damaged table of contents raises errors of many types
-            raise HandedInError(f"{path.name} is not a zip that can be read ({error}).") from None
-        yield found
-
-
-def _expect_short_contents(path: Path) -> None:
-    """Raise HandedInError if reading an archive's table of contents would take much memory.
-
-    The last record of an archive, after "PK\\5\\6", has the table's size (APPNOTE.TXT, 4.3.16).
-    Archives of the larger kind, Zip64, are refused: their table may have any size, and no
-    submission needs one.
-    """
-    with open(path, "rb") as file:
-        file.seek(max(path.stat().st_size - MAX_END_BYTES, 0))
-        end = file.read()
-    at = end.rfind(b"PK\5\6")
-    if at < 0 or len(end) < at + 22:
-        raise HandedInError(f"{path.name} is not a zip that can be read; create it again.")
-    (size,) = struct.unpack_from("<I", end, at + 12)
-    if size > MAX_CONTENTS_BYTES or b"PK\6\7" in end[max(at - 20, 0) : at]:
-        raise HandedInError(f"{path.name} lists far too many files; {HAND_IN}.")
+        path = archives[0]  # a folder with a single archive in it
+    with open_archive(path) as archive:
+        yield list(_members_of(archive))
 
 
 def _files_in(folder: Path) -> Iterator[_Found]:
@@ -191,39 +209,48 @@ def _files_in(folder: Path) -> Iterator[_Found]:
             if count > MAX_FILES:
                 raise HandedInError(f"there are more than {MAX_FILES} files; {HAND_IN}.")
             status = file.lstat()
-            path = PurePosixPath(*file.relative_to(folder).parts)
+            path = PurePosixPath(*map(name_as_text, file.relative_to(folder).parts))
             if stat.S_ISLNK(status.st_mode) and _counts(path):
                 raise HandedInError(f"{path} is a link; hand in the file itself.")
             if stat.S_ISDIR(status.st_mode) and len(path.parts) < MAX_DEPTH:
                 left.append(file)
             elif stat.S_ISREG(status.st_mode):
-                yield _Found(path, status.st_size, functools.partial(io.FileIO, file))
+                yield _Found(path, status.st_size, functools.partial(_content_of, file), file)
 
 
-def _members_of(archive: zipfile.ZipFile) -> Iterator[_Found]:
+def _content_of(file: Path) -> Iterator[bytes]:
+    """Yield the content of a file in pieces. Raises HandedInError."""
+    try:
+        with open(file, "rb", buffering=0) as source:
+            while chunk := source.read(CHUNK):
+                yield chunk
+    except OSError as error:
+        name = name_as_text(file.name)
+        raise HandedInError(f"{name} cannot be read ({error.strerror}).") from None
+
+
+def _members_of(archive: Archive) -> Iterator[_Found]:
     """Yield the regular files of an archive."""
-    members = archive.infolist()
-    if len(members) > MAX_FILES:
-        raise HandedInError(f"the zip has more than {MAX_FILES} files; {HAND_IN}.")
-    for member in members:
-        path = PurePosixPath(member.filename.replace("\\", "/"))
+    for member in archive.members:
+        name = as_line(member.name)
+        path = PurePosixPath(name.replace("\\", "/"))
         if not path.parts:
             continue  # the folder itself
         if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-            raise HandedInError(
-                f"the zip has a file with the path {member.filename!r}; create it again."
-            )
-        mode = member.external_attr >> 16
-        if stat.S_ISLNK(mode) and _counts(path):
+            raise HandedInError(f"the zip has a file with the path {name}; create it again.")
+        if stat.S_ISLNK(member.mode) and _counts(path):
             raise HandedInError(f"{path} is a link; hand in the file itself.")
-        if not member.is_dir() and stat.S_IFMT(mode) in (0, stat.S_IFREG):
-            yield _Found(path, member.file_size, functools.partial(archive.open, member))
+        if not member.is_folder and stat.S_IFMT(member.mode) in (0, stat.S_IFREG):
+            yield _Found(path, member.size, functools.partial(archive.content, member))
+
+
+def _is_hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _counts(path: PurePosixPath) -> bool:
     """Return whether a file is part of the submission: visible, and submission.py or a .pth."""
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return not hidden and (path.name == CODE or path.suffix == ".pth")
+    return not _is_hidden(path) and (path.name == CODE or path.suffix == ".pth")
 
 
 def _take(found: list[_Found], into: Path) -> HandedIn:
@@ -265,20 +292,10 @@ def _copied(found: _Found, to: Path, most: int) -> Path:
         raise too_large
     copied = 0
     with open(to, "wb") as file:
-        for chunk in _chunks(found):
+        for chunk in found.content():
             copied += len(chunk)
             if copied > most:
                 raise too_large
             file.write(chunk)
     to.chmod(0o644)  # regardless of the umask, because the sandbox's unprivileged user reads it
     return to
-
-
-def _chunks(found: _Found) -> Iterator[bytes]:
-    """Yield the content of a file in pieces. Raises HandedInError if it cannot be read."""
-    try:
-        with found.open() as source:
-            while chunk := source.read(CHUNK):
-                yield chunk
-    except Exception as error:  # each compression of zip has its own errors
-        raise HandedInError(f"{found.path} is damaged or encrypted ({error}).") from None

@@ -24,7 +24,14 @@ from staff.closure import closure
 
 STAFF = Path(__file__).resolve().parent
 NOBODY = 65534
-INPUTS = "/inputs"
+INPUTS, SCRATCH = "/inputs", "/scratch"
+DEVICES = ("null", "zero", "full", "random", "urandom")  # no terminal
+# What sh runs: $0 is mount, $1 its options, the rest a command.
+MOUNT_SCRATCH = '''for name in tmp shm; do
+    "$0" -t tmpfs -o "$1" scratch "/scratch/$name" || exit
+done
+shift
+exec "$@"'''
 MIB = 1024**2
 # Bytes of address space of a process: more than torch reserves. It bounds the page tables too.
 ADDRESSES = 64 * 1024 * MIB
@@ -45,6 +52,7 @@ class Limits:
         seconds: wall-clock time; longer, because other work on the machine slows the stage down.
         memory_bytes: resident memory of all processes of the stage together.
         tmp_bytes: size of /tmp, and of /dev/shm.
+        files: number of files in /tmp, and in /dev/shm; each takes memory of the kernel.
         file_bytes: size of one file.
         processes: number of processes at one time.
         tasks: number of processes and threads at one time; the kernel enforces it.
@@ -57,6 +65,7 @@ class Limits:
     seconds: float = 360
     memory_bytes: int = 4096 * MIB
     tmp_bytes: int = 64 * MIB
+    files: int = 4096
     file_bytes: int = 64 * MIB
     processes: int = 16
     tasks: int = 96
@@ -76,63 +85,82 @@ class Limits:
         }
 
 
-def command_line(inputs: Mapping[str, Path], order: dict[str, Any], limits: Limits) -> list[str]:
-    """Return the bubblewrap command that runs a stage.
+def command_line(inputs: Mapping[str, int], order: dict[str, Any], limits: Limits) -> list[str]:
+    """Return the command that runs a stage.
 
     Args:
-        inputs: files that the stage sees in INPUTS, by their name there.
+        inputs: descriptors of files that the stage sees, by the path there. Their content is
+            copied, so that no file is shared with another stage and no permission is in the way.
         order: what staff/stage.py reads as its argument.
         limits: what the stage may use.
 
     Raises SandboxError where a program is missing.
+
+    Two bubblewraps run, one in the other. When the first process of the outer process namespace
+    ends, which it does with the grader, the kernel ends all others.
     """
-    sources = {**_python_files(), **lab_files()}
-    sources |= {f"{INPUTS}/{name}": path.resolve() for name, path in inputs.items()}
+    sources = _python_files()
     walls = [
         *(program("bwrap"), "--unshare-all", "--unshare-user", "--disable-userns"),
         *("--uid", str(NOBODY), "--gid", str(NOBODY), "--hostname", "sandbox"),
         *("--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"),
+        # The stage itself is process 1. With it end all others, and it can reach no bubblewrap.
+        "--as-pid-1",
         *("--setenv", "PATH", "/usr/bin", "--setenv", "HOME", "/tmp"),
         *("--setenv", "OMP_NUM_THREADS", str(limits.threads)),
         *("--setenv", "PYTHONDONTWRITEBYTECODE", "1"),
         *_system_folders(),
+        # No /proc: it would show memory, descriptors, mounts and the page cache of a process.
+        # Libraries choose their code for the processor by this file.
+        *("--ro-bind", "/proc/cpuinfo", "/proc/cpuinfo"),
+        *(word for name in DEVICES for word in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")),
+        *("--bind", f"{SCRATCH}/tmp", "/tmp", "--bind", f"{SCRATCH}/shm", "/dev/shm"),
     ]
-    size = str(limits.tmp_bytes)
-    walls += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm"]
-    walls += ["--remount-ro", "/dev", "--size", size, "--tmpfs", "/tmp", "--chdir", "/tmp"]
-    as_root = os.geteuid() == 0
     # After /tmp, because sources may be below it.
-    for number, (target, path) in enumerate(sources.items()):
-        walls += ["--ro-bind", f"/sources/{number}" if as_root else str(path), target]
-    walls += ["--remount-ro", "/"]
+    for number, target in enumerate(sources):
+        walls += ["--ro-bind", f"/sources/{number}", target]
+    for target, descriptor in inputs.items():
+        walls += ["--perms", "0444", "--file", str(descriptor), target]
+    walls += ["--chdir", "/tmp", "--remount-ro", "/"]
     if "filter" in order:
         walls += ["--seccomp", str(order["filter"])]
-    walls += ["--", sys.executable, "-I", "/lab/staff/stage.py", json.dumps(order)]
-    return [*_as_nobody(list(sources.values())), *walls] if as_root else walls
+    stage = [sys.executable, "-I", "/lab/staff/stage.py", json.dumps(order)]
+    return [*_outside(list(sources.values()), limits), *walls, "--", *stage]
 
 
-def _as_nobody(sources: list[Path]) -> list[str]:
-    """Return the command that root runs first: mount the sources, then become user NOBODY.
+def _outside(sources: list[Path], limits: Limits) -> list[str]:
+    """Return the command of the outer bubblewrap; it runs the words that follow it.
 
-    The sources are mounted because they may be below folders that only root can enter, such as a
-    Python that pyenv installed for root. When the first process of its PID namespace ends, all
-    others end too. --die-with-parent alone is not enough, because its signal does not reach another
-    user's process.
+    It mounts the sources, because the names that the stage's own bubblewrap sees are neutral, and
+    because sources may be below folders that only root can enter, such as a Python that pyenv
+    installed for root. It mounts the stage's /tmp and /dev/shm itself, because bubblewrap cannot
+    bound the number of their files. Then root becomes user NOBODY and capabilities are dropped.
     """
+    as_root = os.geteuid() == 0
     shown = [
         word
         for number, path in enumerate(sources)
         for word in ("--ro-bind", str(path), f"/sources/{number}")
     ]
+    if as_root:
+        user, needed = [], ["CAP_SYS_ADMIN", "CAP_SETPCAP", "CAP_SETUID", "CAP_SETGID"]
+        becomes = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        becomes += ["--bounding-set=-all"]
+    else:  # mount(8) works for user 0 only, and only with CAP_SETFCAP can user 0 become another
+        user, needed = ["--unshare-user", "--uid", "0", "--gid", "0"], ["CAP_SYS_ADMIN"]
+        needed += ["CAP_SETPCAP", "CAP_SETFCAP"]
+        becomes = ["--bounding-set=-all,+setfcap"]
+    scratch = f"size={limits.tmp_bytes},nr_inodes={limits.files},mode=0777"
     return [
-        *(program("bwrap"), "--die-with-parent", "--unshare-net", "--unshare-pid"),
+        *(program("bwrap"), "--die-with-parent", "--unshare-net", "--unshare-pid", *user),
         *_system_folders(programs=True),
         *("--ro-bind", program("bwrap"), program("bwrap")),
         *("--bind", "/proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),
+        *("--dir", f"{SCRATCH}/tmp", "--dir", f"{SCRATCH}/shm"),
         *("--perms", "0755", "--dir", "/sources", *shown),
-        *("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"),
-        *("--", program("setpriv"), f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-        *("--inh-caps=-all", "--bounding-set=-all", "--"),
+        *(word for name in needed for word in ("--cap-add", name)),
+        *("--", program("sh"), "-c", MOUNT_SCRATCH, program("mount"), scratch),
+        *(program("setpriv"), *becomes, "--inh-caps=-all", "--"),
     ]
 
 
@@ -188,5 +216,5 @@ def expect_new_enough() -> None:
     if version < OLDEST:
         found = output.strip() or "of an unknown version"
         raise SandboxError(f"bubblewrap is {found}; expected 0.8 or newer.")
-    if os.geteuid() == 0:
-        program("setpriv")
+    for name in ("sh", "mount", "setpriv"):
+        program(name)

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
-from lab import cluster, command
+from lab import command
+from lab.workers import Call, CallFailed, WorkerDied, Workers, run_each
 from sweeps import estimate, report
 from sweeps.plan import SweepError
 from sweeps.search import Grid, Tpe
@@ -29,9 +30,6 @@ from sweeps.trial import (
     stop_sweep,
     write_record,
 )
-
-if TYPE_CHECKING:
-    from distributed import Client, Future
 
 WRITE_INTERVAL = 20  # between writes of the tables, in multiples of the time a write takes
 
@@ -69,18 +67,18 @@ class Sweep:
         known = self.search.trials.values()
         return len(known) == len(self.search) and all(map(self._is_over, known))
 
-    def run(self, client: Client, threads: int = 0) -> bool:
-        """Run the remaining trials; return False if Ctrl-C stopped the sweep.
+    def run(self, workers: Workers, threads: int = 0) -> bool:
+        """Run the remaining trials; return False if a signal stopped the sweep.
 
         Args:
-            client: of the cluster to run on.
+            workers: which run the trials.
             threads: CPU threads per trial; 0 leaves it to the workers.
 
         Raises SweepError when the disk has too little space, ClusterError.
         """
-        self.client, self.order = client, replace(self.order, threads=threads)
+        self.workers, self.order = workers, replace(self.order, threads=threads)
         self.folder.mkdir(parents=True, exist_ok=True)
-        cluster.check_everywhere(client, sees_folder, self.folder.resolve())
+        workers.check(sees_folder, self.folder.resolve())
         todo = (trial for trial in self.search if not self._is_over(trial))
         with command.stop_requests() as self.stop:
             try:
@@ -115,12 +113,12 @@ class Sweep:
             if not self.stop_announced:
                 tqdm.write("stopping; the running trials save their last complete step ...")
                 self.stop_announced = True
-            self.client.run(stop_sweep, order.sweep, on_error="ignore")  # a worker may be dying
+            self.workers.tell_all(stop_sweep, order.sweep)
 
         calls = ((trial, order) for trial in trials)
-        results = cluster.run_each(self.client, run_trial, calls, self.stop, tell_workers)
-        for (trial, _), future in results:
-            record = self.records[trial.name] = _record_of(trial, future)
+        results = run_each(self.workers, run_trial, calls, self.stop, tell_workers)
+        for (trial, _), call in results:
+            record = self.records[trial.name] = _record_of(trial, call)
             self.search.tell(trial, record)
             yield trial, record
 
@@ -136,7 +134,7 @@ class Sweep:
         Raises SweepError when the disk has too little space for all trials.
         """
         while not self.stop.is_set():
-            at_once = len(self.client.nthreads())
+            at_once = self.workers.count()
             first = list(itertools.islice(todo, at_once))
             if not first:
                 break
@@ -197,22 +195,14 @@ class Sweep:
         return f"{label}: {report.scores(record)}"
 
 
-def _record_of(trial: Trial, future: Future) -> dict[str, Any]:
+def _record_of(trial: Trial, call: Call) -> dict[str, Any]:
     """Return the record of a trial; write it if the worker failed. Raises ClusterError."""
-    from distributed import KilledWorker
-
     try:
-        return future.result()
-    except KilledWorker as error:
-        times = error.allowed_failures + 1
-        reason = (
-            f"its worker died {times} time{'s' if times > 1 else ''}, perhaps out of memory; try "
-            "fewer --workers, or a smaller --batch_size."
-        )
-    except Exception as error:  # such as a worker with another disk or other code
-        if future.status != "error":  # not from the call: its result was lost in transit
-            raise cluster.ClusterError(cluster.LOST) from None
-        reason = f"{type(error).__name__}: {error}"
+        return call.result()
+    except WorkerDied as error:
+        reason = f"{error}, perhaps out of memory; try fewer --workers, or a smaller --batch_size."
+    except CallFailed as error:  # such as a worker with another disk or other code
+        reason = str(error)
     record = {**read_record(trial), "status": FAILED, "error": reason}
     write_record(trial, record)
     return record

@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab import cluster
+from lab.workers import Workers, local_workers
 from sweeps.plan import SweepError
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 GIB_PER_WORKER = 1.5  # the reference solution needs 0.9 at a batch size of 1024
 
 
 @contextmanager
-def workers_for(options: dict[str, Any], trials: int, device: str) -> Iterator[tuple[Client, int]]:
-    """Yield a Dask client and the number of CPU threads per trial; 0 leaves it to the workers.
+def workers_for(options: dict[str, Any], trials: int, device: str) -> Iterator[tuple[Workers, int]]:
+    """Yield the workers and the number of CPU threads per trial; 0 leaves it to the workers.
 
     Args:
-        options: the options of sweep.py: scheduler, workers, trials_per_gpu.
+        options: of sweep.py: scheduler, insecure_scheduler, workers, trials_per_gpu.
         trials: the number of trials; by default, no more workers than trials run on CPUs.
         device: "cpu", "cuda" or "mps".
 
@@ -34,8 +32,9 @@ def workers_for(options: dict[str, Any], trials: int, device: str) -> Iterator[t
                     f"--{name} is for this machine; with --scheduler, the number of workers and "
                     "their GPUs are set where the workers are started."
                 )
-        with cluster.scheduler_at(options["scheduler"]) as client:
-            yield client, 0
+        insecure = options["insecure_scheduler"]
+        with cluster.scheduler_at(options["scheduler"], insecure) as workers:
+            yield workers, 0
         return
     for name in ("workers", "trials_per_gpu"):
         if options[name] is not None and options[name] < 1:
@@ -45,13 +44,13 @@ def workers_for(options: dict[str, Any], trials: int, device: str) -> Iterator[t
         if options["trials_per_gpu"] is not None:
             raise SweepError("--trials_per_gpu is given, but the trials use no GPU; omit it.")
         fitting = cluster.fitting_workers(min(cluster.cores(), trials), GIB_PER_WORKER)
-        workers = options["workers"] or fitting
+        count = options["workers"] or fitting
     else:
         gpus = _gpus() if device == "cuda" else [""]
         environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
-        workers = options["workers"] or len(gpus) * (options["trials_per_gpu"] or 1)
-    with cluster.local_workers(workers, environments) as client:
-        yield client, max(1, cluster.cores() // workers)
+        count = options["workers"] or len(gpus) * (options["trials_per_gpu"] or 1)
+    with local_workers(count, environments) as local:
+        yield local, max(1, cluster.cores() // count)
 
 
 def _gpus() -> list[str]:

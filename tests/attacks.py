@@ -6,10 +6,9 @@ The tests never import this code; it runs only in the sandbox.
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import stat
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 
 from lab import ROOT
 from lab.split_model import Submission
+from tests import archives
 
 MODEL = (ROOT / "model.py").read_text(encoding="utf-8")
 ENCODE = "        hidden = F.leaky_relu(self.hidden(x.flatten(1)), 0.2)  # (B, hidden_dim)\n"
@@ -339,26 +339,10 @@ def write(
 
 def write_archives(folder: Path) -> dict[str, str]:
     """Write hostile archives and links; return what each message must contain, by name."""
-    weights = folder / "weights.tmp"
+    weights = io.BytesIO()
     torch.save(state_of("VAEwolabel"), weights)
-    honest = {"submission.py": MODEL.encode(), "VAEwolabel.pth": weights.read_bytes()}
-    with zipfile.ZipFile(folder / "zip-bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("submission.py", bytes(200 << 20))
-        archive.writestr("VAEwolabel.pth", bytes(10))
-    with zipfile.ZipFile(folder / "path-in-zip.zip", "w") as archive:
-        for name, content in honest.items():
-            archive.writestr(f"../../{name}", content)
-    with zipfile.ZipFile(folder / "link-in-zip.zip", "w") as archive:
-        link = zipfile.ZipInfo("submission.py")
-        link.external_attr = (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(link, "/etc/passwd")
-        archive.writestr("VAEwolabel.pth", honest["VAEwolabel.pth"])
-    with zipfile.ZipFile(folder / "zip-of-many.zip", "w") as archive:
-        for number in range(50_000):
-            archive.writestr(f"{number}.txt", "")
-    (folder / "not-a-zip.zip").write_bytes(b"PK\x03\x04 no zip at all")
-    weights.unlink()
-
+    honest = {"submission.py": MODEL.encode(), "VAEwolabel.pth": weights.getvalue()}
+    archives.write(folder, honest)
     linked = folder / "linked-submission"
     linked.mkdir()
     (linked / "VAEwolabel.pth").write_bytes(honest["VAEwolabel.pth"])
@@ -368,11 +352,7 @@ def write_archives(folder: Path) -> dict[str, str]:
     empty.mkdir()
     (empty / "notes.txt").write_text(json.dumps({"score": 40}), encoding="utf-8")
     return {
-        "zip-bomb": "larger than",
-        "path-in-zip": "path",
-        "link-in-zip": "is a link",
-        "not-a-zip": "not a zip",
-        "zip-of-many": "far too many files",
+        **archives.MESSAGES,
         "linked-submission": "is a link",
         "linked-folder": "is a link",
         "nothing-handed-in": "no submission.py",

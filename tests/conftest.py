@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 # Set before torch is imported, and for every command that a test starts. Test files run in
@@ -61,6 +63,22 @@ def tiny_set(tiny_data) -> MNISTDataset:
     return MNISTDataset(tiny_data)
 
 
+def tiny_training(tiny_data: Path, folder: Path, epochs: int = 2) -> list:
+    """Return the options of a training whose epochs take milliseconds."""
+    data = ["--train_data", tiny_data, "--valid_data", tiny_data, "--eval_num", 20]
+    model = ["--submission", "model.py", "--latent_dim", 2, "--batch_size", 30]
+    return [*data, *model, "--epochs", epochs, "--save_dir", folder]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, tiny_data) -> Path:
+    """The folder of a finished run of tiny_training."""
+    folder = tmp_path_factory.mktemp("tiny_run")
+    result = run("train.py", *tiny_training(tiny_data, folder))
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
 def start(*words: object, cwd: Path = ROOT, env: dict | None = None, **named) -> subprocess.Popen:
     """Start `python WORDS` as a user would, from the project's folder or another.
 
@@ -87,6 +105,18 @@ def run(*words: object, cwd: Path = ROOT, **named) -> subprocess.CompletedProces
     process = start(*words, cwd=cwd, **named)
     stdout, stderr = process.communicate(timeout=300)
     return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
+
+
+def reachable_sockets(process: subprocess.Popen) -> list:
+    """Return the sockets through which another account could reach a process or its children."""
+    family = [psutil.Process(process.pid)]
+    family += family[0].children(recursive=True)
+    found = []
+    for one in family:
+        with suppress(psutil.NoSuchProcess):
+            found += one.net_connections("inet")
+            found += [named for named in one.net_connections("unix") if named.laddr]
+    return found
 
 
 def assert_clear_error(result: subprocess.CompletedProcess, *mentions: str) -> None:

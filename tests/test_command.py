@@ -69,6 +69,21 @@ def test_a_job_that_ignores_ctrl_c_keeps_ignoring_it(tmp_path):
     assert process.communicate(timeout=60) == ("went on\n", "") and process.returncode == 0
 
 
+STOPPABLE = """with command.stop_requests() as stop:
+        print('ready', flush=True)
+        stop.wait(60)
+    raise SystemExit(command.status_of_stop())"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_request_to_stop_ends_with_the_status_of_its_signal(tmp_path, name):
+    process = start(script(tmp_path, STOPPABLE))
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(getattr(signal, name))
+    assert process.wait(timeout=60) == 128 + getattr(signal, name)
+
+
 def test_errors_and_interrupts_of_the_work_are_one_sentence(capsys):
     for error, status, words in (
         (ValueError("no such thing"), 2, "tiny.py: error: no such thing\n"),

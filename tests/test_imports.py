@@ -17,7 +17,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ground": (
         (
             "data_utils.py",
-            *(f"lab/{name}.py" for name in ("arrays", "checkpoint", "cluster", "command")),
+            *(f"lab/{name}.py" for name in ("arrays", "checkpoint", "command")),
             *(f"lab/{name}.py" for name in ("metrics", "plots", "settings")),
         ),
         ("root",),

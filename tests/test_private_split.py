@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ from conftest import ROOT, TINY, assert_clear_error, run, write_dataset
 
 from data_utils import DataError, MNISTDataset
 from lab import diagnostics, metrics
-from staff import idx, private_split
+from staff import idx, private_split, seeds
+from staff.permissions import PermissionsError
 
 COMMAND = "staff.private_split"
-SEED = "fourteen green herons"
+SEED = "seventeen grey herons stand still"
 PAIR = (idx.LABELS, idx.IMAGES)
 
 
@@ -34,9 +37,17 @@ def private(test_set) -> np.ndarray:
 def made(tiny_data, tmp_path_factory):
     """A private split as the command makes it, and what the command printed."""
     out = tmp_path_factory.mktemp("made") / "private"
-    result = run(COMMAND, "--seed", SEED, "--data", tiny_data, "--out", out)
+    result = run(COMMAND, *seeded(out.parent, SEED), "--data", tiny_data, "--out", out)
     assert result.returncode == 0, result.stderr
     return out, result
+
+
+def seeded(folder: Path, seed: str) -> list[object]:
+    """Return the option that reads a seed from a file, which this function writes."""
+    file = folder / "seed.txt"
+    file.write_text(f"{seed}\n", encoding="utf-8")
+    file.chmod(0o600)
+    return ["--seed_file", file]
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -47,10 +58,11 @@ def contents(folder) -> dict[str, bytes]:
 
 
 def test_the_same_seed_gives_the_same_bytes(made, tiny_data, tmp_path):
-    result = run(COMMAND, "--seed", SEED, "--data", tiny_data, "--out", tmp_path)
+    out = tmp_path / "private"
+    result = run(COMMAND, *seeded(tmp_path, SEED), "--data", tiny_data, "--out", out)
     assert result.returncode == 0, result.stderr
-    assert contents(tmp_path) == contents(made[0])
-    assert (tmp_path / PAIR[0]).read_bytes()[4:8] == bytes(4)  # gzip's date
+    assert contents(out) == contents(made[0])
+    assert (out / PAIR[0]).read_bytes()[4:8] == bytes(4)  # gzip's date
 
 
 def test_another_seed_gives_other_images(test_set, private):
@@ -70,6 +82,63 @@ def test_the_seed_stays_secret(made):
     for text in (*contents(out).values(), result.stdout.encode(), result.stderr.encode()):
         for secret in (SEED, hashlib.sha256(SEED.encode()).hexdigest()):
             assert secret.encode() not in text
+
+
+def test_without_a_seed_one_is_generated_and_kept_for_its_owner(tiny_data, tmp_path):
+    out, file = tmp_path / "private", tmp_path / "private.seed"
+    words = (COMMAND, "--data", tiny_data, "--out", out)
+    result = run(*words)
+    assert result.returncode == 0 and str(file) in result.stdout, result.stderr
+    seed = file.read_text(encoding="ascii").strip()
+    assert len(seed) == 2 * seeds.GENERATED_BYTES and seed not in result.stdout + result.stderr
+    if sys.platform != "win32":
+        modes = [path.stat().st_mode & 0o777 for path in (file, out, *out.iterdir())]
+        assert modes == [0o600, 0o700, *[0o600] * len(list(out.iterdir()))]
+    first = contents(out)
+    result = run(*words)  # the same seed, from the file
+    assert result.returncode == 0 and str(file) not in result.stdout
+    assert contents(out) == first
+    other = seeds.seed_of(tmp_path / "other.seed")
+    assert other[1] and other[0] != seed
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        *("", "   ", "42", "2026", "secret", "a b c d e f g h i j", "aaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+        *("12345678901234567890", "correct horse correct horse ", "hunter2hunter2hunter2"),
+        *(" A long  secret phrase", "next year's phrase"),
+    ],
+)
+def test_a_seed_that_can_be_guessed_is_refused(tmp_path, seed):
+    _, file = seeded(tmp_path, seed)
+    with pytest.raises(seeds.SeedError, match="can be guessed") as caught:
+        seeds.seed_of(file)
+    assert not seed.strip() or f"{seed.strip()}," not in str(caught.value)
+
+
+def test_no_seed_of_the_documents_is_accepted():
+    """What a document shows after the name of the command is known to everybody."""
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("staff/*.md")]:
+        for line in document.read_text(encoding="utf-8").splitlines():
+            assert "--seed " not in line or COMMAND not in line, line
+
+
+def test_a_seed_that_others_can_read_is_refused(tmp_path):
+    _, file = seeded(tmp_path, SEED)
+    assert seeds.seed_of(file) == (SEED, False)
+    if sys.platform != "win32":
+        file.chmod(0o640)
+        with pytest.raises(PermissionsError, match=r"mode 640.*chmod 600"):
+            seeds.seed_of(file)
+
+
+def test_a_typed_seed_is_not_shown(monkeypatch):
+    monkeypatch.setattr("getpass.getpass", lambda prompt: f" {SEED} ")
+    assert seeds.asked_seed() == SEED
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "four")
+    with pytest.raises(seeds.SeedError, match="can be guessed"):
+        seeds.asked_seed()
 
 
 # ---------------------------------------------------------------- the files
@@ -182,24 +251,27 @@ def test_an_honest_model_scores_the_same(test_set, private, valid_set):
 
 
 def test_a_split_with_other_options_is_not_replaced_unasked(tiny_data, tmp_path):
-    def command(seed, *more):
-        return run(COMMAND, "--seed", seed, "--data", tiny_data, "--out", tmp_path, *more)
+    out, other = tmp_path / "private", SEED[::-1]
 
-    assert command("a").returncode == 0
-    first = contents(tmp_path)
-    assert_clear_error(command("b"), "with other options", "--overwrite")
-    assert contents(tmp_path) == first
-    assert command("a").returncode == 0  # the same options again change nothing
-    assert contents(tmp_path) == first
-    assert command("b", "--overwrite").returncode == 0
-    assert set(contents(tmp_path)) == set(first)
-    assert contents(tmp_path)[PAIR[1]] != first[PAIR[1]]
+    def command(seed, *more):
+        words = (*seeded(tmp_path, seed), "--data", tiny_data, "--out", out)
+        return run(COMMAND, *words, *more)
+
+    assert command(SEED).returncode == 0
+    first = contents(out)
+    assert_clear_error(command(other), "with other options", "--overwrite")
+    assert contents(out) == first
+    assert command(SEED).returncode == 0  # the same options again change nothing
+    assert contents(out) == first
+    assert command(other, "--overwrite").returncode == 0
+    assert set(contents(out)) == set(first)
+    assert contents(out)[PAIR[1]] != first[PAIR[1]]
 
 
 def test_another_dataset_is_never_replaced(tiny_data, tiny_set, tmp_path):
     other = write_dataset(tmp_path / "other", tiny_set.images, tiny_set.labels)
     before = contents(other)
-    words = ("--seed", SEED, "--data", tiny_data, "--overwrite", "--out")
+    words = (*seeded(tmp_path, SEED), "--data", tiny_data, "--overwrite", "--out")
     assert_clear_error(run(COMMAND, *words, other), "did not make")
     assert contents(other) == before
     before = contents(tiny_data)
@@ -224,7 +296,7 @@ def test_an_incomplete_split_is_refused(made, tiny_set, monkeypatch, tmp_path):
             private_split.write(new, files)
         with pytest.raises(DataError):
             MNISTDataset(new)
-        old.mkdir(parents=True)
+        old.mkdir(mode=0o700, parents=True)
         for name, content in contents(made[0]).items():
             (old / name).write_bytes(content)
         with pytest.raises(OSError):
@@ -238,18 +310,18 @@ def test_an_incomplete_split_is_refused(made, tiny_set, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "words, mention",
     [
-        ((), "--seed"),
-        (("--seed", " "), "--seed is empty"),
-        (("--seed", "a", "--data", "nowhere"), "nowhere does not exist"),
-        (("--seed", "a", "--sed", "b"), "--sed"),
+        (("--seed", SEED), "--seed"),  # other accounts would see it
+        (("--data", "nowhere"), "nowhere does not exist"),
+        (("--seed_file", "a", "--ask_seed"), "not allowed with"),
     ],
 )
 def test_wrong_options_are_one_clear_error(words, mention, tmp_path):
     assert_clear_error(run(COMMAND, *words, "--out", tmp_path / "out"), mention)
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tiny_data, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    words = ("--seed", "a", "--data", tiny_data, "--out", tmp_path / "file" / "private")
+    words = (*seeded(tmp_path, SEED), "--data", tiny_data)
+    words += ("--out", tmp_path / "file" / "private")
     assert_clear_error(run(COMMAND, *words), "could not be written")

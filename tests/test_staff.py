@@ -16,12 +16,13 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import archives
 import attacks
 import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import ROOT, assert_clear_error, run, start
+from conftest import ROOT, assert_clear_error, reachable_sockets, run, start
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -40,8 +41,7 @@ needs_bubblewrap = pytest.mark.skipif(
 )
 CLASS = "staff.grade_class"
 SECRET = "lab-secret-4711"
-ARCHIVES = ("zip-bomb", "zip-of-many", "path-in-zip", "link-in-zip", "not-a-zip")
-ARCHIVES += ("linked-submission", "linked-folder", "nothing-handed-in")
+ARCHIVES = ("linked-submission", "linked-folder", "nothing-handed-in", *archives.MESSAGES)
 
 
 @pytest.fixture(scope="session")
@@ -451,6 +451,8 @@ def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data)
     while not list(out.glob("students/*/result.json")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
+    assert not reachable_sockets(process)
+    assert_clear_error(run(*words), f"in use by process {process.pid} on")
     workers = [
         child
         for child in psutil.Process(process.pid).children(recursive=True)
@@ -610,9 +612,26 @@ def test_changed_grades_are_found_up_and_down():
     assert grades.changes(before, results) == [("a", 1.0, 2.0), ("b", 2.0, 1.0), ("c", None, 3.0)]
 
 
-@given(some.text(max_size=20))
-def test_no_cell_is_a_formula(text):
-    assert not str(grades.escaped(text)).startswith(("=", "+", "-", "@", "\t", "\r"))
+BEFORE_A_SIGN = ["", " ", "\n", "\t", "\r", "\0", "\u3000", "\ufeff", "\u202e", "a;", "a\n ", "a\t"]
+
+
+@given(
+    some.sampled_from(BEFORE_A_SIGN), some.sampled_from("=+-@＝＋－＠﹣−"), some.text(max_size=9)
+)
+def test_no_cell_is_a_formula(before, sign, text):
+    """Checked for each cell that a spreadsheet may see, and without what it may ignore."""
+    for value in (before + sign + text, before + text):
+        cells = re.split("[;\t\r\n]", grades.escaped(value))
+        for cell in cells:
+            seen = [c for c in cell if c.isprintable() and not c.isspace()]
+            assert not seen or seen[0] not in "=+-@＝＋－＠﹣−"
+
+
+@given(some.text(some.characters(categories=["L", "Nd"]), min_size=1), some.text(max_size=9))
+def test_other_cells_are_unchanged(word, text):
+    value = word + re.sub("[;\t\r\n]", ",", text)
+    assert grades.escaped(value) == value
+    assert grades.escaped(-1.5) == -1.5
 
 
 # ---------------------------------------------------------------- names from learning platforms

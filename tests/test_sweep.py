@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,13 +19,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, SUBMISSIONS, assert_clear_error, run, start
+from conftest import ROOT, SUBMISSIONS, assert_clear_error, reachable_sockets, run, start
 from filelock import FileLock, Timeout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import sweep
+from lab import cluster as clusters
+from lab.workers import local_workers
 from sweeps import estimate, pictures, plan, report, search, trial
 from sweeps.runner import Sweep
 from sweeps.workers import workers_for
@@ -31,6 +35,7 @@ from sweeps.workers import workers_for
 EPOCHS = 40  # about two seconds per trial, so that it can be interrupted in the middle
 VARIANCES, RATES = ("0.5", "0.1"), ("0.001", "0.01")
 FIGURES = ("ssim", "mse", "raw")
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 def words(tiny_data: Path, folder: Path, *more: object) -> list[str]:
@@ -176,6 +181,8 @@ def test_a_sweep_that_is_stopped_and_then_killed_continues_and_repeats_nothing(
 ):
     process = start(*words(tiny_data, tmp_path), start_new_session=True)
     wait_until(lambda: in_the_middle(tmp_path))
+    assert not reachable_sockets(process)
+    assert_clear_error(run(*words(tiny_data, tmp_path)), f"in use by process {process.pid} on")
     os.killpg(process.pid, signal.SIGINT)  # to every process of the job, as a terminal does
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
@@ -207,16 +214,24 @@ def test_a_sweep_that_is_stopped_and_then_killed_continues_and_repeats_nothing(
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    """A scheduler and two workers on loopback, each a process."""
+def cluster(tmp_path, monkeypatch):
+    """A scheduler and two workers on loopback, each a process, set up as docs/cluster.md says."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    document = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (make,) = re.findall("^openssl .*", document, re.M)
+    subprocess.run(shlex.split(make), cwd=tmp_path, check=True, capture_output=True)
+    for name, file in re.findall(r"^export (\w+)=\$PWD/(.*)", document, re.M):
+        monkeypatch.setenv(name, str(tmp_path / file))  # the sweep inherits it
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    address = f"tcp://127.0.0.1:{port}"
+    address = f"tls://127.0.0.1:{port}"
     worker = f"worker {address} --nthreads 1 --no-nanny --no-dashboard".split()
+    scheduler = "scheduler --protocol tls --host 127.0.0.1 --no-dashboard --port"
     commands = [
-        ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+        [*scheduler.split(), str(port)],
         worker,
         worker,
     ]
@@ -277,32 +292,37 @@ def test_workers_that_cannot_find_the_lab_are_a_clear_error(tiny_data, tmp_path)
         text=True,
     )
     address = other.stdout.readline().strip()
-    result = run(*words(tiny_data, tmp_path / "s", "--scheduler", address))
+    scheduler = ["--scheduler", address, "--insecure-scheduler"]
+    result = run(*words(tiny_data, tmp_path / "s", *scheduler))
     other.communicate("\n")
     assert_clear_error(result, "PYTHONPATH")
 
 
 def test_no_scheduler_is_a_clear_error(tiny_data, tmp_path):
-    result = run(*words(tiny_data, tmp_path, "--scheduler", "tcp://127.0.0.1:9"))
+    scheduler = ["--scheduler", "tcp://127.0.0.1:9", "--insecure-scheduler"]
+    result = run(*words(tiny_data, tmp_path, *scheduler))
     assert_clear_error(result, "no Dask scheduler answers", "dask scheduler")
 
 
+def test_a_scheduler_without_tls_or_certificate_is_refused():
+    with (
+        pytest.raises(clusters.ClusterError, match=r"not a tls:// address.*docs/cluster\.md"),
+        clusters.scheduler_at("tcp://127.0.0.1:9"),
+    ):
+        pass
+    with (
+        pytest.raises(clusters.ClusterError, match=r"name no certificate.*docs/cluster\.md"),
+        clusters.scheduler_at("tls://127.0.0.1:9"),
+    ):
+        pass
+
+
 def test_a_worker_sees_its_gpu_also_after_it_is_started_again():
-    from lab import cluster as clusters
-
-    with clusters.local_workers(2, [{"GPU": "a"}, {"GPU": "b"}]) as client:
-        seen = client.run(lambda: (os.environ["GPU"], os.getpid()))
-        assert sorted(gpu for gpu, _ in seen.values()) == ["a", "b"]
-        killed = dict(seen.values())["b"]
-        os.kill(killed, signal.SIGKILL if os.name != "nt" else signal.SIGTERM)
-
-        def started_again() -> bool:
-            now = client.run(
-                lambda: (os.environ.get("GPU"), os.getpid()), on_error="return"
-            ).values()
-            return dict(pair for pair in now if isinstance(pair, tuple)).get("b", killed) != killed
-
-        wait_until(started_again)
+    with local_workers(2, [{"GPU": "a"}, {"GPU": "b"}]) as two:
+        for _ in range(2):
+            gpus = [two.submit(os.getenv, "GPU").result() for _ in range(2)]  # in turn
+            assert sorted(gpus) == ["a", "b"]
+            os.kill(two.submit(os.getpid).result(), KILL)  # started again, it sees the same
 
 
 @pytest.mark.parametrize(
@@ -315,13 +335,13 @@ def test_gpus_are_shared_as_asked(given, workers, gpus_seen, monkeypatch):
     @contextmanager
     def local_workers(count, environments):
         started.append((count, [one["CUDA_VISIBLE_DEVICES"] for one in environments]))
-        yield "client"
+        yield "workers"
 
     monkeypatch.setattr("sweeps.workers._gpus", lambda: ["0", "1"])
-    monkeypatch.setattr("lab.cluster.local_workers", local_workers)
+    monkeypatch.setattr("sweeps.workers.local_workers", local_workers)
     options = {"scheduler": None, "workers": None, "trials_per_gpu": None, **given}
-    with workers_for(options, trials=100, device="cuda") as (client, threads):
-        assert client == "client" and threads >= 1
+    with workers_for(options, trials=100, device="cuda") as (found, threads):
+        assert found == "workers" and threads >= 1
     assert started == [(workers, gpus_seen)]
 
 
@@ -331,7 +351,6 @@ def test_gpus_are_shared_as_asked(given, workers, gpus_seen, monkeypatch):
 def test_a_failed_trial_is_recorded_and_can_be_run_again(tiny_data, tmp_path, monkeypatch):
     mark = tmp_path / "all_is_fine"
     monkeypatch.setenv("ALL_IS_FINE", str(mark))
-    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
     data = ["--train_data", tiny_data, "--valid_data", tiny_data, "--epochs", 1]
     folder = tmp_path / "sweep"
     asked = ["sweep.py", "--submission", SUBMISSIONS / "fails_sometimes.py", *data]

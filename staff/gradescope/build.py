@@ -18,6 +18,7 @@ from lab.diagnostics import JUDGE_FILE
 from staff import idx
 from staff.closure import closure
 from staff.pages import TEMPLATES
+from staff.permissions import write_for_owner_only
 from staff.zips import zip_bytes
 
 HERE = Path(__file__).resolve().parent
@@ -95,6 +96,7 @@ def main() -> None:
     """Parse, build the zip, print where it is."""
     parser = make_parser()
     args = parser.parse_args()
+    write_for_owner_only()
     with command.clear_errors(parser.prog, DataError, OSError):
         options = ["--unsafe-no-isolation"] if args.unsafe_no_isolation else []
         options += ["--quiet"] if args.test_data.resolve() != ROOT / "dataset" / "test" else []

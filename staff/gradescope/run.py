@@ -20,6 +20,7 @@ from lab import ROOT, metrics
 from lab.checkpoint import write_whole
 from staff import sandbox
 from staff.job import Job, write_inputs
+from staff.permissions import write_for_owner_only
 from staff.statuses import FLAGGED, GRADED, GRADER_ERROR
 from staff.student import grade_student
 from staff.submissions import Student
@@ -137,6 +138,7 @@ def main() -> None:
     add("--quiet", action="store_true", help="show no output of the code: the split is secret")
     add("--unsafe-no-isolation", action="store_true")
     args = parser.parse_args()
+    write_for_owner_only()
     data = (args.test_data.resolve(), args.train_data.resolve())
     try:
         unsafe = args.unsafe_no_isolation

@@ -258,7 +258,7 @@ def result_of(folder: Path) -> dict[str, str]:
     return {
         file.relative_to(folder).as_posix(): hashlib.sha256(content).hexdigest()
         for file in files_in(folder)
-        if file.suffix not in WORDS and (content := _content(file, str(folder))) is not None
+        if not file.name.endswith(WORDS) and (content := _content(file, str(folder))) is not None
     }
 
 
