@@ -81,7 +81,7 @@ class MNISTDataset:
     @property
     def sha256(self) -> str:
         """SHA-256 of the pixels and labels; equal data in another file format has the same."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images))  # without a copy
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)  # without a copy
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 

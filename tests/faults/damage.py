@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.faults.readers import READERS, Reader
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -30,7 +32,11 @@ class Hang(BaseException):
 
 
 def read_damaged(
-    reader: Reader, seed: str, numbers: Iterable[int], keep: Path | None = None
+    reader: Reader,
+    seed: str,
+    numbers: Iterable[int],
+    keep: Path | None = None,
+    start: str = "fork",
 ) -> Iterator[Counter[str] | str]:
     """Read the cases with these numbers in child processes.
 
@@ -38,11 +44,14 @@ def read_damaged(
     defect, with the number of its case. A child that crashes or hangs is a defect of the case that
     it was reading; the next child continues after this case.
 
-    keep: a folder in which the files of each defect are kept.
+    Args:
+        reader, seed, numbers: the cases.
+        keep: a folder in which the files of each defect are kept.
+        start: how the child starts; "forkserver" for a process that has several threads.
     """
     left = list(numbers)
     while left:
-        counts, defects, done = _in_child(reader, seed, left)
+        counts, defects, done = _in_child(reader, seed, left, start)
         for number, defect in defects:
             if keep:
                 keep_case(keep, reader, _case(reader, reader.files(), seed, number))
@@ -52,10 +61,12 @@ def read_damaged(
 
 
 def _in_child(
-    reader: Reader, seed: str, numbers: list[int]
+    reader: Reader, seed: str, numbers: list[int], start: str
 ) -> tuple[Counter[str], list[tuple[int, str]], int]:
     """Return counts, defects with their case, and how many cases were read."""
-    context = multiprocessing.get_context("fork")  # torch is loaded already
+    context: Any = multiprocessing.get_context(start)  # with torch loaded already
+    if start == "forkserver":
+        context.set_forkserver_preload(["tests.faults.readers"])
     receive, send = context.Pipe(duplex=False)
     child = context.Process(target=_read_all, args=(reader, seed, numbers, send))
     child.start()
@@ -91,6 +102,7 @@ def _read_all(reader: Reader, seed: str, numbers: list[int], send: Connection) -
     most = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     signal.signal(signal.SIGALRM, _raise_hang)
+    torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of libraries, about damaged files
     files = reader.files()
     with tempfile.TemporaryDirectory(dir=_memory_folder()) as name:

@@ -168,7 +168,7 @@ class Subject:
 
 
 def _train(inputs: Inputs, folder: Path) -> list[object]:
-    options = inputs.training("Genwithlabel", "--video")
+    options = inputs.training("Genwithlabel")
     return ["train.py", *options, "--save_dir", folder / "run"]
 
 
@@ -178,7 +178,7 @@ def _resume(folder: Path) -> list[object]:
 
 
 def _replace(inputs: Inputs, folder: Path) -> list[object]:
-    return [*_train(inputs, folder), "--overwrite"]
+    return [*_train(inputs, folder), "--video", "--overwrite"]
 
 
 def _another_run(inputs: Inputs, folder: Path) -> None:

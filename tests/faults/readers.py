@@ -172,20 +172,19 @@ def _arrow_files() -> dict[str, bytes]:
 def _damage_arrow(files: dict[str, bytes], draw: random.Random) -> dict[str, bytes]:
     import pyarrow as pa
 
-    kind = draw.choice(("file", "stream"))
-    how = draw.random()
+    kind, how = draw.choice(("file", "stream")), draw.random()
+    pictures = [_png(image) for image in IMAGES]
+    cells: Any = list(pictures)
+    labels: Any = DIGITS.tolist()
     if how < 0.5:
         compression = draw.choice((None, None, "zstd", "lz4"))
         content = files["data.arrow"]
         if draw.random() < 0.5:
-            cells = [_png(image) for image in IMAGES]
-            content = _table(cells, [*DIGITS], kind, compression=compression)
+            content = _table(cells, labels, kind, compression=compression)
         return {"data.arrow": damaged(content, draw)}
-    cells: Any = [_png(image) for image in IMAGES]
-    labels: Any = [*DIGITS.tolist()]
     if how < 0.7:  # cells of another kind
-        wrong = draw.choice((None, b"", b"x", damaged_png(cells[0], draw), cells[0][:40]))
-        cells[draw.randrange(COUNT)] = wrong
+        wrong = (None, b"", b"x", damaged_png(pictures[0], draw), pictures[0][:40])
+        cells[draw.randrange(COUNT)] = draw.choice(wrong)
         if draw.random() < 0.3:
             cells = [{"bytes": cell} for cell in cells]
     elif how < 0.85:  # labels of another kind
