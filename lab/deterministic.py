@@ -1,0 +1,33 @@
+"""--deterministic: the same bytes on every x86 machine, whatever its processor's instructions are.
+
+Without it, results are equal on one machine, for any number of threads and any batch size, but
+libraries choose the widest instructions of a processor, and these round differently.
+docs/deterministic.md says what was measured.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Read by the libraries when they are loaded. SSE 4.1 is in every x86-64 processor since 2008.
+PINNED = {
+    "ATEN_CPU_CAPABILITY": "default",  # torch's own kernels
+    "MKL_CBWR": "COMPATIBLE",  # matrix products
+    "ONEDNN_MAX_CPU_ISA": "SSE41",  # convolutions
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # matrix products on a GPU
+}
+
+
+def pin() -> None:
+    """Pin the instructions of torch's libraries. Call it before torch is imported.
+
+    Raises RuntimeError if torch has been imported already and not with these settings.
+    """
+    pinned = PINNED.items() <= os.environ.items()
+    if "torch" in sys.modules and not pinned:
+        raise RuntimeError("pin() was called after torch was imported, which has no effect.")
+    os.environ.update(PINNED)
+    import torch
+
+    torch.use_deterministic_algorithms(True)
