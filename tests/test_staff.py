@@ -287,16 +287,15 @@ def test_other_accounts_read_nothing_that_grading_wrote(hostile):
     assert list((hostile["out"] / ".work").iterdir()) == []
 
 
-def test_a_private_split_that_others_can_read_is_refused(tmp_path, trained, tiny_data):
-    hand_in(tmp_path / "class" / "ada", trained, ["VAEwolabel"])
+@pytest.mark.skipif(sys.platform == "win32", reason="modes say nothing on Windows")
+def test_a_private_split_that_others_can_read_is_refused(tmp_path, tiny_data):
+    (tmp_path / "class" / "ada").mkdir(parents=True)
     private = tmp_path / "private"
     shutil.copytree(tiny_data, private)
     private.chmod(0o750)
     words = [CLASS, tmp_path / "class", "--out", tmp_path / "out", "--private_data", private]
     words += ["--test_data", tiny_data, "--train_data", tiny_data, "--unsafe-no-isolation"]
     assert_clear_error(run(*words), "mode 750", f"chmod 700 {private}")
-    private.chmod(0o700)
-    assert run(*words, "--gen_num", 20).returncode == 0
 
 
 @needs_bubblewrap
