@@ -6,6 +6,7 @@ The tests never import this code; it runs only in the sandbox.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -335,6 +336,28 @@ def write(
     if name == "reduce-in-the-checkpoint":
         state["bomb"] = Bomb(marker)
     torch.save(state, folder / f"{attack.task}.pth")
+
+
+# Names of folders, as bytes, and the students' keys. The bytes are Latin-1, escape sequences with a
+# formula, and two names of the greatest length that differ only in case.
+NAMES = {
+    b"name-in-latin-\xe9": "name-in-latin-é",
+    b"\x1b[2J\xe2\x80\xae=name-of-escape-sequences": "2J-name-of-escape-sequences",
+    b"x" * 255: f"{'x' * 47}-{hashlib.sha256(b'x' * 255).hexdigest()[:12]}",
+    b"X" * 255: f"{'X' * 47}-{hashlib.sha256(b'X' * 255).hexdigest()[:12]}",
+}
+
+
+def write_names(folder: Path) -> None:
+    """Write folders and files with hostile names. They hold no submission that could be run."""
+    for name in NAMES:
+        for inside in (b"a\x1b[31m", b"\xe9"):
+            file = os.fsencode(folder) + b"/" + name + b"/" + inside + b"/submission.py"
+            os.makedirs(os.path.dirname(file))
+            with open(file, "wb"):
+                pass
+    with open(os.fsencode(folder) + b"/loose-\x1b[2J\xe9.py", "wb"):
+        pass
 
 
 def write_archives(folder: Path) -> dict[str, str]:

@@ -10,6 +10,9 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import zipfile
@@ -40,7 +43,9 @@ needs_bubblewrap = pytest.mark.skipif(
     shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
 )
 CLASS = "staff.grade_class"
+CAN_CHANGE_USER = sys.platform == "linux" and os.geteuid() == 0 and shutil.which("setpriv")
 SECRET = "lab-secret-4711"
+STRICT_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii:strict"}
 ARCHIVES = ("linked-submission", "linked-folder", "nothing-handed-in", *archives.MESSAGES)
 
 
@@ -67,9 +72,9 @@ def hand_in(folder: Path, trained: dict[str, Path], tasks=("VAEwolabel", "Genwit
     return folder
 
 
-def run_class(folder: Path, out: Path, tiny_data: Path, *more: object):
+def run_class(folder: Path, out: Path, tiny_data: Path, *more: object, **named):
     words = [folder, "--out", out, "--test_data", tiny_data, "--gen_num", 20, *more]
-    return run(CLASS, *words)
+    return run(CLASS, *words, **named)
 
 
 def result_of(out: Path, key: str) -> dict:
@@ -98,7 +103,7 @@ class Listener:
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory, trained, tiny_data):
     """A class with every attack and honest students before and after them, graded once."""
-    folder, out = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("graded")
+    folder, out = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("graded") / "out"
     marker, listener = tmp_path_factory.mktemp("marker") / "here", Listener()
     train_images = MNISTDataset(ROOT / "dataset" / "train")
     chosen = [np.flatnonzero(train_images.labels == label)[:10] for label in range(10)]
@@ -115,12 +120,14 @@ def hostile(tmp_path_factory, trained, tiny_data):
     for name, attack in attacks.ATTACKS.items():
         attacks.write(name, attack, folder / name, marker, weights, stored)
     messages = attacks.write_archives(folder)
+    attacks.write_names(folder)
     hand_in(folder / "0-honest", trained)
     hand_in(folder / "zz-honest", trained)
     before = shutil.disk_usage("/").free
     os.environ["LAB_SECRET"] = SECRET
     try:
-        completed = run_class(folder, out, tiny_data, "--seconds", 6, "--memory", 1500)
+        limits = ["--seconds", 6, "--memory", 1500]
+        completed = run_class(folder, out, tiny_data, *limits, env=STRICT_LOCALE)
     finally:
         del os.environ["LAB_SECRET"]
     assert "students/*/feedback.html" in completed.stdout, completed.stdout + completed.stderr
@@ -251,10 +258,52 @@ def test_honest_scores_equal_those_of_inference_and_grade(hostile, trained, tiny
 
 
 @needs_bubblewrap
+def test_no_name_ends_the_run_or_reaches_the_terminal(hostile):
+    printed = hostile["completed"].stdout + hostile["completed"].stderr
+    assert "\x1b" not in printed and "loose-?[2J" in printed
+    for key in attacks.NAMES.values():
+        result = result_of(hostile["out"], key)
+        assert result["status"] == "contract breach" and "more than one" in result["message"]
+        assert "(é/submission.py" in result["message"] and result["message"].isprintable()
+        assert result["name"].isprintable() and len(key.encode()) < 255
+
+
+@needs_bubblewrap
+@pytest.mark.skipif(not CAN_CHANGE_USER, reason="only root can look as another user")
+def test_other_accounts_read_nothing_that_grading_wrote(hostile):
+    """Looked at by another user, after the folder itself was opened by mistake."""
+    with tempfile.TemporaryDirectory() as name:
+        opened = Path(name) / "out"
+        shutil.copytree(hostile["out"], opened)
+        (opened / "control").write_bytes(b"")
+        for path, mode in ((Path(name), 0o755), (opened, 0o755), (opened / "control", 0o644)):
+            path.chmod(mode)
+        words = ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups"]
+        words += ["find", opened, "-type", "f", "-readable"]
+        found = subprocess.run(words, capture_output=True, text=True).stdout.split()
+        assert found == [str(opened / "control")]
+    assert hostile["out"].stat().st_mode & 0o777 == 0o700
+    assert len(list(hostile["out"].glob(".inputs/*/images.npy"))) == 1
+    assert list((hostile["out"] / ".work").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes say nothing on Windows")
+def test_a_private_split_that_others_can_read_is_refused(tmp_path, tiny_data):
+    (tmp_path / "class" / "ada").mkdir(parents=True)
+    private = tmp_path / "private"
+    shutil.copytree(tiny_data, private)
+    private.chmod(0o750)
+    words = [CLASS, tmp_path / "class", "--out", tmp_path / "out", "--private_data", private]
+    words += ["--test_data", tiny_data, "--train_data", tiny_data, "--unsafe-no-isolation"]
+    assert_clear_error(run(*words), "mode 750", f"chmod 700 {private}")
+
+
+@needs_bubblewrap
 def test_the_tables_of_a_class(hostile):
     with open(hostile["out"] / "grades.csv", encoding="utf-8-sig", newline="") as file:
         rows = {row["Submission"]: row for row in csv.DictReader(file)}
-    assert set(rows) == {*attacks.ATTACKS, *hostile["messages"], "0-honest", "zz-honest"}
+    expected = {*attacks.ATTACKS, *attacks.NAMES.values(), *hostile["messages"]}
+    assert set(rows) == expected | {"0-honest", "zz-honest"}
     assert float(rows["0-honest"]["Grade"]) > 0 and rows["endless-loop"]["Grade"] == "0.0"
     assert rows["copies-of-training-images"]["Status"] == "flagged"
     page = (hostile["out"] / "report.html").read_text(encoding="utf-8")
@@ -269,8 +318,11 @@ def test_every_attack_is_in_the_security_document():
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     for name in (*attacks.ATTACKS, *ARCHIVES):
         assert sum(f"`{name}`" in row for row in rows) == 1, name
-    named = {name for row in rows for name in re.findall(r"`([a-z]+(?:-[a-z]+)+)`", row)}
+    named = {name for row in rows for name in re.findall(r"`([a-z0-9]+(?:-[a-z]+)+)`", row)}
     assert named - {"os._exit"} <= {*attacks.ATTACKS, *ARCHIVES}
+    tests = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("tests/test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", "".join(rows)):
+        assert f"def {name}(" in tests
 
 
 # ---------------------------------------------------------------- the sandbox itself
@@ -394,7 +446,9 @@ def small_class(tmp_path, trained):
 def test_killed_and_started_again_nothing_is_lost_or_done_twice(small_class, tmp_path, tiny_data):
     out = tmp_path / "out"
     words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--workers", 1]
-    process = start(*words)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    process = start(*words, env={"TMPDIR": str(temporary)})
     while not list(out.glob("students/*/result.json")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
@@ -413,6 +467,8 @@ def test_killed_and_started_again_nothing_is_lost_or_done_twice(small_class, tmp
     )
     assert all(file.stat().st_mtime_ns == at for file, at in done.items())
     assert {result_of(out, key)["status"] for key in ("ada", "bob", "cleo")} == {"graded"}
+    left = [file for folder in (temporary, out) for file in folder.rglob("*.pth")]
+    assert not left, "the killed run left files of students"
 
     # Only what is new or has changed is graded; a zip counts as a student.
     code = small_class / "bob" / "submission.py"
