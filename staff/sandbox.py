@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lab import ROOT
-from staff import seccomp
+from staff import cgroup, seccomp
 from staff.walls import (
     DEVICES,
     INPUTS,
@@ -105,6 +105,7 @@ def run_stage(
         order["pipe"] = write
         descriptors = [write]
         folder: Path | None = None
+        group: cgroup.Group | None = None
         if isolation == BUBBLEWRAP:
             order |= {"folder": INPUTS, "lab": "/lab"}
             if order.get("filtered", True) and (program := seccomp.program()):
@@ -116,6 +117,8 @@ def run_stage(
             }
             descriptors += opened.values()
             words = command_line(opened, order, limits)
+            if group := stack.enter_context(cgroup.of_stage(limits)):
+                words = group.entering(words)
             environment = {"PATH": os.defpath}
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -139,7 +142,7 @@ def run_stage(
         finally:
             os.close(write)
         with _output_of(process) as printed:
-            return _follow(process, reader, printed, limits)
+            return _follow(process, reader, printed, limits, Watch(process.pid, group))
 
 
 @contextmanager
@@ -165,11 +168,14 @@ def _output_of(process: subprocess.Popen[bytes]) -> Iterator[IO[bytes]]:
 
 
 def _follow(
-    process: subprocess.Popen[bytes], pipe: IO[bytes], output: IO[bytes], limits: Limits
+    process: subprocess.Popen[bytes],
+    pipe: IO[bytes],
+    output: IO[bytes],
+    limits: Limits,
+    watch: Watch,
 ) -> Outcome:
     """Read what a stage returns and prints until it ends, or stop it beyond its limits."""
     started = time.monotonic()
-    watch = Watch(process.pid)
     returned, printed, dropped = bytearray(), bytearray(), 0
     stopped: tuple[str, str] | None = None
     with selectors.DefaultSelector() as selector:
@@ -182,7 +188,10 @@ def _follow(
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(POLL_SECONDS)
             for key, _ in selector.select(POLL_SECONDS if selector.get_map() else 0):
-                chunk = os.read(key.fd, CHUNK)
+                try:
+                    chunk = os.read(key.fd, CHUNK)
+                except BlockingIOError:  # without isolation, a stage can read its own output back
+                    continue
                 if not chunk:
                     selector.unregister(key.fileobj)
                 elif key.fileobj is pipe:

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from lab.checkpoint import write_whole
-from staff import pages, sandbox
+from staff import cgroup, pages, sandbox
 from staff.job import Job
 from staff.sandbox import as_text
 from staff.statuses import GRADER_ERROR, MOST_SERIOUS_FIRST, TASKS
@@ -58,6 +58,7 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
     try:
         if job.isolation == sandbox.BUBBLEWRAP:
             _probe_once()
+            result["cgroup"] = cgroup.available()
         with tempfile.TemporaryDirectory() as temporary:
             handed_in = take(student, Path(temporary) / "handed_in")
             result["handed_in"] = {
