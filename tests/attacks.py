@@ -143,19 +143,24 @@ if queue < 0:
 PAGE_TABLES = """
 import os, sys, time
 CODE = '''
-import mmap, time
+import mmap, os, sys, time
 SIZE = 62 << 30
 kinds = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
 hole = mmap.mmap(-1, SIZE, flags=kinds, prot=mmap.PROT_READ)
 hole.madvise(15)  # MADV_NOHUGEPAGE
 for place in range(0, SIZE, 2 << 20):
     hole[place]
+os.write(int(sys.argv[1]), b"x")
 time.sleep(1000)
 '''
+read, write = os.pipe()
+os.set_inheritable(write, True)
 for _ in range(11):
     if os.fork() == 0:
-        os.execv(sys.executable, [sys.executable, "-I", "-c", CODE])
-time.sleep(8)
+        os.execv(sys.executable, [sys.executable, "-I", "-c", CODE, str(write)])
+for _ in range(11):
+    os.read(read, 1)
+time.sleep(2)
 """
 SHORT_LIVED = """
 import os, time
