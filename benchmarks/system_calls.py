@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +115,7 @@ def _run_stages(file: Path, task: str, folder: Path) -> int:
     np.save(folder / "codes.npy", np.zeros((IMAGES, LATENT_DIM), np.float16))
     inputs = {"submission.py": file, "checkpoint.pth": folder / "checkpoint.pth"}
     failed = 0
-    stages: dict[str, dict[str, int]] = {"encode": {}, "decode": {}}
+    stages: dict[str, dict[str, Any]] = {"encode": {}, "decode": {}}
     if task == "Genwithlabel":
         stages["generate"] = {"gen_num": 2, "seed": 1}
     for stage, options in stages.items():
