@@ -16,6 +16,7 @@ import functools
 import itertools
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from staff.walls import MIB, Limits
 
-NAME = "vae-lab"
+NAME, NONE = "vae-lab", "none"
 CONTROLLERS = ("memory", "pids")
 OWN_PROCESSES = 16  # of bubblewrap and the shell, in addition to the stage's tasks
 OWN_MEMORY = 256 * MIB  # copies of the inputs, cached files
@@ -82,7 +83,7 @@ class Group:
 @contextmanager
 def of_stage(limits: Limits) -> Iterator[Group | None]:
     """Yield a new group with the limits of a stage; None if this process cannot make one."""
-    group = _new()
+    group = _new() if available() != NONE else None
     if group is None:
         yield None
         return
@@ -95,13 +96,15 @@ def of_stage(limits: Limits) -> Iterator[Group | None]:
 
 @functools.cache
 def available() -> str:
-    """Return the kinds of a stage's group (see `Group.kinds`), or "none"."""
+    """Return the kinds of a stage's group (see `Group.kinds`), or NONE. Tries once to enter one."""
     group = _new()
     if group is None:
-        return "none"
-    kinds = group.kinds
-    group.end()
-    return kinds or "none"
+        return NONE
+    try:
+        entered = subprocess.run(group.entering(["true"]), stderr=subprocess.DEVNULL).returncode
+        return group.kinds if entered == 0 and group.kinds else NONE
+    finally:
+        group.end()
 
 
 def _new() -> Group | None:

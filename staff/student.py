@@ -54,7 +54,7 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
         known = {}
     who = {"student": student.key, "name": student.name}
     who |= {"platform": student.platform, "number": student.number}
-    result: dict[str, Any] = {**who, "isolation": job.isolation}
+    result: dict[str, Any] = {**who, "isolation": job.isolation, "cgroup": cgroup.NONE}
     try:
         if job.isolation == sandbox.BUBBLEWRAP:
             _probe_once()
