@@ -73,7 +73,7 @@ def hand_in(folder: Path, trained: dict[str, Path], tasks=("VAEwolabel", "Genwit
 
 def run_class(folder: Path, out: Path, tiny_data: Path, *more: object):
     words = [folder, "--out", out, "--test_data", tiny_data, "--gen_num", 20, *more]
-    return run(CLASS, *words)
+    return run(CLASS, *words, timeout=1500)  # many attacks last until they are stopped
 
 
 def result_of(out: Path, key: str) -> dict:
