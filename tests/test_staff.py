@@ -76,6 +76,7 @@ def hand_in(folder: Path, trained: dict[str, Path], tasks=("VAEwolabel", "Genwit
 
 def run_class(folder: Path, out: Path, tiny_data: Path, *more: object, **named):
     words = [folder, "--out", out, "--test_data", tiny_data, "--gen_num", 20, *more]
+    named = {"timeout": 1500, **named}  # many attacks last until they are stopped
     return run(CLASS, *words, **named)
 
 
