@@ -26,7 +26,7 @@ from lab import ROOT
 FIGURES = ROOT / "benchmarks" / "deterministic.json"
 PAGE = ROOT / "docs" / "deterministic.md"
 MODELS = ("model.py", "zoo/conv_cvae.py")
-PAIRS = 4
+PAIRS = 3
 
 
 def epoch_seconds(model: str, folder: Path, deterministic: bool) -> float:
