@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ MAX_LATENT_DIM = IMAGE_SIZE**2  # a code wider than the image compresses nothing
 OUR_IMAGES = "images-idx3-ubyte.gz"
 IDX_IMAGES_PATTERN = "*images*idx3-ubyte*"
 OLDER_TABLES = ("data.arrow", "data.parquet")
-MAX_BYTES = 2**31  # of one uncompressed file: 2.7 million images
+MAX_BYTES = 2**30  # of one file, also uncompressed: 1.3 million images
 
 
 class DataError(ValueError):
@@ -81,7 +81,7 @@ class MNISTDataset:
     @property
     def sha256(self) -> str:
         """SHA-256 of the pixels and labels; equal data in another file format has the same."""
-        digest = hashlib.sha256(self.images.tobytes())
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)  # without a copy
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -198,6 +198,12 @@ def own_randomness(seed: int) -> Iterator[None]:
 # ---------------------------------------------------------------- finding and checking files
 
 
+def one_line(value: object) -> str:
+    """Return another library's error, or text from a file, as a short line for a message."""
+    text = " ".join(str(value).split())[:200] or type(value).__name__
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _find_file(path: Path) -> Path:
     """Return the images file or the table at `path`."""
     if path.is_file():
@@ -221,10 +227,11 @@ def _find_file(path: Path) -> Path:
 
 def _read_checked(file: Path) -> bytes:
     """Return the content of a file; it must match its checksum if a SHA256SUMS lists it."""
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{file} is missing; a dataset is a pair of images and labels.") from None
+    if not file.is_file():
+        raise DataError(f"{file} is missing; a dataset is a pair of images and labels.")
+    if file.stat().st_size > MAX_BYTES:
+        raise DataError(f"{file} is larger than {MAX_BYTES} bytes; split it into smaller datasets.")
+    content = file.read_bytes()
     for folder in (file.parent, file.parent.parent):
         expected = _listed_sum(folder / "SHA256SUMS", file.relative_to(folder).as_posix())
         if expected and hashlib.sha256(content).hexdigest() != expected:
@@ -286,17 +293,23 @@ def _read_idx(file: Path, dimensions: int) -> np.ndarray:
             raise DataError(
                 f"{file} states {size} bytes of data in its header; at most {MAX_BYTES} are read."
             )
-        # Reading one byte more than stated finds a longer file without unpacking all of it.
-        body = stream.read(size + 1)
+        # The system gives memory to a bytearray only where it is written, so that a false header
+        # takes none. torch.from_numpy needs an array that is writable, which this one is.
+        body = bytearray(size)
+        held = 0
+        while count := stream.readinto(memoryview(body)[held:]):
+            held += count
+        more = stream.read(1)  # without unpacking all of a longer file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{file} is cut short or damaged ({error}); download it again.") from None
-    if len(body) != size:
-        held = f"only {len(body)}" if len(body) < size else "more"
         raise DataError(
-            f"{file} is damaged: its header states {size} bytes of data, but it holds {held}."
+            f"{file} is cut short or damaged ({one_line(error)}); download it again."
+        ) from None
+    if held < size or more:
+        raise DataError(
+            f"{file} is damaged: its header states {size} bytes of data, but it holds "
+            f"{'more' if more else f'only {held}'}."
         )
-    # torch.from_numpy needs a writable array, so it is copied.
-    return np.frombuffer(body, np.uint8).reshape(shape).copy()
+    return np.frombuffer(body, np.uint8).reshape(shape)
 
 
 # ---------------------------------------------------------------- the older Arrow tables
@@ -321,13 +334,11 @@ def _read_table(file: Path) -> tuple[np.ndarray, np.ndarray]:
         else:
             buffer.seek(0)
             table = pyarrow.ipc.open_stream(buffer).read_all()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{file} is not a readable table ({str(error).splitlines()[0]}).") from None
-    if not {"image", "label"} <= set(table.column_names):
-        raise DataError(
-            f"{file} has the columns {table.column_names}; expected `image` and `label`."
-        )
-    labels = np.array(table["label"].to_pylist())
+        table.validate(full=True)  # pyarrow reads the values of a damaged table unchecked
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{file} is not a readable table ({one_line(error)}).") from None
+    _check_columns(file, table)
+    labels = table["label"].to_numpy()
     images = np.zeros((len(table), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     not_a_png = UnidentifiedImageError, Image.DecompressionBombError
     for i, cell in enumerate(table["image"].to_pylist()):
@@ -338,9 +349,36 @@ def _read_table(file: Path) -> tuple[np.ndarray, np.ndarray]:
                     raise ValueError("it is {} x {} pixels".format(*picture.size))
                 images[i] = np.asarray(picture.convert("L"))
         except (*not_a_png, TypeError, ValueError, OSError) as error:
-            raise DataError(f"{file}: image {i} is not a 28 x 28 PNG ({error}).") from None
+            raise DataError(
+                f"{file}: image {i} is not a 28 x 28 PNG ({one_line(error)})."
+            ) from None
     _check_pair(file, images, labels)
     return images, labels.astype(np.int64)
+
+
+def _check_columns(file: Path, table: Any) -> None:
+    """Raise DataError unless the table has pictures and labels, none missing, and not too many."""
+    from pyarrow import types
+
+    kinds = dict(zip(table.schema.names, table.schema.types))
+    if not {"image", "label"} <= set(kinds) or len(kinds) < table.num_columns:
+        raise DataError(
+            f"{file} has the columns {', '.join(table.schema.names)[:200] or 'none'}; "
+            "expected `image` and `label`, once each."
+        )
+    image, label = kinds["image"], kinds["label"]
+    if types.is_struct(image) and image.get_field_index("bytes") >= 0:
+        image = image.field("bytes").type
+    if not (types.is_binary(image) or types.is_large_binary(image)) or not types.is_integer(label):
+        raise DataError(
+            f"{file} has images of type {str(kinds['image'])[:100]} and labels of type "
+            f"{str(label)[:100]}; expected the bytes of PNG files, and integers."
+        )
+    if table["label"].null_count or table.num_rows > MAX_BYTES // IMAGE_SIZE**2:
+        raise DataError(
+            f"{file} has {table.num_rows} rows and {table['label'].null_count} missing labels; "
+            f"expected at most {MAX_BYTES // IMAGE_SIZE**2} rows, each with a label."
+        )
 
 
 def _check_pair(file: Path, images: np.ndarray, labels: np.ndarray) -> None:

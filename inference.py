@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,12 +96,12 @@ def infer(options: InferenceOptions) -> Path:
     count = options.inf_num or len(dataset)
     images, labels = dataset.images[:count], dataset.labels[:count]
     folder = options.save_dir or path.parent / "inference"
+    facts = _facts(submission, path, dataset, len(images), options)
     with only_one(folder, "--save_dir"), submission.explained("inference", only_theirs=True):
         stages = _stages(submission, options.stage, folder)
-        arrays = _run_stages(submission, stages, images, labels, folder, options)
+        arrays = _run_stages(submission, stages, images, labels, folder, options, facts)
         if options.stage == "all":
             draw_outputs(submission, images, labels, arrays, folder)
-        write_facts(folder, _facts(submission, path, dataset, len(images), options))
         if options.png:
             write_png_tree(folder, arrays)
     return folder
@@ -171,10 +172,24 @@ def _stages(submission: Submission, stage: str, folder: Path) -> tuple[str, ...]
             f"{stage}; leave --stage out to generate only."
         )
     print(f"{submission.class_name} has no encoder: it generates samples and reconstructs nothing")
-    # Files of an earlier model would be graded as this model's.
-    for name in ("codes.npy", "recon.npy"):
-        (folder / name).unlink(missing_ok=True)
     return ("generate",)
+
+
+def _remove_outdated(submission: Submission, stages: tuple[str, ...], folder: Path) -> None:
+    """Remove the outputs that the stages will write, and those that depend on them.
+
+    Otherwise, after a kill between two stages, the outputs of two models would be graded as one.
+    """
+    depends = {"encode": ("codes", "recon"), "decode": ("recon",), "generate": ("samples",)}
+    outdated = {name for stage in stages for name in depends[stage]}
+    if not submission.has_encoder:  # files of an earlier model
+        outdated = {"codes", "recon", "samples"}
+    # The PNG files go first: they count only where there are no arrays.
+    for tree, name in (("recon", "recon"), ("gen", "samples")):
+        if name in outdated:
+            shutil.rmtree(folder / tree, ignore_errors=True)
+    for name in outdated:
+        (folder / f"{name}.npy").unlink(missing_ok=True)
 
 
 def _run_stages(
@@ -184,8 +199,9 @@ def _run_stages(
     labels: np.ndarray,
     folder: Path,
     options: InferenceOptions,
+    facts: dict[str, Any],
 ) -> dict[str, np.ndarray]:
-    """Run the stages, write their arrays into the folder and return them by name."""
+    """Run the stages, write facts and arrays into the folder, return the arrays by name."""
     from tqdm import tqdm
 
     from lab.stages import decode_codes, encode_images, generate_samples
@@ -202,6 +218,9 @@ def _run_stages(
         else:
             how = options.gen_num, options.seed, options.batch_size
             name, array = "samples", generate_samples(submission, *how)
+        if not arrays:  # from here on, the folder is this model's
+            _remove_outdated(submission, stages, folder)
+            write_facts(folder, facts)
         write_array(folder, name, array)
         arrays[name] = array
     return arrays

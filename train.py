@@ -19,6 +19,7 @@ from lab.settings import Settings, SettingsError, add_options, option
 
 if TYPE_CHECKING:
     from lab.callbacks import Callback
+    from lab.checkpoint import CheckpointError
     from lab.run_folder import RunFolder
     from trainer import Trainer
 
@@ -124,10 +125,6 @@ def train(
     Returns whether the run is complete. After a stop it returns False, and the state is saved.
     Raises SettingsError, DataError, ContractError, CheckpointError, TrainingError, OSError.
     """
-    import torch
-
-    from lab.recovery import TrainingError
-
     trainer, folder = _set_up(options, state, callbacks, progress)
     submission = trainer.submission
     folder.say(
@@ -136,17 +133,38 @@ def train(
     )
     if state is not None:
         folder.say(f"continuing after epoch {trainer.state.epoch}, step {trainer.state.step}")
-    try:
-        with submission.explained("training", only_theirs=True):
-            complete = trainer.fit(stop)
-    except torch.OutOfMemoryError:
-        raise TrainingError(
-            f"{trainer.device} has too little memory for a --batch_size of "
-            f"{options.batch_size}; try half of it."
-        ) from None
+    complete = fit(trainer, stop, resumed=state is not None)
     if options.show_loss_plot:
         _show_loss_plot(trainer.state.history)
     return complete
+
+
+def fit(trainer: Trainer, stop: threading.Event | None, resumed: bool) -> bool:
+    """Run the Trainer, and explain an exception. Raises ContractError, TrainingError, OSError.
+
+    resumed: an optimizer checks its state from a checkpoint only when it uses it, so an exception
+        in the first step is a CheckpointError.
+    """
+    import torch
+
+    from lab.loading import ContractError
+    from lab.recovery import TrainingError
+
+    start = trainer.state.step
+    try:
+        with trainer.submission.explained("training", only_theirs=True):
+            return trainer.fit(stop)
+    except torch.OutOfMemoryError:
+        raise TrainingError(
+            f"{trainer.device} has too little memory for a --batch_size of "
+            f"{trainer.settings.batch_size}; try half of it."
+        ) from None
+    except (ContractError, TrainingError, OSError):
+        raise
+    except Exception as error:
+        if resumed and trainer.state.step == start:
+            raise _does_not_fit(trainer, error) from error
+        raise
 
 
 def _set_up(
@@ -212,6 +230,7 @@ def resume(options: TrainOptions, given: set[str]) -> tuple[TrainOptions, dict[s
     given: names of the options that the user typed; they must agree with the checkpoint.
     Raises SettingsError, CheckpointError, ContractError.
     """
+    from data_utils import one_line
     from lab import checkpoint
     from lab.loading import submission_file
 
@@ -230,7 +249,12 @@ def resume(options: TrainOptions, given: set[str]) -> tuple[TrainOptions, dict[s
         )
     taken: dict[str, Any] = {}
     for name, value in saved.items():
-        asked = getattr(options, name)
+        asked: Any = getattr(options, name, None)
+        if type(value) is not type(command.plain(asked)):
+            raise checkpoint.CheckpointError(
+                f"{path} states the option {one_line(name)} as {one_line(value)}, which is not "
+                "one of this lab; start a new run in another --save_dir."
+            )
         if name not in given:
             taken[name] = type(asked)(value)
         elif name not in FREE_ON_RESUME and command.plain(asked) != value:
@@ -251,7 +275,7 @@ def _refuse_other_code(file: Path, path: Path, state: dict[str, Any]) -> None:
     """Raise SettingsError unless the file is the one that the checkpoint was trained from."""
     if not file.is_file():
         return  # loading it gives the error
-    if hashlib.sha256(file.read_bytes()).hexdigest() != state["submission_sha256"]:
+    if hashlib.sha256(file.read_bytes()).hexdigest() != state.get("submission_sha256"):
         raise SettingsError(
             f"{file} is not the code that {path} was trained from; leave --submission out to "
             "continue with the run's own copy, or start a new run in another --save_dir."
@@ -271,15 +295,20 @@ def _refuse_other_data(path: Path, sha256: str, state: dict[str, Any]) -> None:
 
 
 def _load_state(trainer: Trainer, state: dict[str, Any]) -> None:
-    from lab.checkpoint import CheckpointError
-
     try:
         trainer.load_state_dict(state)
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"the checkpoint does not fit {trainer.submission.path} "
-            f"({' '.join(str(error).split())[:120]}); start a new run in another --save_dir."
-        ) from None
+    except Exception as error:  # torch raises errors of many types for a damaged state
+        raise _does_not_fit(trainer, error) from error
+
+
+def _does_not_fit(trainer: Trainer, error: Exception) -> CheckpointError:
+    from data_utils import one_line
+    from lab.checkpoint import CheckpointError
+
+    return CheckpointError(
+        f"the checkpoint does not fit {trainer.submission.path} ({one_line(error)}); "
+        "start a new run in another --save_dir."
+    )
 
 
 def _resumes_in_place(options: TrainOptions, state: dict[str, Any] | None) -> bool:

@@ -135,6 +135,13 @@ class Trainer:
                     self._tell("on_interrupt")
                     return False
             if not self.state.finished:
+                if self.state.best_epoch == 0:
+                    self._tell("on_failure")
+                    raise TrainingError(
+                        "no epoch ended with finite numbers, so the model is not trained. Look for "
+                        "the logarithm of zero or a division by zero in your loss, or try a lower "
+                        "--lr."
+                    )
                 self.state.finished = True
                 self._tell("on_finish")
         return True
@@ -162,7 +169,7 @@ class Trainer:
         row = self._add_row()
         if not self.recovery.is_finite(row):
             self._roll_back("the epoch ended with numbers that are not finite")
-        elif state.bad_in_a_row == 0:
+        elif state.new_steps and (state.bad_in_a_row == 0 or state.epoch == self.settings.epochs):
             self.recovery.keep()
             state.note_best(row)
         self._tell("on_epoch_end")
@@ -342,8 +349,13 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state_dict of a Trainer with the same settings (epochs may differ)."""
+        """Continue from a state_dict of a Trainer with the same settings (epochs may differ).
+
+        Raises ValueError if its weights are not finite, and what torch raises if it does not fit.
+        """
         self.model.load_state_dict(state["model_state_dict"])
+        if not self.recovery.is_finite({}):
+            raise ValueError("its weights are not finite")
         states = [state["optimizer_state_dict"], *state["other_optimizer_state_dicts"]]
         for optimizer, optimizer_state in zip(self.optimizers, states):
             optimizer.load_state_dict(optimizer_state)
@@ -352,7 +364,7 @@ class Trainer:
             self.state.epoch >= self.settings.epochs
         )  # the new run may have more epochs
         restore_rng_state(state["rng_state"])
-        self.precision.bf16 = state["bf16"]
+        self.precision.bf16 = bool(state["bf16"])
         self.recovery.load_state_dict(state["last_good"])
 
 

@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,12 +21,17 @@ from typing import BinaryIO
 
 FORMAT_VERSION = 1
 NEWEST_KEPT = 5
-MAX_BYTES = (
-    2 * 1024**3
-)  # far above any model of this lab; limits the memory that an unknown file can take
+MAX_BYTES = 1024**3  # far above any model of this lab; limits the memory that a file can take
 BEST = "best.pth"
 INTERRUPTED = "interrupted.pth"  # saved inside an epoch; removed when that epoch is complete
 REQUIRED = ("epoch", "model_state_dict", "optimizer_state_dict")
+KINDS = {  # of the entries that train.py and inference.py use
+    **dict.fromkeys(("epoch", "latent_dim", "format_version"), int),
+    **dict.fromkeys(("task", "variant", "submission", "submission_sha256"), str),
+    **dict.fromkeys(("train_data", "valid_data"), str),
+    **dict.fromkeys(("model_state_dict", "optimizer_state_dict"), dict),
+    **dict.fromkeys(("settings", "counters", "rng_state"), dict),
+}
 
 
 class CheckpointError(ValueError):
@@ -71,24 +77,37 @@ def write_whole(path: str | Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`, for one who needs a path; removed afterwards.
+
+    It has a hidden name. After a kill, the next process that writes beside `path` removes it.
+    """
+    temporary = temporary_path(path)
+    _remove(temporary)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+
+
+@contextmanager
 def replace_folder(path: str | Path) -> Iterator[Path]:
     """Yield an empty temporary folder, which takes the place of `path` when the block ends.
 
     After an exception the temporary folder is removed and `path` is unchanged.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_path(path)
-    _remove(temporary)
-    try:
-        temporary.mkdir()
+    with temporary_folder(path) as temporary:
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-    except BaseException:
-        _remove(temporary)
-        raise
+        if path.exists():  # moved away first, because a folder is not removed in one step
+            outdated = temporary_path(path.with_name(f"{path.name}.outdated"))
+            _remove(outdated)
+            path.rename(outdated)
+            temporary.rename(path)
+            _remove(outdated)
+        else:
+            temporary.rename(path)
 
 
 def temporary_path(path: Path) -> Path:
@@ -172,6 +191,7 @@ def load(path: str | Path) -> dict:
         )
     content = io.BytesIO(path.read_bytes())
     try:
+        _expect_small_contents(content)
         state = torch.load(content, map_location="cpu", weights_only=True)
     except Exception:  # a damaged file makes torch raise errors of almost any type
         raise CheckpointError(
@@ -181,13 +201,34 @@ def load(path: str | Path) -> dict:
     missing = [key for key in REQUIRED if not isinstance(state, dict) or key not in state]
     if missing:
         raise CheckpointError(f"{path} is not a checkpoint of this lab: it lacks {missing}.")
-    if not all(isinstance(state[key], dict) for key in REQUIRED[1:]):
-        raise CheckpointError(
-            f"{path} is not a checkpoint of this lab: {' and '.join(REQUIRED[1:])} must be dicts."
-        )
+    for name, kind in KINDS.items():
+        if name in state and type(state[name]) is not kind and not _is_dict(state[name], kind):
+            came = type(state[name]).__name__
+            raise CheckpointError(
+                f"{path} is not a checkpoint of this lab: its {name} is of type {came}; "
+                f"expected {kind.__name__}."
+            )
     if state.get("format_version", 0) > FORMAT_VERSION:
         raise CheckpointError(f"{path} was written by a newer version of this lab; update it.")
     return state
+
+
+def _is_dict(value: object, kind: type) -> bool:
+    """Return whether a dict was expected and came; torch's own dicts are of a subclass."""
+    return kind is dict and isinstance(value, dict)
+
+
+def _expect_small_contents(content: io.BytesIO) -> None:
+    """Raise ValueError if a checkpoint, which is a zip, unpacks to more than it is itself.
+
+    torch.save does not compress, so only a file from elsewhere is larger unpacked.
+    """
+    if zipfile.is_zipfile(content):
+        with zipfile.ZipFile(content) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > len(content.getbuffer()):
+            raise ValueError("it unpacks to more than its own size")
+    content.seek(0)
 
 
 def epoch_path(run_dir: Path, epoch: int) -> Path:

@@ -19,9 +19,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_utils import MAX_LATENT_DIM, NUM_CLASSES
+from data_utils import MAX_LATENT_DIM, NUM_CLASSES, one_line
 from lab import arrays
 from lab.checkpoint import replace_folder, write_whole
+
+MAX_FACTS_BYTES = 1 << 20  # of hyperparams.json, which has about 1000
 
 
 class OutputsError(ValueError):
@@ -91,7 +93,7 @@ def read_outputs(folder: Path, task: str, count: int, gen_num: int) -> Outputs:
     """
     facts = read_facts(folder)
     if facts.get("task", task) != task:
-        raise OutputsError(f"{folder} holds outputs of {facts['task']}, not of {task}.")
+        raise OutputsError(f"{folder} holds outputs of {one_line(facts['task'])}, not of {task}.")
     recon: np.ndarray | None
     if (folder / "recon.npy").exists() or (folder / "codes.npy").exists():
         recon = read_array(folder / "recon.npy", np.uint8, (count, 28, 28))
@@ -115,7 +117,8 @@ def read_outputs(folder: Path, task: str, count: int, gen_num: int) -> Outputs:
     if not 1 <= latent_dim <= MAX_LATENT_DIM:
         raise OutputsError(f"{folder} has latent_dim {latent_dim}; expected 1 to {MAX_LATENT_DIM}.")
     samples = read_samples(folder, gen_num) if task == "Genwithlabel" else None
-    return Outputs(recon, samples, latent_dim, facts.get("submission_sha256"))
+    code = facts.get("submission_sha256")  # whatever a damaged file has instead goes no further
+    return Outputs(recon, samples, latent_dim, code if isinstance(code, str) else None)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -123,10 +126,16 @@ def read_facts(folder: Path) -> dict[str, Any]:
     file = folder / "hyperparams.json"
     if not file.is_file():
         return {}
+    if file.stat().st_size > MAX_FACTS_BYTES:
+        raise OutputsError(
+            f"{file} is larger than {MAX_FACTS_BYTES} bytes; run inference.py again."
+        )
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise OutputsError(f"{file} is not JSON ({error}); run inference.py again.") from None
+    except (ValueError, RecursionError) as error:  # RecursionError: too deeply nested
+        raise OutputsError(
+            f"{file} is not JSON ({one_line(error)}); run inference.py again."
+        ) from None
     if not isinstance(facts, dict):
         raise OutputsError(
             f"{file} is not a JSON object of names and values; run inference.py again."
@@ -204,7 +213,7 @@ def _read_png(file: Path) -> np.ndarray:
     except OutputsError:
         raise
     except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise OutputsError(f"{file} is not a readable PNG ({error}).") from None
+        raise OutputsError(f"{file} is not a readable PNG ({one_line(error)}).") from None
 
 
 def _refuse_more_pngs(folder: Path, count: int) -> None:

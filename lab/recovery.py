@@ -52,7 +52,7 @@ class Recovery:
     def keep(self) -> None:
         """Store the present state as the last good state."""
         self.last_good = self._snapshot()
-        self.state.rollbacks = 0
+        self.state.rollbacks = self.state.new_steps = 0
 
     def restore_buffers(self) -> None:
         """Restore buffers that are not finite, such as BatchNorm's statistics after a bad batch."""
@@ -67,7 +67,7 @@ class Recovery:
         Raises TrainingError, in the last good state, after MAX_ROLLBACKS without a good epoch.
         """
         self._restore()
-        self.state.bad_in_a_row = 0
+        self.state.bad_in_a_row = self.state.new_steps = 0
         if self.state.rollbacks == MAX_ROLLBACKS:
             raise TrainingError(
                 f"training gave up at step {self.state.step}: {why}, also after {MAX_ROLLBACKS} "
@@ -85,8 +85,14 @@ class Recovery:
         return self.last_good if self.last_good["step"] != self.state.step else None
 
     def load_state_dict(self, last_good: dict[str, Any] | None) -> None:
-        """Load what state_dict returned, once model, optimizers and state are loaded."""
-        self.last_good = last_good or self._snapshot()
+        """Load what state_dict returned, once model, optimizers and state are loaded.
+
+        Raises ValueError if it is not a state of this model.
+        """
+        now = self._snapshot()
+        if last_good is not None and _layout(last_good) != _layout(now):
+            raise ValueError("its last good state is of another model")
+        self.last_good = last_good or now
 
     def _snapshot(self) -> dict[str, Any]:
         return copy.deepcopy(
@@ -105,3 +111,15 @@ class Recovery:
         for optimizer, state in zip(self.optimizers, snapshot["optimizers"]):
             optimizer.load_state_dict(state)
         self.state.mean_norm = snapshot["mean_norm"]
+
+
+def _layout(snapshot: Any) -> object:
+    """Return the names and shapes in a snapshot; None if it is not a snapshot."""
+    try:
+        weights = {name: value.shape for name, value in snapshot["model"].items()}
+        mean_norm, step = snapshot["mean_norm"], snapshot["step"]
+        optimizers = [sorted(optimizer) for optimizer in snapshot["optimizers"]]
+    except (AttributeError, KeyError, TypeError, IndexError):
+        return None
+    good = type(step) is int and (mean_norm is None or type(mean_norm) is float)
+    return (weights, optimizers) if good else None

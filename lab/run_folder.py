@@ -12,7 +12,6 @@ import csv
 import io
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from data_utils import MNISTDataset, to_float, to_uint8
 from lab import checkpoint, plots
 from lab.callbacks import Callback, Training
-from lab.checkpoint import write_whole
+from lab.checkpoint import temporary_folder, write_whole
 from lab.prior import fit_prior
 from lab.settings import SettingsError
 
@@ -227,9 +226,9 @@ class RunFolder(Callback):
         with write_whole(self.path / "training.gif") as file:
             plots.gif(file, frames)
         self.say(f"video: {self.path / 'training.gif'}")
-        with tempfile.TemporaryDirectory() as folder:  # ffmpeg needs a path, not a file object
-            video = Path(folder) / "training.mp4"
+        # ffmpeg needs a path, not a file object. After a kill, the next run removes this folder.
+        with temporary_folder(self.path / "training.mp4") as folder:
+            video = folder / "training.mp4"
             if plots.mp4(str(video), frames):
-                with write_whole(self.path / "training.mp4") as file:
-                    file.write(video.read_bytes())
+                video.replace(self.path / "training.mp4")
                 self.say(f"video: {self.path / 'training.mp4'}")

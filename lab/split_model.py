@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from data_utils import IMAGE_SIZE, MAX_LATENT_DIM, NUM_CLASSES, own_randomness
+from data_utils import IMAGE_SIZE, MAX_LATENT_DIM, NUM_CLASSES, one_line, own_randomness
 from lab.checkpoint import CheckpointError
 from lab.loading import (
     CLASS_OF_TASK,
@@ -57,7 +57,7 @@ class Submission:
         self.variant = variant
         if task not in CLASS_OF_TASK:
             known = ", ".join(CLASS_OF_TASK)
-            raise ContractError(f"unknown task {task!r}; expected one of {known}.")
+            raise ContractError(f"unknown task {one_line(task)}; expected one of {known}.")
         if not 1 <= latent_dim <= MAX_LATENT_DIM:
             raise ContractError(
                 f"latent_dim is {latent_dim}; expected 1 to {MAX_LATENT_DIM}, an image's pixels."

@@ -3,8 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is float and not math.isnan(value)
+
+
+def _is_row(value: object) -> bool:
+    """Return whether this is a row of numbers by name; nan marks an epoch that failed."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and type(number) in (int, float) for name, number in value.items()
+    )
+
+
+# What a counter must be, by the type that its field states.
+_KINDS: dict[Any, Callable[[Any], bool]] = {
+    "int": _is_count,
+    "bool": lambda value: type(value) is bool,
+    "float": _is_number,
+    "float | None": lambda value: value is None or _is_number(value),
+    "dict[str, float]": _is_row,
+    "list[dict[str, Any]]": lambda value: isinstance(value, list) and all(map(_is_row, value)),
+}
 
 
 @dataclass
@@ -23,6 +50,7 @@ class TrainingState:
         lr_scale: factor on the learning rate; halved by each return to the last good state.
         skipped_steps: steps whose loss or gradients were not finite.
         bad_in_a_row: the number of such steps in a row up to now.
+        new_steps: steps that changed the weights since the last good state.
         rollbacks: returns to the last good state without a good epoch between them.
         mean_norm: running mean of the gradient norm; None before the first step.
         best_loss, best_epoch: the lowest validation loss at the end of an epoch, and that epoch.
@@ -38,10 +66,18 @@ class TrainingState:
     lr_scale: float = 1.0
     skipped_steps: int = 0
     bad_in_a_row: int = 0
+    new_steps: int = 0
     rollbacks: int = 0
     mean_norm: float | None = None
     best_loss: float = math.inf
     best_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if a counter, which may come from a file, is not of its kind."""
+        for field_ in fields(self):
+            value = getattr(self, field_.name)
+            if not _KINDS[field_.type](value):
+                raise ValueError(f"the counter {field_.name} has a wrong value")
 
     def count_step(self, parts: dict[str, float]) -> None:
         """Count a complete step and add its named parts; an empty dict is a skipped step."""
@@ -52,6 +88,7 @@ class TrainingState:
             self.bad_in_a_row += 1
             return
         self.bad_in_a_row = 0
+        self.new_steps += 1
         self.sums["steps"] = self.sums.get("steps", 0) + 1
         for name, value in parts.items():
             self.sums[name] = self.sums.get(name, 0.0) + value

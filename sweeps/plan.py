@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
-import json
 import shutil
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from data_utils import MAX_LATENT_DIM, MNISTDataset
-from lab import ROOT
+from lab import ROOT, command
 from lab.checkpoint import write_whole
 from lab.settings import Settings
 from sweeps.search import Grid, Tpe
-from sweeps.trial import FAILED, FINISHED, PATHS, WAITING, Trial, read_record
+from sweeps.trial import FAILED, FINISHED, PATHS, WAITING, Trial, read_json, read_record
 from train import add_training_options
 
 # Each preset is a table of the original reports.
@@ -77,12 +76,22 @@ def make_search(options: dict[str, Any], values: dict[str, list], folder: Path) 
         raise SweepError(f"--trials is {count}; expected 1 or more.")
     known = []
     for file in sorted(sweep_dir.glob("trials/*/trial.json")):
-        asked = json.loads(file.read_text(encoding="utf-8"))["options"]
-        if Path(asked["submission"]) in code and not options["overwrite"]:
+        asked = (read_json(file) or {}).get("options")
+        if options["overwrite"] or not _fits(asked, values):
+            continue  # a trial of other options, or a damaged record
+        if Path(asked["submission"]) in code:
             trial = make_trial(asked)
             if trial.folder == file.parent:
                 known.append((trial, read_record(trial)))
     return Tpe(values, make_trial, count, known)
+
+
+def _fits(asked: Any, values: dict[str, list]) -> TypeGuard[dict[str, Any]]:
+    """Return whether stored options have a value for each option, of its type."""
+    if not isinstance(asked, dict):
+        return False
+    types = {name: type(command.plain(given[0])) for name, given in values.items()}
+    return all(type(asked.get(name)) is kind for name, kind in types.items())
 
 
 def _copy_of(submission: Path, sweep_dir: Path) -> Path:

@@ -14,9 +14,8 @@ import numpy as np
 from lab.checkpoint import write_whole
 from sweeps import pictures
 from sweeps.search import Grid, Tpe
-from sweeps.trial import FINISHED, SCORES, WAITING, Trial
+from sweeps.trial import COSTS, FINISHED, SCORES, WAITING, Trial
 
-COSTS = ("seconds", "total_seconds", "skipped_steps", "epochs_done", "threads")
 DIGITS = {"ssim": 4, "mse": 5, "fid": 3, "raw": 4}
 PICTURES = ("heatmap", "curve", "pareto", "contact_sheet")
 TERMINAL_ROWS = 20  # of the table on the terminal

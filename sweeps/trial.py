@@ -6,7 +6,6 @@ checkpoints have the progress. So any process, on this machine or another, can c
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -30,8 +29,11 @@ from train import TrainOptions
 
 WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
 FINISHED, FAILED = "finished", "failed"
+STATUSES = (WAITING, RUNNING, INTERRUPTED, FINISHED, FAILED)
 IN_NAME = ("var", "lr", "latent_dim", "batch_size", "epochs", "seed")
+LARGEST = 1e300  # of a number in a record; Python's integers have no bound of their own
 SCORES = ("ssim", "mse", "fid", "raw", "score")
+COSTS = ("seconds", "total_seconds", "skipped_steps", "epochs_done", "threads")
 PATHS = ("submission", "train_data", "valid_data")  # options that are paths
 # A trial seeds the random number generators of its process, so a process runs one at a time.
 _one_at_a_time = threading.Lock()
@@ -116,10 +118,39 @@ def read_record(trial: Trial) -> dict[str, Any]:
 
 
 def _stored_record(trial: Trial) -> dict[str, Any]:
+    """Return the stored record. A trial without one, or with a damaged one, runs from the start."""
+    record = read_json(trial.folder / "trial.json")
+    return record if record is not None and _is_record(record) else {"status": WAITING}
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file; None if there is none, or the file is damaged."""
     try:
-        return json.loads((trial.folder / "trial.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {"status": WAITING}
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):  # RecursionError: too deeply nested
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    """Return whether a record has what its status needs, and only finite numbers."""
+    numbers = [record.get(name) for name in (*SCORES, *COSTS, "epoch_seconds")]
+    finite = all(number is None or _is_finite(number) for number in numbers)
+    words = [record.get(name, "") for name in ("status", "error", "submission_sha256")]
+    if not finite or not all(isinstance(word, str) for word in words):
+        return False
+    needed = {
+        FINISHED: ("submission_sha256", "raw", "score", "epochs_done", "total_seconds"),
+        FAILED: ("error",),
+    }
+    status = words[0]
+    complete = all(record.get(name) is not None for name in needed.get(status, ()))
+    return status in STATUSES and complete
+
+
+def _is_finite(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and abs(value) < LARGEST  # false for nan
 
 
 def write_record(trial: Trial, record: dict[str, Any]) -> None:
@@ -236,7 +267,7 @@ def _train_infer_grade(
         options = replace(options, overwrite=True)
     clock = _clock(order.epochs_now, stop)
     complete = train.train(options, state, stop, [clock], progress=False)
-    facts = {**_training_figures(trial.folder), "epoch_seconds": clock.epoch_seconds()}
+    facts = {**clock.figures(), "epoch_seconds": clock.epoch_seconds()}
     facts |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
     if not complete:
         if order.epochs_now:
@@ -274,12 +305,18 @@ def _clock(epochs_now: int, stop: threading.Event) -> Any:
 
     class Clock(Callback):
         def on_start(self, trainer: Training) -> None:
-            self.times = [time.perf_counter()]
+            self.times, self.state = [time.perf_counter()], trainer.state
 
         def on_epoch_end(self, trainer: Training) -> None:
             self.times.append(time.perf_counter())
             if epochs_now and len(self.times) > epochs_now:
                 stop.set()
+
+        def figures(self) -> dict[str, Any]:
+            """Return the complete epochs, the seconds and the skipped steps so far."""
+            state = self.state
+            figures = {"epochs_done": state.epoch, "seconds": round(state.seconds, 3)}
+            return {**figures, "skipped_steps": state.skipped_steps}
 
         def epoch_seconds(self) -> float | None:
             """Return the mean seconds per epoch of this run, with validation and checkpoint."""
@@ -287,20 +324,6 @@ def _clock(epochs_now: int, stop: threading.Event) -> Any:
             return (self.times[-1] - self.times[0]) / epochs if epochs else None
 
     return Clock()
-
-
-def _training_figures(folder: Path) -> dict[str, Any]:
-    """Return epochs, seconds and skipped steps so far, from the last row of history.csv."""
-    try:
-        with open(folder / "history.csv", encoding="utf-8", newline="") as file:
-            *_, last = csv.DictReader(file)
-    except (FileNotFoundError, ValueError):  # training stopped before the first validation
-        return {"epochs_done": 0, "seconds": 0.0, "skipped_steps": 0}
-    return {
-        "epochs_done": int(last["epoch"]),
-        "seconds": float(last["seconds"]),
-        "skipped_steps": int(last["skipped_steps"]),
-    }
 
 
 def _tidy(folder: Path, keep_weights: bool) -> None:
