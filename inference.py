@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lab import command
+from lab import command, deterministic
 from lab.lock import FolderInUseError, only_one
 from lab.metrics import TASKS
 from lab.outputs import (
@@ -66,6 +66,7 @@ class InferenceOptions:
     png: bool = option(False, "write one PNG file per image as well")
     device: str = option("auto", "device to compute on", DEVICES)
     convolutions: str = option("fast", "as in train.py", CONVOLUTIONS)
+    deterministic: bool = option(False, "same bytes on every x86 machine, as in train.py")
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "gen_num"):
@@ -266,6 +267,8 @@ def main() -> None:
     """Parse, infer, print the paths of the outputs."""
     parser = make_parser()
     typed = parser.parse_args()
+    if typed.deterministic:
+        deterministic.pin()  # before torch is imported
 
     from data_utils import DataError
     from lab.checkpoint import CheckpointError

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import command
+from lab import command, deterministic
 from lab.lock import FolderInUseError, only_one
 from lab.metrics import TASKS
 from lab.settings import Settings, SettingsError, add_options, option
@@ -32,7 +32,7 @@ EXAMPLES = """examples:
 """
 
 # A resumed run keeps these options, and those of Settings ...
-RUN_OPTIONS = ("task", "latent_dim", "variant", "train_data", "valid_data")
+RUN_OPTIONS = ("task", "latent_dim", "variant", "train_data", "valid_data", "deterministic")
 # ... except these, which do not affect what was trained so far.
 FREE_ON_RESUME = {
     *("epochs", "train_data", "valid_data", "pred_step", "eval_num"),
@@ -58,6 +58,17 @@ class TrainOptions(Settings):
     show_loss_plot: bool = option(False, "open the loss curve")
     save_loss_plot: bool = option(True, "write loss_curve.png")
     video: bool = option(False, "write training.gif")
+    deterministic: bool = option(
+        False, "same bytes on every x86 machine, in fp32; slower: docs/deterministic.md"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.deterministic and self.precision == "bf16":
+            raise SettingsError(
+                "--deterministic needs fp32, because not every processor computes bf16 alike; "
+                "leave --precision out."
+            )
 
     @property
     def folder(self) -> Path:
@@ -67,11 +78,13 @@ class TrainOptions(Settings):
     @property
     def settings(self) -> Settings:
         """The settings alone, as the Trainer takes them."""
-        return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
+        values = {field.name: getattr(self, field.name) for field in fields(Settings)}
+        return Settings(**values | ({"precision": "fp32"} if self.deterministic else {}))
 
 
 SETTINGS = fields(Settings)
-WHAT = tuple(o for o in fields(TrainOptions) if o.name in (*RUN_OPTIONS, "submission"))
+SWEPT = {*RUN_OPTIONS, "submission"} - {"deterministic"}
+WHAT = tuple(o for o in fields(TrainOptions) if o.name in SWEPT)
 FOLDER = tuple(o for o in fields(TrainOptions) if o not in (*SETTINGS, *WHAT))
 
 
@@ -179,6 +192,7 @@ def _set_up(
     code = submission.path.read_bytes()
     facts = {name: command.plain(getattr(options, name)) for name in (*RUN_OPTIONS, "submission")}
     facts |= {"settings": asdict(settings), "submission_sha256": hashlib.sha256(code).hexdigest()}
+    facts["train_sha256"] = train_set.sha256
     folder = RunFolder(options.folder, facts, valid_set, options.save_loss_plot, options.video)
     resuming = _resumes_in_place(options, state)
     folder.claim(resuming, options.overwrite)
@@ -186,6 +200,7 @@ def _set_up(
     trainer = Trainer(submission, settings, train_set, valid_set, both, folder.say, progress)
     trainer.prepare()
     if state is not None:
+        _refuse_other_data(options.train_data, train_set.sha256, state)
         _load_state(trainer, state)
     # Everything above may fail, so an earlier run is not changed before this line.
     if options.overwrite and not resuming:
@@ -227,6 +242,11 @@ def resume(options: TrainOptions, given: set[str]) -> tuple[TrainOptions, dict[s
             "start a new run in another --save_dir."
         )
     saved = {**state["settings"], **{name: state[name] for name in RUN_OPTIONS if name in state}}
+    if saved.get("deterministic") and not options.deterministic:
+        raise SettingsError(
+            f"{path} was trained with --deterministic; add it, or start a new run in another "
+            "--save_dir."
+        )
     taken: dict[str, Any] = {}
     for name, value in saved.items():
         asked: Any = getattr(options, name, None)
@@ -262,6 +282,18 @@ def _refuse_other_code(file: Path, path: Path, state: dict[str, Any]) -> None:
         )
 
 
+def _refuse_other_data(path: Path, sha256: str, state: dict[str, Any]) -> None:
+    """Raise SettingsError if the images of an epoch that has begun are not those of its rest.
+
+    Between epochs, the training images may change.
+    """
+    if state["counters"]["batch"] and state.get("train_sha256", sha256) != sha256:
+        raise SettingsError(
+            f"{path} is not the data on which the interrupted epoch began; leave --train_data out, "
+            "or continue from the epoch before it (--checkpoint epoch_N.pth)."
+        )
+
+
 def _load_state(trainer: Trainer, state: dict[str, Any]) -> None:
     try:
         trainer.load_state_dict(state)
@@ -294,6 +326,8 @@ def main() -> None:
     parser = make_parser()
     typed = parser.parse_args()
     given = command.given_options(parser)
+    if typed.deterministic:
+        deterministic.pin()  # before torch is imported
 
     from data_utils import DataError
     from lab.checkpoint import CheckpointError, best_or_newest

@@ -5,7 +5,7 @@
 | a submission | loading, split_model (splits it at `decode`), contract, checks |
 | training | callbacks, run_folder, training_state, recovery, gradients, schedule, prior |
 | inference and grading | stages, outputs, arrays, pictures, metrics, diagnostics |
-| speed | device, precision, convolutions, conv_functions, trial_step |
+| speed | device, deterministic, precision, convolutions, conv_functions, trial_step |
 | shared by commands | command, settings, checkpoint, lock, plots, progress_bar, workers, cluster |
 """
 

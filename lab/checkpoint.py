@@ -279,9 +279,11 @@ def mark_best(run_dir: Path, path: Path) -> None:
         with write_whole(run_dir / BEST) as best:
             best.write(path.read_bytes())
     else:
-        os.replace(temporary, run_dir / BEST)
-        # If best.pth was this file already, POSIX renames nothing and keeps both names.
-        temporary.unlink(missing_ok=True)
+        try:
+            os.replace(temporary, run_dir / BEST)
+        finally:
+            # If best.pth was this file already, POSIX renames nothing and keeps both names.
+            temporary.unlink(missing_ok=True)
 
 
 def prune(run_dir: Path) -> None:

@@ -6,6 +6,7 @@ Only the standard library is imported here, so `--help` and errors in options ar
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import signal
@@ -104,6 +105,8 @@ def clear_errors(program: str, *expected: type[Exception]) -> Iterator[None]:
         message = str(error)
         if isinstance(error, OSError) and error.filename:
             message = f"{error.filename}: {error.strerror}"
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of a write to a log
+            message = f"{error.strerror}; make room, then run the command again."
         print(f"{program}: error: {message}", file=sys.stderr)
         sys.exit(STATUS_OF_ERROR)
     except KeyboardInterrupt:

@@ -94,11 +94,15 @@ class RunFolder(Callback):
         hyperparams = {**self.facts, **self.facts["settings"], "trainable_parameters": parameters}
         del hyperparams["settings"]
         hyperparams["learning_rate"] = hyperparams.pop("lr")  # the older layout's name
+        self.code, self.hyperparams = code, json.dumps(hyperparams, indent=2).encode()
+        self._write_start()
+
+    def _write_start(self) -> None:
         # In this order: a submission.py alone would look like a student's own work (see claim).
         with write_whole(self.path / "hyperparams.json") as file:
-            file.write(json.dumps(hyperparams, indent=2).encode())
+            file.write(self.hyperparams)
         with write_whole(self.path / "submission.py") as file:
-            file.write(code)
+            file.write(self.code)
 
     def adopt(self, state: dict[str, Any]) -> None:
         """Store the checkpoint of another run, which this run continues, as the best so far."""
@@ -131,15 +135,18 @@ class RunFolder(Callback):
             file.write(text.getvalue().encode())
 
     def on_epoch_end(self, trainer: Training) -> None:
-        """Save the checkpoint and the frame of this epoch."""
+        """Draw the frame of this epoch, then save its checkpoint.
+
+        In this order: after a failure between them, the resumed run repeats the epoch.
+        """
         path = checkpoint.epoch_path(self.path, trainer.state.epoch)
+        self._write_frame(
+            trainer, f"epoch_{trainer.state.epoch:04d}", f"epoch {trainer.state.epoch}"
+        )
         self._save(trainer, path)
         if trainer.state.best_epoch == trainer.state.epoch:
             checkpoint.mark_best(self.path, path)
         checkpoint.prune(self.path)
-        self._write_frame(
-            trainer, f"epoch_{trainer.state.epoch:04d}", f"epoch {trainer.state.epoch}"
-        )
 
     def on_interrupt(self, trainer: Training) -> None:
         """Save the step at which training stopped."""
@@ -154,15 +161,23 @@ class RunFolder(Callback):
         self._write_pictures(trainer)
 
     def on_finish(self, trainer: Training) -> None:
-        """Fit the prior where a model has one, then draw the pictures of the run."""
-        if trainer.submission.fit_prior is not None:
-            self._fit_priors(trainer)
-            self._write_frame(trainer, "prior", f"epoch {trainer.state.epoch}, prior fitted")
+        """Fit the prior where a model has one, and draw the pictures of the run.
+
+        The last checkpoint, which says that all of this is done, is saved last.
+        """
+        if trainer.submission.fit_prior is None:
+            self._write_pictures(trainer)
+            return
+        self._fit_priors(trainer)
+        self._write_frame(trainer, "prior", f"epoch {trainer.state.epoch}, prior fitted")
         self._write_pictures(trainer)
+        last = checkpoint.epoch_path(self.path, trainer.state.epoch)
+        self._save(trainer, last)
+        if trainer.state.best_epoch == trainer.state.epoch:
+            checkpoint.mark_best(self.path, last)
 
     def _fit_priors(self, trainer: Training) -> None:
-        """Fit the prior for the best and for the last weights, each in its own checkpoint."""
-        last = checkpoint.epoch_path(self.path, trainer.state.epoch)
+        """Fit the prior for the best weights, in best.pth, and for the last ones, in the model."""
         best = self.path / checkpoint.BEST
         if trainer.state.best_epoch != trainer.state.epoch and best.is_file():
             state = checkpoint.load(best)
@@ -172,15 +187,14 @@ class RunFolder(Callback):
             checkpoint.save(best, {**state, "model_state_dict": trainer.model.state_dict()})
             trainer.model.load_state_dict(last_weights)
         self._fit_prior(trainer)
-        self._save(trainer, last)
-        if trainer.state.best_epoch == trainer.state.epoch:
-            checkpoint.mark_best(self.path, last)
 
     def _fit_prior(self, trainer: Training) -> None:
         fit_prior(trainer.submission, trainer.batches, trainer.settings.seed)
 
     def _save(self, trainer: Training, path: Path) -> None:
         checkpoint.save(path, {**trainer.state_dict(), **self.facts})
+        if not (self.path / "hyperparams.json").exists():  # the folder was removed meanwhile
+            self._write_start()
 
     # ------------------------------------------------------------ pictures
 

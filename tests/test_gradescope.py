@@ -19,6 +19,7 @@ from staff import idx
 from staff.closure import closure
 from staff.gradescope import build
 from staff.gradescope.run import gradescope_results
+from staff.solutions import leaks
 
 needs_bubblewrap = pytest.mark.skipif(
     shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
@@ -72,6 +73,17 @@ def test_the_zip_contains_what_grading_needs_and_nothing_else(packed):
     left_out = {"submission.py", "model.py", "trainer.py", "train.py", "check.py"}
     assert not left_out & {Path(name).name for name in names}
     assert not [name for name in names if "zoo" in name or "tests" in name]
+
+
+@pytest.mark.parametrize("options", ["", "--unsafe-no-isolation"])
+def test_no_solution_is_packed(tiny_data, options):
+    """A submission that runs without isolation can read every file of the zip, and print it."""
+    files = build.contents(tiny_data, tiny_data, options)
+    reference = (ROOT / "submission.py").read_text(encoding="utf-8")
+    assert list(leaks(reference, files)) == []
+    assert not {"submission.py", "solutions.py"} & {Path(name).name for name in files}
+    added = {**files, "lab/staff/solved.py": reference.encode()}
+    assert list(leaks(reference, added))  # the check notices one
 
 
 def test_only_images_labels_and_sums_of_a_private_split_are_packed(tmp_path, tiny_data):

@@ -176,6 +176,15 @@ def test_the_same_files_give_the_same_bytes(tmp_path, files):
     assert archive(again) == archive(files)
 
 
+def test_private_images_and_seeds_are_handed_out_by_no_copy_without_git(tmp_path):
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    for name in ("dataset/private/images-idx3-ubyte.gz", "dataset/private.seed", "runs/a/best.pth"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"secret")
+    (tmp_path / "dataset" / "private.md").write_bytes(b"shown")
+    assert tracked(tmp_path, tmp_path / "dist") == [".gitignore", "dataset/private.md"]
+
+
 def test_programs_are_executable(files, tmp_path):
     (tmp_path / "handout.zip").write_bytes(archive(files))
     with zipfile.ZipFile(tmp_path / "handout.zip") as packed:

@@ -11,7 +11,7 @@ import shlex
 import pytest
 from conftest import ROOT
 
-from benchmarks import class_drill, reference, reproduce, sweep_speed, zoo
+from benchmarks import class_drill, deterministic, reference, reproduce, sweep_speed, zoo
 from benchmarks.markdown import block_in
 
 
@@ -26,6 +26,7 @@ DOCUMENTS = {
     for name in (
         *("README.md", "README.zh.md", "CONTRIBUTING.md", "staff/README.md", "zoo/README.md"),
         *("docs/cluster.md", "docs/sweeps.md", "docs/reference.md", "docs/speed.md"),
+        "docs/deterministic.md",
     )
 }
 
@@ -104,6 +105,12 @@ def test_figures_of_sweeps_are_the_stored_ones():
     assert all(row["finished"] == row["trials"] for row in figures["models"].values())
     assert figures["models"]["mlp"]["trials"] == 16 and figures["models"]["mlp"]["epochs"] == 5
     assert figures["models"]["mlp"]["over_commands"] >= 1.3
+
+
+def test_figures_of_deterministic_runs_are_the_stored_ones():
+    figures = json.loads(deterministic.FIGURES.read_text(encoding="utf-8"))
+    page = ROOT / "docs" / "deterministic.md"
+    assert block_in(page, "deterministic") == deterministic.render(figures)
 
 
 def test_figures_of_the_zoo_are_the_stored_ones():
@@ -222,7 +229,7 @@ def test_chinese_has_the_same_parts():
     assert len(re.findall(r"^\|", CHINESE, re.M)) == len(re.findall(r"^\|", README, re.M))
     assert sorted(re.findall("`[^`\n]+`", CHINESE)) == sorted(re.findall("`[^`\n]+`", README))
     links = [re.findall(r"\]\(([^)]*)\)", text)[1:] for text in (README, CHINESE)]
-    assert links[0] == links[1]
+    assert links[0] == [link.replace(".zh.md", ".md") for link in links[1]]
 
 
 def test_chinese_has_the_same_figures():

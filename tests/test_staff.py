@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import http.server
@@ -10,6 +11,10 @@ import os
 import re
 import shutil
 import signal
+import struct
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import zipfile
@@ -28,7 +33,7 @@ from hypothesis import strategies as some
 
 from data_utils import MNISTDataset
 from lab.diagnostics import JUDGE_FILE
-from staff import flags, grade_class, grades, report, sandbox, seccomp, walls
+from staff import cgroup, flags, grade_class, grades, report, sandbox, seccomp, walls, watch
 from staff.closure import closure
 from staff.grade_class import grader_sha256
 from staff.job import write_inputs
@@ -40,7 +45,9 @@ needs_bubblewrap = pytest.mark.skipif(
     shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
 )
 CLASS = "staff.grade_class"
+CAN_CHANGE_USER = sys.platform == "linux" and os.geteuid() == 0 and shutil.which("setpriv")
 SECRET = "lab-secret-4711"
+STRICT_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii:strict"}
 ARCHIVES = ("linked-submission", "linked-folder", "nothing-handed-in", *archives.MESSAGES)
 
 
@@ -67,9 +74,10 @@ def hand_in(folder: Path, trained: dict[str, Path], tasks=("VAEwolabel", "Genwit
     return folder
 
 
-def run_class(folder: Path, out: Path, tiny_data: Path, *more: object):
+def run_class(folder: Path, out: Path, tiny_data: Path, *more: object, **named):
     words = [folder, "--out", out, "--test_data", tiny_data, "--gen_num", 20, *more]
-    return run(CLASS, *words)
+    named = {"timeout": 1500, **named}  # many attacks last until they are stopped
+    return run(CLASS, *words, **named)
 
 
 def result_of(out: Path, key: str) -> dict:
@@ -98,7 +106,7 @@ class Listener:
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory, trained, tiny_data):
     """A class with every attack and honest students before and after them, graded once."""
-    folder, out = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("graded")
+    folder, out = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("graded") / "out"
     marker, listener = tmp_path_factory.mktemp("marker") / "here", Listener()
     train_images = MNISTDataset(ROOT / "dataset" / "train")
     chosen = [np.flatnonzero(train_images.labels == label)[:10] for label in range(10)]
@@ -115,12 +123,14 @@ def hostile(tmp_path_factory, trained, tiny_data):
     for name, attack in attacks.ATTACKS.items():
         attacks.write(name, attack, folder / name, marker, weights, stored)
     messages = attacks.write_archives(folder)
+    attacks.write_names(folder)
     hand_in(folder / "0-honest", trained)
     hand_in(folder / "zz-honest", trained)
     before = shutil.disk_usage("/").free
     os.environ["LAB_SECRET"] = SECRET
     try:
-        completed = run_class(folder, out, tiny_data, "--seconds", 6, "--memory", 1500)
+        limits = ["--seconds", 6, "--memory", 1500]
+        completed = run_class(folder, out, tiny_data, *limits, env=STRICT_LOCALE)
     finally:
         del os.environ["LAB_SECRET"]
     assert "students/*/feedback.html" in completed.stdout, completed.stdout + completed.stderr
@@ -251,10 +261,52 @@ def test_honest_scores_equal_those_of_inference_and_grade(hostile, trained, tiny
 
 
 @needs_bubblewrap
+def test_no_name_ends_the_run_or_reaches_the_terminal(hostile):
+    printed = hostile["completed"].stdout + hostile["completed"].stderr
+    assert "\x1b" not in printed and "loose-?[2J" in printed
+    for key in attacks.NAMES.values():
+        result = result_of(hostile["out"], key)
+        assert result["status"] == "contract breach" and "more than one" in result["message"]
+        assert "(é/submission.py" in result["message"] and result["message"].isprintable()
+        assert result["name"].isprintable() and len(key.encode()) < 255
+
+
+@needs_bubblewrap
+@pytest.mark.skipif(not CAN_CHANGE_USER, reason="only root can look as another user")
+def test_other_accounts_read_nothing_that_grading_wrote(hostile):
+    """Looked at by another user, after the folder itself was opened by mistake."""
+    with tempfile.TemporaryDirectory() as name:
+        opened = Path(name) / "out"
+        shutil.copytree(hostile["out"], opened)
+        (opened / "control").write_bytes(b"")
+        for path, mode in ((Path(name), 0o755), (opened, 0o755), (opened / "control", 0o644)):
+            path.chmod(mode)
+        words = ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups"]
+        words += ["find", opened, "-type", "f", "-readable"]
+        found = subprocess.run(words, capture_output=True, text=True).stdout.split()
+        assert found == [str(opened / "control")]
+    assert hostile["out"].stat().st_mode & 0o777 == 0o700
+    assert len(list(hostile["out"].glob(".inputs/*/images.npy"))) == 1
+    assert list((hostile["out"] / ".work").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes say nothing on Windows")
+def test_a_private_split_that_others_can_read_is_refused(tmp_path, tiny_data):
+    (tmp_path / "class" / "ada").mkdir(parents=True)
+    private = tmp_path / "private"
+    shutil.copytree(tiny_data, private)
+    private.chmod(0o750)
+    words = [CLASS, tmp_path / "class", "--out", tmp_path / "out", "--private_data", private]
+    words += ["--test_data", tiny_data, "--train_data", tiny_data, "--unsafe-no-isolation"]
+    assert_clear_error(run(*words), "mode 750", f"chmod 700 {private}")
+
+
+@needs_bubblewrap
 def test_the_tables_of_a_class(hostile):
     with open(hostile["out"] / "grades.csv", encoding="utf-8-sig", newline="") as file:
         rows = {row["Submission"]: row for row in csv.DictReader(file)}
-    assert set(rows) == {*attacks.ATTACKS, *hostile["messages"], "0-honest", "zz-honest"}
+    expected = {*attacks.ATTACKS, *attacks.NAMES.values(), *hostile["messages"]}
+    assert set(rows) == expected | {"0-honest", "zz-honest"}
     assert float(rows["0-honest"]["Grade"]) > 0 and rows["endless-loop"]["Grade"] == "0.0"
     assert rows["copies-of-training-images"]["Status"] == "flagged"
     page = (hostile["out"] / "report.html").read_text(encoding="utf-8")
@@ -269,8 +321,11 @@ def test_every_attack_is_in_the_security_document():
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     for name in (*attacks.ATTACKS, *ARCHIVES):
         assert sum(f"`{name}`" in row for row in rows) == 1, name
-    named = {name for row in rows for name in re.findall(r"`([a-z]+(?:-[a-z]+)+)`", row)}
+    named = {name for row in rows for name in re.findall(r"`([a-z0-9]+(?:-[a-z]+)+)`", row)}
     assert named - {"os._exit"} <= {*attacks.ATTACKS, *ARCHIVES}
+    tests = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("tests/test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", "".join(rows)):
+        assert f"def {name}(" in tests
 
 
 # ---------------------------------------------------------------- the sandbox itself
@@ -279,7 +334,7 @@ def test_every_attack_is_in_the_security_document():
 @needs_bubblewrap
 def test_the_probe_reports_the_isolation(monkeypatch):
     seen = sandbox.probe()
-    assert seen["uid"] == sandbox.NOBODY and seen["interfaces"] == ["lo"]
+    assert seen["uid"] == sandbox.NOBODY and seen["process"] == 1 and not seen["calls"]
     secret = "SECRET_OF_STAFF"
     monkeypatch.setenv(secret, "1")
     assert secret not in sandbox.probe()["environment"]
@@ -293,28 +348,42 @@ def _without(words: list[str], option: str, values: int = 0) -> list[str]:
     return words
 
 
-ALL_BUT_PROCESSES = ["--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup"]
-ALL_BUT_NETWORK = ["--unshare-ipc", "--unshare-uts", "--unshare-pid", "--unshare-cgroup"]
-
-
 def _other(words: list[str], instead: list[str]) -> list[str]:
     place = words.index("--unshare-all")
     return [*words[:place], *instead, *words[place + 1 :]]
+
+
+def _also(words: list[str], *more: str) -> list[str]:
+    """Add mounts to the stage's own bubblewrap, before the last one becomes read-only."""
+    place = words.index("--chdir")
+    return [*words[:place], *more, *words[place:]]
+
+
+ALL_BUT_PROCESSES = ["--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup"]
+ALL_BUT_NETWORK = ["--unshare-ipc", "--unshare-uts", "--unshare-pid", "--unshare-cgroup"]
 
 
 @needs_bubblewrap
 @pytest.mark.parametrize(
     ("broken", "breach"),
     [
-        (lambda words: _other(words, ALL_BUT_PROCESSES), "other processes"),
+        (lambda words: _without(_other(words, ALL_BUT_PROCESSES), "--as-pid-1"), "first process"),
+        (lambda words: _without(words, "--as-pid-1"), "first process"),
         (lambda words: _without(_other(words, ALL_BUT_NETWORK), "--unshare-net"), "networks"),
-        (lambda words: _without(_without(words, "--disable-userns"), "--seccomp", 1), "namespaces"),
+        (lambda words: _without(words, "--disable-userns"), "user namespaces"),
         (lambda words: _without(words, "--seccomp", 1), "not filtered"),
         (lambda words: _without(words, "--hostname", 1), "the machine's name"),
         (lambda words: ["65533" if word == "65534" else word for word in words], "as user"),
         (lambda words: _without(words, "--remount-ro", 1), "write to"),
-        (lambda words: _without(words, "--size", 1), "no bound"),
-        (lambda words: _other(words, ["--unshare-all", "--ro-bind", "/proc", "/sys"]), "it sees"),
+        (lambda words: [re.sub("^size=[0-9]+", "size=1g", word) for word in words], "no bound"),
+        (
+            lambda words: [re.sub(",nr_inodes=[0-9]+", "", word) for word in words],
+            "number of files",
+        ),
+        (lambda words: _also(words, "--ro-bind", "/proc", "/proc"), "in /proc"),
+        (lambda words: _also(words, "--dev-bind", "/dev", "/dev"), "in /dev"),
+        (lambda words: _also(words, "--ro-bind", "/sources", "/sources"), "it sees"),
+        (lambda words: _also(words, "--setenv", "SECRET", "1"), "environment"),
     ],
 )
 def test_the_probe_notices_missing_isolation(monkeypatch, broken, breach):
@@ -322,6 +391,173 @@ def test_the_probe_notices_missing_isolation(monkeypatch, broken, breach):
     monkeypatch.setattr(sandbox, "command_line", lambda *arguments: broken(whole(*arguments)))
     with pytest.raises(sandbox.SandboxError, match=breach):
         sandbox.probe()
+
+
+@needs_bubblewrap
+def test_the_probe_notices_a_filter_that_allows_too_much(monkeypatch):
+    """A filter that allows all but clone3, which every filter must answer."""
+    whole = seccomp.program()
+    refuse, allow = (struct.pack("HBBI", seccomp.RETURN, 0, 0, verdict)
+                     for verdict in (seccomp.REFUSE, seccomp.ALLOW))  # fmt: skip
+    monkeypatch.setattr(seccomp, "program", lambda: whole.replace(refuse, allow))
+    expected = "'sockets', 'memfd', 'shared memory', 'inotify', 'eventfd', 'splice'"
+    with pytest.raises(sandbox.SandboxError, match=expected):
+        sandbox.probe()
+
+
+@needs_bubblewrap
+def test_a_stage_that_has_ended_or_is_killed_leaves_no_process(trained, tmp_path):
+    """Its process namespace is below another one, whose first process no stage can reach."""
+    code = tmp_path / "submission.py"
+    code.write_text("import time\ntime.sleep(10_000)\n", encoding="utf-8")
+    found: list[list[str]] = []
+
+    class Watch(sandbox.Watch):
+        def measure(self) -> None:
+            super().measure()
+            for pid in watch.tree(self.root):
+                with contextlib.suppress(OSError):
+                    found.append(_status_of(pid)["NSpid"].split())
+
+    limits = sandbox.Limits(seconds=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "Watch", Watch)
+        inputs = {"submission.py": code, "checkpoint.pth": trained["VAEwolabel"]}
+        sandbox.run_stage("facts", inputs, limits)
+    deepest = max(found, key=len)
+    assert len(deepest) == len(_status_of(os.getpid())["NSpid"].split()) + 2
+    assert deepest[-1] == "1" and deepest[-2] != "1"
+    for _ in range(100):  # a killed process is gone a moment later
+        left = [pid for pid, *_ in found if Path("/proc", pid).exists()]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left
+
+
+def _status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+PARENT_OF_MANY = """
+import os, time
+for _ in range(10):
+    if os.fork() == 0:
+        while time.process_time() < 0.1: pass
+        os._exit(0)
+    os.wait()
+print("ready", flush=True)
+input()
+"""
+
+
+def test_the_watch_counts_the_time_of_children_that_have_ended():
+    words = [sys.executable, "-c", PARENT_OF_MANY]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        measured = watch.Watch(process.pid)
+        for _ in range(3):  # nothing is counted twice
+            measured.measure()
+        process.kill()
+    assert 0.9 <= measured.cpu_seconds < 1.6 and measured.processes == 1
+
+
+def test_a_program_that_takes_its_output_back_does_not_disturb_the_grader():
+    """Without isolation there is /proc, and the bytes are gone before the grader reads them."""
+    code = attacks.READ_BACK.replace("100_000", "20_000")
+    read, write = os.pipe()
+    os.close(write)
+    words = [sys.executable, "-c", code]
+    with (
+        os.fdopen(read, "rb", buffering=0) as results,
+        subprocess.Popen(words, stdout=subprocess.PIPE) as process,
+    ):
+        measured = watch.Watch(process.pid)
+        outcome = sandbox._follow(process, results, process.stdout, sandbox.Limits(), measured)
+    assert process.returncode == 0 and set(outcome.log) <= {"x"}
+
+
+# ---------------------------------------------------------------- control groups
+
+MOUNTS = """\
+25 30 0:22 / /sys rw - sysfs sysfs rw
+31 25 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+35 25 0:30 {root} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("root", "own", "expected"),
+    [
+        ("/", "0::/user.slice/a.scope", "/sys/fs/cgroup/user.slice/a.scope"),
+        ("/", "4:memory:/other\n0::/", "/sys/fs/cgroup"),
+        ("/docker/1", "0::/docker/1/x", "/sys/fs/cgroup/x"),
+        ("/docker/1", "0::/docker/12", None),
+        ("/", "4:memory:/other", None),
+    ],
+)
+def test_the_folder_of_the_own_control_group(root, own, expected):
+    found = cgroup.own_folder(MOUNTS.format(root=root), own + "\n")
+    assert found == (None if expected is None else Path(expected))
+    assert cgroup.own_folder("", own) is None
+
+
+def test_a_control_group_gets_the_limits_that_its_controllers_have(tmp_path):
+    """In a folder with the files of a group; the kernel of this machine may have no controllers."""
+    group = cgroup.Group(tmp_path)
+    assert group.kinds == "" and group.cpu_seconds() == 0.0
+    (tmp_path / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
+    limits = sandbox.Limits(memory_bytes=1 << 30, tasks=50)
+    group.limit(limits)
+    assert [file.name for file in tmp_path.iterdir()] == ["cpu.stat"]
+    for name in ("memory.max", "memory.swap.max", "pids.max"):
+        (tmp_path / name).write_text("max\n")
+    group.limit(limits)
+    assert group.kinds == "cpu, memory, pids" and group.cpu_seconds() == 2.5
+    assert int((tmp_path / "memory.max").read_text()) >= 1 << 30
+    assert (tmp_path / "memory.swap.max").read_text() == "0"
+    assert int((tmp_path / "pids.max").read_text()) >= 50
+
+
+def test_a_delegated_group_passes_its_controllers_on(tmp_path, monkeypatch):
+    """The grader first leaves it, because only a group without processes can."""
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
+    (tmp_path / "cgroup.procs").write_text("17\n")
+    control = tmp_path / "cgroup.subtree_control"
+    control.mkdir()  # cannot be written to, as a control file whose group has processes
+    monkeypatch.setattr(cgroup, "_is_delegated", lambda folder: False)
+    with pytest.raises(OSError):
+        cgroup.enable(tmp_path)
+    assert not (tmp_path / cgroup.NAME).exists()
+
+    def leave(folder: Path) -> bool:
+        control.rmdir()  # now it can
+        return True
+
+    monkeypatch.setattr(cgroup, "_is_delegated", leave)
+    cgroup.enable(tmp_path)
+    assert (tmp_path / cgroup.NAME / "cgroup.procs").read_text() == "17"
+    assert control.read_text() == "+memory +pids"
+
+
+@pytest.mark.skipif(cgroup.available() == "none", reason="this user cannot make control groups")
+def test_a_control_group_counts_and_kills_what_is_in_it():
+    with cgroup.of_stage(sandbox.Limits()) as group:
+        code = PARENT_OF_MANY.replace("range(10)", "range(2)")
+        words = group.entering([sys.executable, "-c", code])
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        process = subprocess.Popen(words, start_new_session=True, **pipes)
+        assert process.stdout.readline() == b"ready\n"
+        assert group.cpu_seconds() >= 0.2
+        assert str(process.pid) in (group.folder / "cgroup.procs").read_text().split()
+    assert process.wait(10) == -signal.SIGKILL
+    assert not group.folder.exists()
+    process.stdin.close()
+    process.stdout.close()
+
+
+# ---------------------------------------------------------------- without isolation, the filter
 
 
 def test_without_bubblewrap_grading_is_refused(tmp_path, trained, tiny_data):
@@ -338,35 +574,87 @@ def test_without_bubblewrap_grading_is_refused(tmp_path, trained, tiny_data):
     assert "without isolation" in page
 
 
+SHARED, PRIVATE, HUGE, NEW_USER = 0x1, 0x2, 0x40000, 0x10000000
+TIOCSTI, F_SETLK, F_SETPIPE_SZ, PAGEOUT, PDEATHSIG = 0x5412, 6, 1031, 21, 1
+REFUSE, ALLOW = seccomp.REFUSE, seccomp.ALLOW
+
+
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_filter_refuses_its_list_and_nothing_else(machine):
-    program = seccomp.program(machine)
-    refused, architecture = set(seccomp.refused_on(machine)), seccomp.ARCHITECTURES[machine]
-    assert len(refused) == len(seccomp.REFUSED)
-    for number in range(0, 500):
-        expected = seccomp.REFUSE if number in refused else seccomp.ALLOW
-        assert _interpret(program, architecture, number) == expected
-    for kind, expected in ((1, seccomp.REFUSE), (2, seccomp.ALLOW), (3, seccomp.REFUSE)):
-        assert _interpret(program, architecture, seccomp.MMAP[machine], 0x20 | kind) == expected
-    assert _interpret(program, 0, 1) == seccomp.KILL
-    assert _interpret(program, architecture, seccomp.X32 + 1) == seccomp.REFUSE
+def test_the_filter_allows_its_list_and_nothing_else(machine):
+    program, numbers = seccomp.program(machine), seccomp.allowed_on(machine)
+    depends = {numbers[name] for name in (*seccomp.ONE_OF, *seccomp.WITHOUT)}
+    assert len(set(numbers.values())) == len(numbers)
+    for number in set(range(500)) - depends - {seccomp.CLONE3}:
+        expected = ALLOW if number in numbers.values() else REFUSE
+        assert _interpret(program, machine, number) == expected
+    assert _interpret(program, machine, seccomp.CLONE3) == seccomp.MISSING
+    for number in (seccomp.X32, seccomp.X32 + 1, 0xFFFFFFFF):
+        assert _interpret(program, machine, number) == seccomp.KILL
+    other = {"x86_64": "aarch64", "aarch64": "x86_64"}[machine]
+    assert _interpret(program, other, 1) == seccomp.KILL
     assert seccomp.program("riscv64") == b""
 
 
-def _interpret(program: bytes, architecture: int, number: int, flags: int = 2) -> int:
-    """Run a classic BPF program as the kernel does; return its verdict."""
-    import struct
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("mmap", (0, 0, 0, 0x20 | PRIVATE), ALLOW),
+        ("mmap", (0, 0, 0, 0x20 | SHARED), REFUSE),
+        ("mmap", (0, 0, 0, SHARED | PRIVATE), REFUSE),
+        ("mmap", (0, 0, 0, PRIVATE | HUGE), REFUSE),
+        ("clone", (0x3D0F00,), ALLOW),  # a thread
+        ("clone", (17,), ALLOW),  # a process
+        ("clone", (17 | NEW_USER,), REFUSE),
+        ("ioctl", (1, 0x5401), ALLOW),
+        ("ioctl", (1, TIOCSTI), REFUSE),
+        ("ioctl", (1, 1 << 32 | TIOCSTI), REFUSE),  # the kernel ignores the high half
+        ("fcntl", (1, 1030), ALLOW),
+        ("fcntl", (1, F_SETLK), REFUSE),
+        ("fcntl", (1, F_SETPIPE_SZ), REFUSE),
+        ("madvise", (0, 0, 4), ALLOW),
+        ("madvise", (0, 0, PAGEOUT), REFUSE),
+        ("prctl", (15,), ALLOW),
+        ("prctl", (PDEATHSIG,), REFUSE),
+        ("rt_sigaction", (2, 1 << 40), ALLOW),
+        ("rt_sigaction", (17, 0), ALLOW),
+        ("rt_sigaction", (17, 1), REFUSE),
+        ("rt_sigaction", (17, 1 << 40), REFUSE),
+    ],
+)
+def test_the_filter_looks_at_arguments(machine, name, arguments, expected):
+    number = seccomp.allowed_on(machine)[name]
+    assert _interpret(seccomp.program(machine), machine, number, *arguments) == expected
 
+
+HEADERS = {
+    "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+    "aarch64": Path("/usr/include/asm-generic/unistd.h"),
+}
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_the_numbers_of_the_filter_are_those_of_linux(machine):
+    if not HEADERS[machine].exists():
+        pytest.skip("linux-libc-dev is not installed")
+    text = HEADERS[machine].read_text(encoding="utf-8")
+    pairs = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)
+    linux = {name: int(number) for name, number in pairs} | {"clone3": seccomp.CLONE3}
+    linux.setdefault("newfstatat", linux.get("fstatat", 0))
+    for name, number in seccomp.allowed_on(machine).items():
+        assert linux[name] == number, name
+
+
+def _interpret(program: bytes, machine: str, number: int, *arguments: int) -> int:
+    """Run a classic BPF program as the kernel does; return its verdict."""
     steps = list(struct.iter_unpack("HBBI", program))
+    padded = [*arguments, *[0] * (6 - len(arguments))]
+    data = struct.pack("<IIQ6Q", number, seccomp.ARCHITECTURES[machine], 0, *padded)
     place = value = 0
     while True:
         code, if_true, if_false, k = steps[place]
         if code == seccomp.LOAD:
-            value = {
-                seccomp.NUMBER: number,
-                seccomp.ARCHITECTURE: architecture,
-                seccomp.FLAGS: flags,
-            }[k]
+            (value,) = struct.unpack_from("<I", data, k)
             place += 1
         elif code == seccomp.RETURN:
             return k
@@ -394,7 +682,9 @@ def small_class(tmp_path, trained):
 def test_killed_and_started_again_nothing_is_lost_or_done_twice(small_class, tmp_path, tiny_data):
     out = tmp_path / "out"
     words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--workers", 1]
-    process = start(*words)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    process = start(*words, env={"TMPDIR": str(temporary)})
     while not list(out.glob("students/*/result.json")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
@@ -413,6 +703,8 @@ def test_killed_and_started_again_nothing_is_lost_or_done_twice(small_class, tmp
     )
     assert all(file.stat().st_mtime_ns == at for file, at in done.items())
     assert {result_of(out, key)["status"] for key in ("ada", "bob", "cleo")} == {"graded"}
+    left = [file for folder in (temporary, out) for file in folder.rglob("*.pth")]
+    assert not left, "the killed run left files of students"
 
     # Only what is new or has changed is graded; a zip counts as a student.
     code = small_class / "bob" / "submission.py"
