@@ -61,13 +61,19 @@ def test_an_optimizer_state_of_another_shape_is_refused(tmp_path):
     reader = READERS["checkpoint, values"]
     damage.write(tmp_path, reader.files())
     state = torch.load(tmp_path / "epoch_1.pth", weights_only=True)
-    moments = state["optimizer_state_dict"]["state"]
+    saved = state["optimizer_state_dict"]
+    moments = saved["state"]
     shape = moments[0]["exp_avg"].shape
     for wrong in (torch.zeros(1), torch.zeros(()), torch.zeros(1).expand(shape)):
         moments[0]["exp_avg"] = wrong
         checkpoint.save(tmp_path / "epoch_1.pth", state)
         with pytest.raises(CheckpointError, match="another shape"):
             reader.read(tmp_path)
+    moments[0]["exp_avg"] = torch.zeros(shape)
+    saved["param_groups"][0]["params"] = [0, 1, True, 3]  # torch finds the state of 1 twice
+    checkpoint.save(tmp_path / "epoch_1.pth", state)
+    with pytest.raises(CheckpointError, match="another model"):
+        reader.read(tmp_path)
 
 
 # ---------------------------------------------------------------- more bytes than fit in memory
