@@ -139,40 +139,6 @@ queue = libc.inotify_init()
 if queue < 0:
     raise OSError(ctypes.get_errno(), "inotify_init")
 """
-# Reading untouched memory fills page tables, and no other count. Each child is a fresh Python,
-# because the memory that it would share with this process is counted.
-PAGE_TABLES = """
-import os, sys, time
-CODE = '''
-import mmap, os, sys, time
-SIZE = 62 << 30
-kinds = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
-hole = mmap.mmap(-1, SIZE, flags=kinds, prot=mmap.PROT_READ)
-hole.madvise(15)  # MADV_NOHUGEPAGE
-for place in range(0, SIZE, 2 << 20):
-    hole[place]
-os.write(int(sys.argv[1]), b"x")
-time.sleep(1000)
-'''
-read, write = os.pipe()
-os.set_inheritable(write, True)
-for _ in range(11):
-    if os.fork() == 0:
-        os.execv(sys.executable, [sys.executable, "-I", "-c", CODE, str(write)])
-for _ in range(11):
-    os.read(read, 1)
-time.sleep(2)
-"""
-SHORT_LIVED = """
-import os, time
-for _ in range(100):
-    for _ in range(4):
-        if os.fork() == 0:
-            while time.process_time() < 0.03: pass
-            os._exit(0)
-    for _ in range(4):
-        os.wait()
-"""
 READ_BACK = """
 import os
 back = os.open("/proc/self/fd/1", os.O_RDONLY | os.O_NONBLOCK)
@@ -311,7 +277,6 @@ ATTACKS: dict[str, Attack] = {
     ),
     "memory-in-pipes": Attack(("student error",), VMSPLICE, says="PermissionError"),
     "memory-in-inotify": Attack(("student error",), INOTIFY, says="PermissionError"),
-    "memory-in-page-tables": Attack(("out of memory",), PAGE_TABLES),
     "memory-in-file-locks": Attack(
         ("student error",),
         "import fcntl\nfile = open('/tmp/locked', 'w')\nfor n in range(1000):\n"
@@ -330,12 +295,9 @@ ATTACKS: dict[str, Attack] = {
     ),
     "endless-loop": Attack(("timeout",), "while True:\n    pass\n"),
     "endless-sleep": Attack(("timeout",), "import time\ntime.sleep(10_000)\n"),
-    "time-of-short-lived-children": Attack(
-        ("timeout",), SHORT_LIVED
-    ),
     "time-of-ignored-children": Attack(
         ("student error",),
-        "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + SHORT_LIVED,
+        "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n",
         says="PermissionError",
     ),
     "full-disk": Attack(

@@ -463,6 +463,30 @@ def test_the_watch_counts_the_time_of_children_that_have_ended():
     assert 0.9 <= measured.cpu_seconds < 1.6 and measured.processes == 1
 
 
+# Reading untouched memory fills page tables, 8 bytes per page, and no other count.
+READER_OF_NOTHING = """
+import mmap
+SIZE = 8 << 30
+hole = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
+hole.madvise(15)  # MADV_NOHUGEPAGE
+for place in range(0, SIZE, 2 << 20):
+    hole[place]
+print("ready", flush=True)
+input()
+"""
+
+
+def test_the_watch_counts_page_tables():
+    words = [sys.executable, "-c", READER_OF_NOTHING]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        measured = watch.Watch(process.pid)
+        measured.measure()
+        resident = psutil.Process(process.pid).memory_info().rss
+        process.kill()
+    assert measured.memory - resident > 15 << 20  # a table of 4 KiB for each 2 MiB: 16 MiB
+
+
 def test_a_program_that_takes_its_output_back_does_not_disturb_the_grader():
     """Without isolation there is /proc, and the bytes are gone before the grader reads them."""
     code = attacks.READ_BACK.replace("100_000", "20_000")
