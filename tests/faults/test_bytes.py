@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from data_utils import OUR_IMAGES, DataError, MNISTDataset
 from lab import checkpoint
@@ -91,11 +93,19 @@ def test_a_bomb_is_not_unpacked(tmp_path):
         MNISTDataset(tmp_path)
 
 
-def test_a_checkpoint_that_unpacks_to_gigabytes_is_refused(tmp_path):
-    import zipfile
-
-    file = tmp_path / "best.pth"
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", bytes(1 << 24))
+def test_a_checkpoint_that_unpacks_to_more_than_its_size_is_refused(tmp_path):
+    """torch reads a compressed checkpoint, so a small file could take any amount of memory."""
+    whole, packed = tmp_path / "whole.pth", tmp_path / "packed.pth"
+    state = {"w": torch.zeros(1 << 20)}
+    checkpoint.save(whole, {"epoch": 1, "model_state_dict": state, "optimizer_state_dict": {}})
+    with (
+        zipfile.ZipFile(whole) as archive,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as written,
+    ):
+        for member in archive.infolist():
+            written.writestr(member.filename, archive.read(member))
+    assert packed.stat().st_size < 100_000 < whole.stat().st_size
+    assert torch.load(packed, weights_only=True)["model_state_dict"]["w"].shape == (1 << 20,)
+    assert checkpoint.load(whole)["epoch"] == 1
     with pytest.raises(CheckpointError):
-        checkpoint.load(file)
+        checkpoint.load(packed)
