@@ -81,10 +81,11 @@ def write_class(folder: Path, models: list[dict[str, Path]]) -> dict[str, tuple[
     for number in range(2):
         hand_in(folder / f"slow-{number}", models[number], "import time\ntime.sleep(4)\n")
         right[f"slow-{number}"] = ("graded",)
-    train = MNISTDataset(ROOT / "dataset" / "train")
-    chosen = np.concatenate([np.flatnonzero(train.labels == label)[:10] for label in range(10)])
-    stored = torch.from_numpy(train.images[chosen].reshape(100, 784)) / 255
-    weights = torch.load(models[0]["Genwithlabel"], weights_only=True)["model_state_dict"]
+    weights = {
+        task: torch.load(file, weights_only=True)["model_state_dict"]
+        for task, file in models[0].items()
+    }
+    stored = attacks.images_to_store(ROOT / "dataset" / "test")
     for name in HOSTILE:
         attack = attacks.ATTACKS[name]
         attacks.write(name, attack, folder / name, folder.parent / "marker", weights, stored)

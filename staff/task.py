@@ -23,12 +23,15 @@ from lab.arrays import ArrayError, npy_bytes, read_array
 from lab.checkpoint import write_whole
 from lab.outputs import OutputsError
 from staff import flags, sandbox
+from staff.copies import known_images
 from staff.job import Job
-from staff.statuses import FLAGGED, GRADED, GRADER_ERROR
+from staff.secret import generator
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, STUDENT_ERROR
 
 SHOWN = 64  # test images in the feedback
 SCORES = ("score", "cap", "raw", "ssim", "mse", "fid", "bonus", "latent_dim", "n")
 MAX_SIGNATURE = 5000
+FAILED_UNSEEN = "it failed on images that are not published; make it work for any image."
 
 
 class GraderFault(Exception):
@@ -58,12 +61,15 @@ class Task:
         self.stages: dict[str, dict[str, Any]] = {}
         self.facts: dict[str, Any] = {}
         self.log = ""
+        self.probed: dict[str, float] = {}  # what `flags.probe_values` returned
+        self.private_stages: dict[str, dict[str, Any]] = {}
         for picture in folder.glob(f"{task}_*"):  # of an earlier grading
             picture.unlink()
 
     def run(self) -> dict[str, Any]:
         """Return the result: status, message, flags, stages, and the scores if there are any.
 
+        `message`, `stages` and `log` are for the student. `flags` and `private` are for staff.
         Raises GraderFault.
         """
         result: dict[str, Any] = {"status": GRADED, "message": "", "flags": [], "score": 0.0}
@@ -72,8 +78,7 @@ class Task:
             result |= {name: scores[name] for name in (*SCORES, "per_label", "data_sha256")}
             result["flags"] += self._flags()
             if self.job.private_data is not None and scores["ssim"] is not None:
-                result["private"] = self._private_scores(self.job.private_data)
-                result["flags"] += flags.of_gap(result, result["private"])
+                self._add_private(result, self.job.private_data)
             result["status"] = FLAGGED if result["flags"] else GRADED
         except _StageFailed as failure:
             result |= {"status": failure.status, "message": failure.message}
@@ -111,24 +116,52 @@ class Task:
         self._draw(outputs, dataset)
         return scores
 
-    def _private_scores(self, private_data: Path) -> dict[str, float]:
-        """Return ssim and mse on the private split. Samples do not depend on the split."""
+    def _add_private(self, result: dict[str, Any], private_data: Path) -> None:
+        """Add the scores on the private split to the result, and the flags of what differs.
+
+        What goes wrong on it is a flag. A student learns of it only if the split counts, and then
+        nothing but the fact: a message could tell of the images.
+        """
+        counts = self.job.count == "private"
+        result |= {"private": {"stages": self.private_stages}, "counted": self.job.count}
+        try:
+            private = self._private_scores(private_data, result)
+        except (_StageFailed, Breach, ArrayError) as error:
+            result["flags"].append(f"it failed on the private split: {error}")
+            if counts:
+                raise _StageFailed(STUDENT_ERROR, FAILED_UNSEEN) from None
+            return
+        result["private"] |= private
+        result["flags"] += flags.of_gap(result, private)
+        if counts:
+            result["score"] = private["score"]
+
+    def _private_scores(self, private_data: Path, test: dict[str, Any]) -> dict[str, float]:
+        """Return ssim, mse, raw and score on the private split.
+
+        Samples do not depend on the split, so the FID is that of the test split.
+        """
         dataset = _dataset(private_data)
         pair = self._reconstructions("private", dataset)
         if pair is None:
             raise Breach("the model returned no codes for the private split.")
         _, recon = pair
-        ssim = metrics.ssim_per_image(recon, dataset.images)
-        mse = metrics.mse_per_image(recon, dataset.images)
-        return {"ssim": float(ssim.mean()), "mse": float(mse.mean())}
+        ssim = float(metrics.ssim_per_image(recon, dataset.images).mean())
+        mse = float(metrics.mse_per_image(recon, dataset.images).mean())
+        raw = metrics.raw_score(self.task, ssim, mse, test["fid"], test["latent_dim"])
+        score = min(raw, test["cap"])
+        return {"ssim": ssim, "mse": mse, "raw": raw, "score": score, "n": len(dataset)}
 
     def _reconstructions(
         self, split: str, dataset: MNISTDataset
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Encode and decode a split in two stages that share nothing but the codes.
 
-        Returns codes, float16 (N, latent_dim), and reconstructions, uint8 (N, 28, 28); None for a
-        model that only generates.
+        The decoder gets the codes in another secret order than the encoder got the images, and
+        between them the probes' codes; see `flags.probes`.
+
+        Returns codes, float16 (N, latent_dim), and reconstructions, uint8 (N, 28, 28), in the order
+        of the split; None for a model that only generates.
         """
         given, count = self.job.inputs(split), len(dataset)
         labels = {"labels.npy": given / "labels.npy"} if self.labelled else {}
@@ -140,13 +173,32 @@ class Task:
             )
         if not content:
             return None
-        codes = _read(content, "codes", np.float16, (count, latent_dim))
-        file = self.work / f"{split}_codes.npy"
+        codes = np.empty((count, latent_dim), np.float16)
+        codes[self.job.order(split, count)] = _read(content, "codes", np.float16, codes.shape)
+
+        rng = generator(self.job.secret, f"codes of {split}")
+        probe = flags.probes(codes, rng)
+        all_codes = np.concatenate([codes, probe.codes])
+        visible = dataset.labels if self.labelled else np.zeros_like(dataset.labels)
+        all_labels = np.concatenate([visible, visible[probe.images], visible[probe.images]])
+        order = rng.permutation(len(all_codes))
+        inputs = {"codes.npy": self._input(f"{split}_codes.npy", all_codes[order])}
+        if self.labelled:
+            inputs["labels.npy"] = self._input(f"{split}_labels.npy", all_labels[order])
+        content = self._stage(split, "decode", inputs)
+        recon = np.empty((len(order), 28, 28), np.uint8)
+        recon[order] = _read(content, "recon", np.uint8, recon.shape)
+        if split == "test":
+            self.probed = flags.probe_values(recon[:count], recon[count:], probe, visible)
+        return codes, recon[:count]
+
+    def _input(self, name: str, array: np.ndarray) -> Path:
+        """Write an array that a stage reads, and return its file."""
+        file = self.work / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(npy_bytes(codes))
+        file.write_bytes(npy_bytes(array))
         file.chmod(0o644)  # the sandbox's unprivileged user reads it
-        content = self._stage(split, "decode", {"codes.npy": file, **labels})
-        return codes, _read(content, "recon", np.uint8, (count, 28, 28))
+        return file
 
     def _stage(self, split: str, stage: str, more: dict[str, Path], **options: int) -> bytes:
         """Run a stage in the sandbox and return the bytes of its array.
@@ -165,8 +217,8 @@ class Task:
             task=self.task,
             **options,
         )
-        name = stage if split == "test" else f"{stage} ({split})"
-        self.stages[name] = {
+        stages = self.stages if split == "test" else self.private_stages
+        stages[stage] = {
             "status": outcome.status,
             "seconds": round(outcome.seconds, 3),
             "cpu_seconds": round(outcome.cpu_seconds, 3),
@@ -174,13 +226,12 @@ class Task:
         }
         log = outcome.log.strip()
         if log and split == "test":  # students see no output that could tell of private images
-            self.log += f"--- {name}\n{log}\n"
+            self.log += f"--- {stage}\n{log}\n"
         self.facts = self.facts or outcome.facts
         if outcome.status == GRADER_ERROR:
             raise GraderFault(f"{outcome.message} {log[-500:]}")
         if outcome.status != "done":
-            message = outcome.message if split == "test" else "it failed on the private split."
-            raise _StageFailed(outcome.status, f"{stage}: {message}")
+            raise _StageFailed(outcome.status, f"{stage}: {outcome.message}")
         trained_for = self.facts.get("task")
         if trained_for != self.task:
             raise Breach(f"the checkpoint was trained for {trained_for!r}, not for {self.task}.")
@@ -189,10 +240,14 @@ class Task:
     def _flags(self) -> list[str]:
         checkpoint, code = self.inputs["checkpoint.pth"], self.inputs["submission.py"]
         found = flags.of_files(self.facts, checkpoint.stat().st_size, code.stat().st_size)
+        if self.probed:
+            found += flags.of_probes(self.probed)
         samples = self.work / "test" / "samples.npy"
-        if samples.exists() and self.job.train_data is not None:
-            real = _calibration(self.job.train_data, self.job.test_data)
-            found += flags.of_samples(np.load(samples, allow_pickle=False), real)
+        if samples.exists():
+            known = {**self.job.public_data, **self.job.splits}
+            real = _calibration(tuple(known.items()), self.job.test_data)
+            rng = generator(self.job.secret, "samples")
+            found += flags.of_samples(np.load(samples, allow_pickle=False), real, rng)
         return found
 
     def _signature(self) -> list[float]:
@@ -244,6 +299,7 @@ def _dataset(path: Path) -> MNISTDataset:
 
 
 @functools.lru_cache(maxsize=1)
-def _calibration(train_data: Path, test_data: Path) -> flags.Calibration:
+def _calibration(splits: tuple[tuple[str, Path], ...], test_data: Path) -> flags.Calibration:
+    known = known_images({name: MNISTDataset(path).images for name, path in splits})
     test = _dataset(test_data)
-    return flags.calibrate(MNISTDataset(train_data).images, test.images, test.labels)
+    return flags.Calibration(known, flags.real_spread(test.images, test.labels))

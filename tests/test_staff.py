@@ -100,9 +100,6 @@ def hostile(tmp_path_factory, trained, tiny_data):
     """A class with every attack and honest students before and after them, graded once."""
     folder, out = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("graded")
     marker, listener = tmp_path_factory.mktemp("marker") / "here", Listener()
-    train_images = MNISTDataset(ROOT / "dataset" / "train")
-    chosen = [np.flatnonzero(train_images.labels == label)[:10] for label in range(10)]
-    stored = torch.from_numpy(train_images.images[np.concatenate(chosen)].reshape(100, 784)) / 255
     paths = ["/etc/passwd", "/etc/shadow", str(tiny_data), str(folder), str(out), "/root", "/home"]
     paths += [str(ROOT), str(ROOT / "dataset"), "/inputs/labels.npy", "/sources"]
     attacks.ATTACKS["reads-what-is-not-its-own"].prelude = attacks.LOOK.format(paths=paths)
@@ -111,7 +108,11 @@ def hostile(tmp_path_factory, trained, tiny_data):
         f"    socket.create_connection(('127.0.0.1', {listener.port}), 2)\n"
         "    print('SEEN')\nexcept OSError: pass\n"
     )
-    weights = torch.load(trained["Genwithlabel"], weights_only=True)["model_state_dict"]
+    weights = {
+        task: torch.load(file, weights_only=True)["model_state_dict"]
+        for task, file in trained.items()
+    }
+    stored = attacks.images_to_store(tiny_data)
     for name, attack in attacks.ATTACKS.items():
         attacks.write(name, attack, folder / name, marker, weights, stored)
     messages = attacks.write_archives(folder)
@@ -139,7 +140,7 @@ def hostile(tmp_path_factory, trained, tiny_data):
 def test_an_attack_fails(hostile, name):
     attack, result = attacks.ATTACKS[name], result_of(hostile["out"], name)
     assert result["status"] in attack.status, result
-    assert attack.says in result["message"]
+    assert attack.says in " ".join([result["message"], *result["flags"]])
     assert result["isolation"] == "bubblewrap"
     if result["status"] not in ("graded", "flagged"):
         assert result["score"] == 0
