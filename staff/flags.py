@@ -75,26 +75,43 @@ def of_files(facts: dict[str, Any], checkpoint_bytes: int, code_bytes: int) -> l
     return flags
 
 
-def of_samples(samples: np.ndarray, real: Calibration, rng: np.random.Generator) -> list[str]:
-    """Return the flags of samples, uint8 (10, n, 28, 28), one row per label.
+def sample_values(
+    samples: np.ndarray, real: Calibration, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Measure samples, uint8 (10, n, 28, 28), one row per label.
 
     rng: chooses the samples that are examined; a student must not be able to predict it.
+
+    Returns:
+        copies, copied_split: see `copied`.
+        spread: mean distance between two samples of a label, relative to real images.
+        read: share of samples that the judge classifies as their label.
     """
-    flags = []
     order = rng.permutation(samples.shape[1])
-    share, split = copied(samples[:, order[:COMPARED]], real.known)
-    if share > COPIES:
-        flags.append(
-            f"{100 * share:.0f} % of the samples look like copies of images of the {split} split"
-        )
+    copies, split = copied(samples[:, order[:COMPARED]], real.known)
     chosen = samples[:, order[:CHECKED]]  # (10, CHECKED, 28, 28)
-    spread = np.mean([mean_distance(pixel_rows(own)) for own in chosen])
-    if spread < ALIKE * real.spread:
-        flags.append("the samples of each label are all alike: does the model use z?")
-    share = read_as_label(chosen)
-    if share < MISREAD:
+    spread = float(np.mean([mean_distance(pixel_rows(own)) for own in chosen]))
+    return {
+        "copies": copies,
+        "copied_split": split,
+        "spread": spread / real.spread,
+        "read": read_as_label(chosen),
+    }
+
+
+def of_samples(values: dict[str, Any]) -> list[str]:
+    """Return the flags of what `sample_values` returned."""
+    flags = []
+    if values["copies"] > COPIES:
         flags.append(
-            f"only {100 * share:.0f} % of the samples are classified as their label: "
+            f"{100 * values['copies']:.0f} % of the samples look like copies of images of the "
+            f"{values['copied_split']} split"
+        )
+    if values["spread"] < ALIKE:
+        flags.append("the samples of each label are all alike: does the model use z?")
+    if values["read"] < MISREAD:
+        flags.append(
+            f"only {100 * values['read']:.0f} % of the samples are classified as their label: "
             "does the model use the label?"
         )
     return flags
@@ -191,16 +208,19 @@ def of_probes(values: dict[str, float]) -> list[str]:
     return []
 
 
+# ---------------------------------------------------------------- the two splits
+
+
+def gaps(test: dict[str, Any], private: dict[str, Any]) -> dict[str, float]:
+    """Return how much worse ssim and mse are on the private split; negative if they are better."""
+    return {"ssim": test["ssim"] - private["ssim"], "mse": private["mse"] - test["mse"]}
+
+
 def of_gap(test: dict[str, Any], private: dict[str, Any]) -> list[str]:
     """Return the flags of scores that are worse on the private split than on the test split."""
-    flags = []
-    for name, bound in GAP.items():
-        if test.get(name) is None or private.get(name) is None:
-            continue
-        gap = test[name] - private[name] if name == "ssim" else private[name] - test[name]
-        if gap > bound:
-            flags.append(
-                f"{name} is {test[name]:.4f} on the test split and {private[name]:.4f} on the "
-                "private one: did the model memorise the test split?"
-            )
-    return flags
+    return [
+        f"{name} is {test[name]:.4f} on the test split and {private[name]:.4f} on the private one: "
+        "did the model memorise the test split?"
+        for name, gap in gaps(test, private).items()
+        if gap > GAP[name]
+    ]

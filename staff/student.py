@@ -131,7 +131,7 @@ def _total(result: dict[str, Any]) -> float | None:
 
 
 def _provenance(job: Job) -> dict[str, Any]:
-    """Return how a result was made: versions, processor, hash of the grader."""
+    """Return how a result was made: versions, processor, hashes of grader and data."""
     names = ("torch", "numpy", "scikit-image")
     return {
         "versions": {
@@ -140,6 +140,7 @@ def _provenance(job: Job) -> dict[str, Any]:
         },
         "processor": _processor(),
         "grader_sha256": job.grader,
+        "data_sha256": job.data_sha256,
     }
 
 

@@ -61,7 +61,7 @@ class Task:
         self.stages: dict[str, dict[str, Any]] = {}
         self.facts: dict[str, Any] = {}
         self.log = ""
-        self.probed: dict[str, float] = {}  # what `flags.probe_values` returned
+        self.measured: dict[str, Any] = {}  # what flags depend on
         self.private_stages: dict[str, dict[str, Any]] = {}
         for picture in folder.glob(f"{task}_*"):  # of an earlier grading
             picture.unlink()
@@ -69,7 +69,8 @@ class Task:
     def run(self) -> dict[str, Any]:
         """Return the result: status, message, flags, stages, and the scores if there are any.
 
-        `message`, `stages` and `log` are for the student. `flags` and `private` are for staff.
+        `message`, `stages` and `log` are for the student. `flags`, `measured` and
+        `private` are for staff.
         Raises GraderFault.
         """
         result: dict[str, Any] = {"status": GRADED, "message": "", "flags": [], "score": 0.0}
@@ -86,7 +87,7 @@ class Task:
             result |= {"status": "contract breach", "message": str(error)}
         if result["status"] not in (GRADED, FLAGGED):
             result["score"] = 0.0
-        result |= {"stages": self.stages, "log": self.log}
+        result |= {"stages": self.stages, "log": self.log, "measured": self.measured}
         result["signature"] = self._signature()
         return result
 
@@ -127,11 +128,12 @@ class Task:
         try:
             private = self._private_scores(private_data, result)
         except (_StageFailed, Breach, ArrayError) as error:
-            result["flags"].append(f"it failed on the private split: {error}")
+            result["flags"].append(f"it failed on the private split: {error}"[:300])
             if counts:
                 raise _StageFailed(STUDENT_ERROR, FAILED_UNSEEN) from None
             return
         result["private"] |= private
+        self.measured["gap"] = flags.gaps(result, private)
         result["flags"] += flags.of_gap(result, private)
         if counts:
             result["score"] = private["score"]
@@ -189,7 +191,8 @@ class Task:
         recon = np.empty((len(order), 28, 28), np.uint8)
         recon[order] = _read(content, "recon", np.uint8, recon.shape)
         if split == "test":
-            self.probed = flags.probe_values(recon[:count], recon[count:], probe, visible)
+            values = flags.probe_values(recon[:count], recon[count:], probe, visible)
+            self.measured["probes"] = values
         return codes, recon[:count]
 
     def _input(self, name: str, array: np.ndarray) -> Path:
@@ -240,14 +243,16 @@ class Task:
     def _flags(self) -> list[str]:
         checkpoint, code = self.inputs["checkpoint.pth"], self.inputs["submission.py"]
         found = flags.of_files(self.facts, checkpoint.stat().st_size, code.stat().st_size)
-        if self.probed:
-            found += flags.of_probes(self.probed)
+        if "probes" in self.measured:
+            found += flags.of_probes(self.measured["probes"])
         samples = self.work / "test" / "samples.npy"
         if samples.exists():
             known = {**self.job.public_data, **self.job.splits}
             real = _calibration(tuple(known.items()), self.job.test_data)
             rng = generator(self.job.secret, "samples")
-            found += flags.of_samples(np.load(samples, allow_pickle=False), real, rng)
+            values = flags.sample_values(np.load(samples, allow_pickle=False), real, rng)
+            self.measured["samples"] = values
+            found += flags.of_samples(values)
         return found
 
     def _signature(self) -> list[float]:

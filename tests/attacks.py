@@ -377,14 +377,16 @@ def state_of(task: str, latent_dim: int = LATENT_DIM) -> dict[str, Any]:
 def images_to_store(graded: Path) -> dict[str, torch.Tensor]:
     """Return the images that attacks store, by name, each (n, 784) in [0, 1].
 
-    "train", "valid", "test" have ten of each label in order; "turned" are those of "train", turned
-    by 4 degrees; "graded" are the first 120 images of the split to grade on.
+    "train", "valid" and "test", the split to grade on, have ten of each label in order; "turned"
+    are those of "train", turned by 4 degrees; "graded" are the first 120 images of "test".
     """
     found = {}
-    for split in ("train", "valid", "test"):
-        data = MNISTDataset(ROOT / "dataset" / split)
-        chosen = [np.flatnonzero(data.labels == label)[20:30] for label in range(10)]
+    folders = {"train": ROOT / "dataset" / "train", "valid": ROOT / "dataset" / "valid"}
+    for split, folder in (folders | {"test": graded}).items():
+        data = MNISTDataset(folder)
+        chosen = [np.flatnonzero(data.labels == label)[-10:] for label in range(10)]
         found[split] = data.images[np.concatenate(chosen)]
+    assert min(len(images) for images in found.values()) == 100
     found["turned"] = ndimage.rotate(found["train"], 4, axes=(2, 1), reshape=False, order=1)
     found["graded"] = MNISTDataset(graded).images[:120]
     return {name: torch.from_numpy(images.reshape(-1, 784)) / 255 for name, images in found.items()}
