@@ -92,6 +92,8 @@ def _for_staff(result: dict[str, Any]) -> dict[str, Any]:
             lines.append(f"{task} on the private split: {_scores_of(one['private'])}")
     return {
         "name": "for staff: flags and the private split",
+        "score": 0.0,
+        "max_score": 0.0,
         "status": "failed" if result["flags"] else "passed",
         "output": "\n".join(lines) or "none",
         "visibility": FOR_STAFF,
