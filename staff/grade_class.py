@@ -29,7 +29,7 @@ from lab.checkpoint import write_whole
 from lab.diagnostics import JUDGE_FILE
 from staff import class_split, grades, report, sandbox
 from staff.closure import closure
-from staff.job import Job, write_inputs
+from staff.job import Job
 from staff.private_split import PrivateSplitError
 from staff.secret import SecretError, secret_in
 from staff.statuses import GRADER_ERROR
@@ -198,7 +198,7 @@ def grade_all(
     """
     results: dict[str, dict[str, Any]] = {}
     with _workers(options, len(students)) as client, command.stop_requests() as stop:
-        cluster.check_everywhere(client, sees_inputs, job.inputs("test"))
+        cluster.check_everywhere(client, sees, [job.out, *job.splits.values()])
         calls = ((student, job, options.regrade) for student in students)
 
         def announce_stop() -> None:
@@ -217,9 +217,9 @@ def grade_all(
         return results, stop.is_set()
 
 
-def sees_inputs(inputs: Path) -> bool:
-    """Return whether a worker sees the folder of the stages' inputs."""
-    return (inputs / "images.npy").is_file()
+def sees(folders: list[Path]) -> bool:
+    """Return whether a worker sees the folders of the results and of the data."""
+    return all(folder.exists() for folder in folders)
 
 
 def _workers(options: Options, students: int) -> AbstractContextManager[Any]:
@@ -323,7 +323,6 @@ def main() -> None:
             print(f"not in a student's folder or zip, so not graded: {', '.join(loose)}")
         job = make_job(options)
         before = grades_before(students, job) if options.regrade else None
-        write_inputs(job)
         results, stopped = grade_all(students, job, options)
         for student in students:  # after Ctrl-C, the stored results of the others
             if student.key not in results and (known := read_result(job.folder(student))):

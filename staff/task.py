@@ -7,6 +7,7 @@ expected dtype and shape, and are scored by the same `grade.py` that the student
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ class Task:
         self.stages: dict[str, dict[str, Any]] = {}
         self.facts: dict[str, Any] = {}
         self.log = ""
+        self.submission = "".join(_sha256(file) for _, file in sorted(inputs.items()))
         self.measured: dict[str, Any] = {}  # what flags depend on
         self.private_stages: dict[str, dict[str, Any]] = {}
         for picture in folder.glob(f"{task}_*"):  # of an earlier grading
@@ -69,9 +71,8 @@ class Task:
     def run(self) -> dict[str, Any]:
         """Return the result: status, message, flags, stages, and the scores if there are any.
 
-        `message`, `stages` and `log` are for the student. `flags`, `measured` and
-        `private` are for staff.
-        Raises GraderFault.
+        `message`, `stages` and `log` are for the student. `flags`, `measured` and `private` are for
+        staff. Raises GraderFault.
         """
         result: dict[str, Any] = {"status": GRADED, "message": "", "flags": [], "score": 0.0}
         try:
@@ -159,15 +160,20 @@ class Task:
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Encode and decode a split in two stages that share nothing but the codes.
 
-        The decoder gets the codes in another secret order than the encoder got the images, and
-        between them the probes' codes; see `flags.probes`.
+        The images come in a secret order. Otherwise a submission could know the test images by
+        their position. The codes come in another secret order, with those of `flags.probes` between
+        them. The orders differ for each submission: one that prints them helps no later one.
 
         Returns codes, float16 (N, latent_dim), and reconstructions, uint8 (N, 28, 28), in the order
         of the split; None for a model that only generates.
         """
-        given, count = self.job.inputs(split), len(dataset)
-        labels = {"labels.npy": given / "labels.npy"} if self.labelled else {}
-        content = self._stage(split, "encode", {"images.npy": given / "images.npy", **labels})
+        count, rng = len(dataset), self._generator(f"reconstructions of {split}")
+        order = rng.permutation(count)
+        inputs = {"images.npy": self._input(f"{split}_images.npy", dataset.images[order])}
+        labels = dataset.labels if self.labelled else np.zeros_like(dataset.labels)
+        if self.labelled:
+            inputs["labels.npy"] = self._input(f"{split}_labels.npy", labels[order])
+        content = self._stage(split, "encode", inputs)
         latent_dim = self.facts.get("latent_dim")
         if not is_count(latent_dim, MAX_LATENT_DIM):
             raise Breach(
@@ -176,24 +182,26 @@ class Task:
         if not content:
             return None
         codes = np.empty((count, latent_dim), np.float16)
-        codes[self.job.order(split, count)] = _read(content, "codes", np.float16, codes.shape)
+        codes[order] = _read(content, "codes", np.float16, codes.shape)
 
-        rng = generator(self.job.secret, f"codes of {split}")
         probe = flags.probes(codes, rng)
         all_codes = np.concatenate([codes, probe.codes])
-        visible = dataset.labels if self.labelled else np.zeros_like(dataset.labels)
-        all_labels = np.concatenate([visible, visible[probe.images], visible[probe.images]])
         order = rng.permutation(len(all_codes))
         inputs = {"codes.npy": self._input(f"{split}_codes.npy", all_codes[order])}
         if self.labelled:
-            inputs["labels.npy"] = self._input(f"{split}_labels.npy", all_labels[order])
+            all_labels = np.concatenate([labels, labels[probe.images], labels[probe.images]])
+            inputs["labels.npy"] = self._input(f"{split}_code_labels.npy", all_labels[order])
         content = self._stage(split, "decode", inputs)
         recon = np.empty((len(order), 28, 28), np.uint8)
         recon[order] = _read(content, "recon", np.uint8, recon.shape)
         if split == "test":
-            values = flags.probe_values(recon[:count], recon[count:], probe, visible)
+            values = flags.probe_values(recon[:count], recon[count:], probe, labels)
             self.measured["probes"] = values
         return codes, recon[:count]
+
+    def _generator(self, purpose: str) -> np.random.Generator:
+        """Return random numbers that the class's secret and the submission's files decide."""
+        return generator(self.job.secret, f"{purpose} {self.submission}")
 
     def _input(self, name: str, array: np.ndarray) -> Path:
         """Write an array that a stage reads, and return its file."""
@@ -249,7 +257,7 @@ class Task:
         if samples.exists():
             known = {**self.job.public_data, **self.job.splits}
             real = _calibration(tuple(known.items()), self.job.test_data)
-            rng = generator(self.job.secret, "samples")
+            rng = self._generator("samples")
             values = flags.sample_values(np.load(samples, allow_pickle=False), real, rng)
             self.measured["samples"] = values
             found += flags.of_samples(values)
@@ -283,6 +291,11 @@ class _StageFailed(Exception):
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
         self.status, self.message = status, message
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _read(content: bytes, name: str, dtype: DTypeLike, shape: Sequence[int]) -> np.ndarray:

@@ -31,7 +31,6 @@ from staff import class_split, grade_class, grades, report, sandbox, seccomp, wa
 from staff.closure import closure
 from staff.grade_class import grader_sha256
 from staff.gradescope.run import gradescope_results
-from staff.job import write_inputs
 from staff.pages import TEMPLATES
 from staff.secret import secret_in
 from staff.student import grade_student, read_result
@@ -616,7 +615,6 @@ def one_student(tmp_path, trained, tiny_data):
     words += ["--gen_num", 20, "--no_private"]
     args = grade_class.make_parser().parse_args([*map(str, words)])
     job = grade_class.make_job(grade_class.Options(**vars(args)))
-    write_inputs(job)
     (student,) = students_in(tmp_path / "class")
     return student, job
 
@@ -677,7 +675,6 @@ def test_the_private_split_counts_if_staff_choose_it(one_student, tmp_path):
     sums = {**job.data_sha256, "private": MNISTDataset(split).sha256}
     more = {"private_data": split, "data_sha256": sums, "secret": secret}
     chosen = dataclasses.replace(job, count="private", **more)
-    write_inputs(chosen)
     result = grade_student(student, chosen)
     task = result["tasks"]["VAEwolabel"]
     assert task["private"]["n"] == 60 and task["n"] == 120
@@ -691,7 +688,6 @@ def test_a_failure_on_the_private_split_tells_nothing_if_it_counts(one_student, 
     student, job = one_student
     sums = {**job.data_sha256, "private": "0"}
     chosen = dataclasses.replace(job, private_data=job.test_data, count="private", data_sha256=sums)
-    write_inputs(chosen)
     run_stage, calls = sandbox.run_stage, []
 
     def fails_on_the_third_call(stage, *arguments, **named):
