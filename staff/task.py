@@ -6,6 +6,7 @@ expected dtype and shape, and are scored by the same `grade.py` that the student
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import io
@@ -27,7 +28,7 @@ from staff import flags, sandbox
 from staff.copies import known_images
 from staff.job import Job
 from staff.secret import generator
-from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, STUDENT_ERROR
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, STUDENT_ERROR, TIMEOUT
 
 SHOWN = 64  # test images in the feedback
 SCORES = ("score", "cap", "raw", "ssim", "mse", "fid", "bonus", "latent_dim", "n")
@@ -65,6 +66,7 @@ class Task:
         self.submission = "".join(_sha256(file) for _, file in sorted(inputs.items()))
         self.measured: dict[str, Any] = {}  # what flags depend on
         self.private_stages: dict[str, dict[str, Any]] = {}
+        self.private_failure = ""
         for picture in folder.glob(f"{task}_*"):  # of an earlier grading
             picture.unlink()
 
@@ -76,11 +78,11 @@ class Task:
         """
         result: dict[str, Any] = {"status": GRADED, "message": "", "flags": [], "score": 0.0}
         try:
-            scores = self._scores()
+            scores, private = self._scores()
             result |= {name: scores[name] for name in (*SCORES, "per_label", "data_sha256")}
             result["flags"] += self._flags()
             if self.job.private_data is not None and scores["ssim"] is not None:
-                self._add_private(result, self.job.private_data)
+                self._add_private(result, private)
             result["status"] = FLAGGED if result["flags"] else GRADED
         except _StageFailed as failure:
             result |= {"status": failure.status, "message": failure.message}
@@ -92,14 +94,19 @@ class Task:
         result["signature"] = self._signature()
         return result
 
-    def _scores(self) -> dict[str, Any]:
-        """Run the stages on the test split and score what they returned."""
+    def _scores(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """Run the stages; return the scores on the test split, and ssim and mse on the private one.
+
+        The latter are empty without a private split, or if a stage failed on it.
+        """
         outputs, dataset = self.work / "test", _dataset(self.job.test_data)
         outputs.mkdir(parents=True)
-        if pair := self._reconstructions("test", dataset):
-            codes, recon = pair
+        private: dict[str, float] = {}
+        if pair := self._with_private(dataset):
+            codes, recon = (array[: len(dataset)] for array in pair)
             np.save(outputs / "codes.npy", codes, allow_pickle=False)
             np.save(outputs / "recon.npy", recon, allow_pickle=False)
+            private = self._on_private(pair[1][len(dataset) :])
         elif self.labelled:
             facts = {
                 "task": self.task,
@@ -111,69 +118,87 @@ class Task:
             raise Breach("the model has no encode; VAEwolabel is graded on reconstructions.")
         if self.labelled:
             gen_num = self.job.gen_num
-            content = self._stage("test", "generate", {}, gen_num=gen_num, seed=self.job.seed)
+            content = self._stage("generate", {}, gen_num=gen_num, seed=self.job.seed)
             samples = _read(content, "samples", np.uint8, (10, gen_num, 28, 28))
             np.save(outputs / "samples.npy", samples, allow_pickle=False)
         scores = grade(dataset, {self.task: outputs}, self.job.gen_num)[self.task]
         self._draw(outputs, dataset)
-        return scores
+        return scores, private
 
-    def _add_private(self, result: dict[str, Any], private_data: Path) -> None:
+    def _with_private(self, test: MNISTDataset) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return codes and reconstructions of the test split and, behind them, the private one.
+
+        Both splits go through the same two stages, so a submission cannot tell their images apart.
+        Nothing that these stages print, say or measure is for the student. If one of them fails,
+        the test split runs again alone. What happens then may be shown; if nothing fails, only the
+        reconstructions of the test split are returned.
+        """
+        if self.job.private_data is None:
+            return self._reconstructions(test)
+        private = _dataset(self.job.private_data)
+        both = copy.copy(test)
+        both.images = np.concatenate([test.images, private.images])
+        both.labels = np.concatenate([test.labels, private.labels])
+        try:
+            return self._reconstructions(both, shown=False)
+        except (_StageFailed, Breach, ArrayError) as error:
+            if isinstance(error, _StageFailed) and error.status == TIMEOUT:
+                raise  # the grader's own words; a second run would take as long
+            self.private_failure = str(error)[:300]
+        return self._reconstructions(test)
+
+    def _on_private(self, recon: np.ndarray) -> dict[str, float]:
+        """Return ssim and mse of reconstructions of the private split; {} if there are none."""
+        if not len(recon):
+            return {}
+        assert self.job.private_data is not None
+        images = _dataset(self.job.private_data).images
+        ssim, mse = metrics.ssim_per_image(recon, images), metrics.mse_per_image(recon, images)
+        return {"ssim": float(ssim.mean()), "mse": float(mse.mean()), "n": len(images)}
+
+    def _add_private(self, result: dict[str, Any], private: dict[str, float]) -> None:
         """Add the scores on the private split to the result, and the flags of what differs.
 
-        What goes wrong on it is a flag. A student learns of it only if the split counts, and then
-        nothing but the fact: a message could tell of the images.
+        Samples do not depend on the split, so the FID is that of the test split. If a stage failed
+        only when it had private images, that is a flag. A student learns of it only if the private
+        split counts, and then nothing but the fact.
         """
         counts = self.job.count == "private"
-        result |= {"private": {"stages": self.private_stages}, "counted": self.job.count}
-        try:
-            private = self._private_scores(private_data, result)
-        except (_StageFailed, Breach, ArrayError) as error:
-            result["flags"].append(f"it failed on the private split: {error}"[:300])
+        result |= {"private": {**private, "stages": self.private_stages}, "counted": self.job.count}
+        if not private:
+            result["flags"].append(f"it failed on the private split: {self.private_failure}")
             if counts:
-                raise _StageFailed(STUDENT_ERROR, FAILED_UNSEEN) from None
+                raise _StageFailed(STUDENT_ERROR, FAILED_UNSEEN)
             return
-        result["private"] |= private
+        ssim, mse, latent_dim = private["ssim"], private["mse"], result["latent_dim"]
+        raw = metrics.raw_score(self.task, ssim, mse, result["fid"], latent_dim)
+        result["private"] |= {"raw": raw, "score": min(raw, result["cap"])}
         self.measured["gap"] = flags.gaps(result, private)
         result["flags"] += flags.of_gap(result, private)
         if counts:
-            result["score"] = private["score"]
-
-    def _private_scores(self, private_data: Path, test: dict[str, Any]) -> dict[str, float]:
-        """Return ssim, mse, raw and score on the private split.
-
-        Samples do not depend on the split, so the FID is that of the test split.
-        """
-        dataset = _dataset(private_data)
-        pair = self._reconstructions("private", dataset)
-        if pair is None:
-            raise Breach("the model returned no codes for the private split.")
-        _, recon = pair
-        ssim = float(metrics.ssim_per_image(recon, dataset.images).mean())
-        mse = float(metrics.mse_per_image(recon, dataset.images).mean())
-        raw = metrics.raw_score(self.task, ssim, mse, test["fid"], test["latent_dim"])
-        score = min(raw, test["cap"])
-        return {"ssim": ssim, "mse": mse, "raw": raw, "score": score, "n": len(dataset)}
+            result["score"] = result["private"]["score"]
 
     def _reconstructions(
-        self, split: str, dataset: MNISTDataset
+        self, dataset: MNISTDataset, shown: bool = True
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Encode and decode a split in two stages that share nothing but the codes.
+        """Encode and decode images in two stages that share nothing but the codes.
 
         The images come in a secret order. Otherwise a submission could know the test images by
         their position. The codes come in another secret order, with those of `flags.probes` between
         them. The orders differ for each submission: one that prints them helps no later one.
 
+        shown: whether the student may see what the stages print, and their times.
+
         Returns codes, float16 (N, latent_dim), and reconstructions, uint8 (N, 28, 28), in the order
-        of the split; None for a model that only generates.
+        of the images; None for a model that only generates.
         """
-        count, rng = len(dataset), self._generator(f"reconstructions of {split}")
+        count, rng = len(dataset), self._generator(f"order of {len(dataset)} images")
         order = rng.permutation(count)
-        inputs = {"images.npy": self._input(f"{split}_images.npy", dataset.images[order])}
+        inputs = {"images.npy": self._input("images", dataset.images[order])}
         labels = dataset.labels if self.labelled else np.zeros_like(dataset.labels)
         if self.labelled:
-            inputs["labels.npy"] = self._input(f"{split}_labels.npy", labels[order])
-        content = self._stage(split, "encode", inputs)
+            inputs["labels.npy"] = self._input("labels", labels[order])
+        content = self._stage("encode", inputs, shown)
         latent_dim = self.facts.get("latent_dim")
         if not is_count(latent_dim, MAX_LATENT_DIM):
             raise Breach(
@@ -187,16 +212,15 @@ class Task:
         probe = flags.probes(codes, rng)
         all_codes = np.concatenate([codes, probe.codes])
         order = rng.permutation(len(all_codes))
-        inputs = {"codes.npy": self._input(f"{split}_codes.npy", all_codes[order])}
+        inputs = {"codes.npy": self._input("codes", all_codes[order])}
         if self.labelled:
             all_labels = np.concatenate([labels, labels[probe.images], labels[probe.images]])
-            inputs["labels.npy"] = self._input(f"{split}_code_labels.npy", all_labels[order])
-        content = self._stage(split, "decode", inputs)
+            inputs["labels.npy"] = self._input("labels", all_labels[order])
+        content = self._stage("decode", inputs, shown)
         recon = np.empty((len(order), 28, 28), np.uint8)
         recon[order] = _read(content, "recon", np.uint8, recon.shape)
-        if split == "test":
-            values = flags.probe_values(recon[:count], recon[count:], probe, labels)
-            self.measured["probes"] = values
+        values = flags.probe_values(recon[:count], recon[count:], probe, labels)
+        self.measured["probes"] = values
         return codes, recon[:count]
 
     def _generator(self, purpose: str) -> np.random.Generator:
@@ -205,17 +229,20 @@ class Task:
 
     def _input(self, name: str, array: np.ndarray) -> Path:
         """Write an array that a stage reads, and return its file."""
-        file = self.work / name
+        file = self.work / f"{name}.npy"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(npy_bytes(array))
         file.chmod(0o644)  # the sandbox's unprivileged user reads it
         return file
 
-    def _stage(self, split: str, stage: str, more: dict[str, Path], **options: int) -> bytes:
+    def _stage(
+        self, stage: str, more: dict[str, Path], shown: bool = True, **options: int
+    ) -> bytes:
         """Run a stage in the sandbox and return the bytes of its array.
 
         Args:
             more: further inputs, by name, in addition to the student's files.
+            shown: whether the student may see what it prints, and its times.
             options: gen_num and seed, for the stage "generate".
 
         Raises _StageFailed, Breach, GraderFault.
@@ -228,7 +255,7 @@ class Task:
             task=self.task,
             **options,
         )
-        stages = self.stages if split == "test" else self.private_stages
+        stages = self.stages if shown else self.private_stages
         stages[stage] = {
             "status": outcome.status,
             "seconds": round(outcome.seconds, 3),
@@ -236,7 +263,7 @@ class Task:
             "peak_bytes": outcome.peak_bytes,
         }
         log = outcome.log.strip()
-        if log and split == "test":  # students see no output that could tell of private images
+        if log and shown:
             self.log += f"--- {stage}\n{log}\n"
         self.facts = self.facts or outcome.facts
         if outcome.status == GRADER_ERROR:

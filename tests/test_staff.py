@@ -290,13 +290,16 @@ def test_students_see_no_flag_and_nothing_of_the_private_split(hostile):
 
 @needs_bubblewrap
 def test_a_private_stage_tells_the_student_nothing(hostile):
-    """The attack prints private images, waits, and raises them in a message."""
+    """The attack prints private images and raises them in a message."""
     result = result_of(hostile["out"], "private-image-in-a-message")
     task = result["tasks"]["VAEwolabel"]
     assert "PRIVATE tensor" in task["flags"][0]  # staff see it
     assert not task["message"] and not task["log"]
-    assert set(task["stages"]) == {"encode", "decode"}
-    assert "encode" in task["private"]["stages"]
+    assert set(task["stages"]) == {"encode", "decode"}  # of the test split alone
+    assert set(task["private"]["stages"]) == {"encode"}
+    honest = result_of(hostile["out"], "0-honest")["tasks"]["Genwithlabel"]
+    assert set(honest["stages"]) == {"generate"}
+    assert set(honest["private"]["stages"]) == {"encode", "decode"}
     seconds = sum(stage["seconds"] for stage in task["stages"].values())
     assert gradescope_results(result)["execution_time"] == round(seconds, 1)
 
@@ -690,18 +693,19 @@ def test_a_failure_on_the_private_split_tells_nothing_if_it_counts(one_student, 
     chosen = dataclasses.replace(job, private_data=job.test_data, count="private", data_sha256=sums)
     run_stage, calls = sandbox.run_stage, []
 
-    def fails_on_the_third_call(stage, *arguments, **named):
+    def fails_at_first(stage, *arguments, **named):
         calls.append(stage)
-        if len(calls) == 3:
-            return sandbox.Outcome("student error", "PRIVATE pixels")
+        if len(calls) == 1:
+            return sandbox.Outcome("student error", "PRIVATE pixels", log="PRIVATE")
         return run_stage(stage, *arguments, **named)
 
-    monkeypatch.setattr(sandbox, "run_stage", fails_on_the_third_call)
+    monkeypatch.setattr(sandbox, "run_stage", fails_at_first)
     result = grade_student(student, chosen)
-    assert calls == ["encode", "decode", "encode"]
+    assert calls == ["encode", "encode", "decode"]
     assert result["status"] == "student error" and result["score"] == 0
     assert "images that are not published" in result["message"]
     assert "PRIVATE" not in result["message"] and "PRIVATE pixels" in result["flags"][0]
+    assert "PRIVATE" not in (job.folder(student) / "feedback.html").read_text(encoding="utf-8")
 
 
 def test_changed_grades_are_found_up_and_down():
