@@ -22,11 +22,11 @@ MAX_INTEGER_BYTES = 1_000_000  # images are integers; a model needs few of them
 CHECKED = 20  # samples per label that the judge reads
 COMPARED = 12  # samples per label that are compared with known images
 SAME = 0.5  # a copy is nearer to one known image than this share of the distance to similar ones
-COPIES = 0.1  # flagged above: share of copies; of real digits, 1 % are that near to another
+COPIES = 0.1  # flagged above: share of copies
 ALIKE = 0.15  # flagged below: distance between samples of a label, relative to real images
 # Flagged below: share of samples that the judge classifies as their label. A model that ignores
-# the label has 10 % on average, whatever it draws, and with 200 samples rarely more than 16 %.
-# A poorly trained model that uses the label has 40 % or more.
+# the label has 10 % on average, whatever it draws. With 200 samples the standard deviation is 2 %,
+# so twice the average is five of them away. Weak models that use the label are far above.
 MISREAD = 0.2
 GAP = {"ssim": 0.04, "mse": 0.003}  # flagged above: test split against private split
 
