@@ -835,16 +835,16 @@ def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data)
     words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--no_private"]
     words += ["--workers", 2]
     process = start(*words)
+    while not (out / ".lock").exists():
+        time.sleep(0.05)
+    assert_clear_error(run(*words), f"in use by process {process.pid} on")
     while not list(out.glob("students/*/result.json")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     assert not reachable_sockets(process)
-    assert_clear_error(run(*words), f"in use by process {process.pid} on")
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if child.memory_info().rss > 50 << 20 and "/lab/staff/stage.py" not in child.cmdline()
-    ]
+    children = psutil.Process(process.pid).children()
+    workers = [child for child in children if "--multiprocessing-fork" in child.cmdline()]
+    assert len(workers) == 2
     workers[0].kill()
     stdout, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stdout + stderr
