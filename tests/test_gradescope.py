@@ -101,9 +101,9 @@ def test_the_zip_contains_what_grading_needs_and_nothing_else(packed):
 
 
 @pytest.mark.parametrize("options", ["", "--unsafe-no-isolation"])
-def test_no_solution_is_packed(tiny_data, options):
+def test_no_solution_is_packed(splits, options):
     """A submission that runs without isolation can read every file of the zip, and print it."""
-    files = build.contents(tiny_data, tiny_data, options)
+    files = build.contents(splits, options)
     reference = (ROOT / "submission.py").read_text(encoding="utf-8")
     assert list(leaks(reference, files)) == []
     assert not {"submission.py", "solutions.py"} & {Path(name).name for name in files}

@@ -22,7 +22,7 @@ from staff import sandbox
 from staff.job import Job, prepare
 from staff.pages import for_student
 from staff.permissions import write_for_owner_only
-from staff.secret import secret_in
+from staff.secret import NAME, secret_in
 from staff.statuses import GRADED, GRADER_ERROR
 from staff.student import grade_student
 from staff.submissions import Student
@@ -138,6 +138,7 @@ def grade_one(submission: Path, options: argparse.Namespace) -> dict[str, Any]:
     if private.is_dir():
         splits["private"] = private
     public = {"train": options.train_data.resolve(), "valid": options.valid_data.resolve()}
+    (options.secret / NAME).chmod(0o600)  # unpacked from the zip, it is open to others
     with tempfile.TemporaryDirectory() as folder:
         job = Job(
             out=Path(folder),
