@@ -273,8 +273,8 @@ def main() -> None:
     parser = make_parser()
     options = Options(**vars(parser.parse_args()))
     errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError)
-    errors += (cluster.ClusterError, FolderInUseError)
-    with command.clear_errors(parser.prog, *errors), only_one(options.out, "--out"):
+    more = (cluster.ClusterError, FolderInUseError)
+    with command.clear_errors(parser.prog, *errors, *more), only_one(options.out, "--out"):
         students = students_in(options.folder)
         if loose := loose_files(options.folder):
             print(f"not in a student's folder or zip, so not graded: {', '.join(loose)}")
