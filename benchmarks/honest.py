@@ -57,8 +57,8 @@ MODELS = (
     ("model, var 0.02", "model.py", GEN, "--epochs 3 --var 0.02"),
     ("mlp_cvae", "zoo/mlp_cvae.py", GEN, "--epochs 2 --var 0.05"),
     ("conv_cvae", "zoo/conv_cvae.py", GEN, f"--epochs 2 --var 0.05 {FEWER}"),
-    ("record", "zoo/record.py", GEN, f"--epochs 2 --var 0.01 --variant flow_epochs=4 {FEWER}"),
-    ("wgan_gp", "zoo/wgan_gp.py", GEN, f"--epochs 6 --lr 5e-4 {FEWER}"),
+    ("record", "zoo/record.py", GEN, f"--epochs 6 --var 0.01 --variant flow_epochs=4 {FEWER}"),
+    ("wgan_gp", "zoo/wgan_gp.py", GEN, f"--epochs 20 --lr 5e-4 {FEWER}"),
     ("wgan", "zoo/wgan.py", GEN, f"--epochs 6 --lr 5e-4 {FEWER}"),
 )
 WITHOUT_LABEL = {"wgan"}  # it does not use the label, which a flag rightly says
@@ -133,7 +133,7 @@ def false_flags(stored: dict[str, Any]) -> list[str]:
 COLUMNS = (  # heading, group and name of the value, digits, bound
     ("copies", "samples", "copies", 3, f"> {flags.COPIES}"),
     ("spread", "samples", "spread", 2, f"< {flags.ALIKE}"),
-    ("label read", "samples", "read", 2, f"< {flags.MISREAD}"),
+    ("label effect", "samples", "label_effect", 1, f"< {flags.LABEL_EFFECT}"),
     ("equal codes", "probes", "equal", 3, f"> {flags.UNEQUAL}"),
     ("changed codes", "probes", "changed", 3, f"> {flags.JUMP}"),
     ("still", "probes", "still", 2, f"> {flags.STILL}"),

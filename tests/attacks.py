@@ -425,7 +425,7 @@ ATTACKS: dict[str, Attack] = {
         ("flagged",),
         replaced={GENERATE: GENERATE.replace("one_hot(labels, 10)", "one_hot(labels * 0, 10)")},
         task="Genwithlabel",
-        says="classified as their label",
+        says="do not depend on their label",
     ),
     "wrong-task": Attack(
         ("contract breach",), state=lambda state: state.update(task="Genwithlabel"),
