@@ -26,7 +26,7 @@ needs_bubblewrap = pytest.mark.skipif(
     shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
 )
 RUN = "staff.gradescope.run"
-SECRET = "0123456789abcdef" * 2
+SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"  # of a class
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,8 @@ def test_results_are_in_gradescopes_format(tmp_path, unpacked):
     shutil.copy(ROOT / "model.py", folder / "submission.py")
     torch.save(attacks.state_of("VAEwolabel"), folder / "VAEwolabel.pth")
     status, results = graded(unpacked, folder, tmp_path)
-    assert status == 0 and type(results["score"]) is float and results["score"] > 0
+    assert status == 0, results
+    assert type(results["score"]) is float and results["score"] > 0
     assert results["score"] == sum(test["score"] for test in results["tests"])
     for test in results["tests"]:
         assert type(test["score"]) is float and type(test["max_score"]) is float
