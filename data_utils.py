@@ -348,7 +348,7 @@ def _read_table(file: Path) -> tuple[np.ndarray, np.ndarray]:
                 if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
                     raise ValueError("it is {} x {} pixels".format(*picture.size))
                 images[i] = np.asarray(picture.convert("L"))
-        except (*not_a_png, TypeError, ValueError, OSError) as error:
+        except (*not_a_png, SyntaxError, TypeError, ValueError, OSError) as error:
             raise DataError(
                 f"{file}: image {i} is not a 28 x 28 PNG ({one_line(error)})."
             ) from None
@@ -363,7 +363,7 @@ def _check_columns(file: Path, table: Any) -> None:
     kinds = dict(zip(table.schema.names, table.schema.types))
     if not {"image", "label"} <= set(kinds) or len(kinds) < table.num_columns:
         raise DataError(
-            f"{file} has the columns {', '.join(table.schema.names)[:200] or 'none'}; "
+            f"{file} has the columns {one_line(', '.join(table.schema.names))}; "
             "expected `image` and `label`, once each."
         )
     image, label = kinds["image"], kinds["label"]
@@ -371,8 +371,8 @@ def _check_columns(file: Path, table: Any) -> None:
         image = image.field("bytes").type
     if not (types.is_binary(image) or types.is_large_binary(image)) or not types.is_integer(label):
         raise DataError(
-            f"{file} has images of type {str(kinds['image'])[:100]} and labels of type "
-            f"{str(label)[:100]}; expected the bytes of PNG files, and integers."
+            f"{file} has images of type {one_line(kinds['image'])} and labels of type "
+            f"{one_line(label)}; expected the bytes of PNG files, and integers."
         )
     if table["label"].null_count or table.num_rows > MAX_BYTES // IMAGE_SIZE**2:
         raise DataError(
