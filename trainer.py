@@ -37,7 +37,7 @@ from lab.device import compiled, pick_device
 from lab.gradients import clip_gradients, gradient_norm
 from lab.precision import Precision
 from lab.progress_bar import ProgressBar
-from lab.recovery import Recovery, TrainingError
+from lab.recovery import Recovery, TrainingError, expect_fitting
 from lab.schedule import learning_rate_factor
 from lab.settings import Settings
 from lab.split_model import Submission
@@ -358,6 +358,7 @@ class Trainer:
             raise ValueError("its weights are not finite")
         states = [state["optimizer_state_dict"], *state["other_optimizer_state_dicts"]]
         for optimizer, optimizer_state in zip(self.optimizers, states):
+            expect_fitting(optimizer, optimizer_state)
             optimizer.load_state_dict(optimizer_state)
         self.state = self.recovery.state = TrainingState(**state["counters"])
         self.state.finished &= (

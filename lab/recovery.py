@@ -92,6 +92,8 @@ class Recovery:
         now = self._snapshot()
         if last_good is not None and _layout(last_good) != _layout(now):
             raise ValueError("its last good state is of another model")
+        for optimizer, saved in zip(self.optimizers, last_good["optimizers"] if last_good else ()):
+            expect_fitting(optimizer, saved)
         self.last_good = last_good or now
 
     def _snapshot(self) -> dict[str, Any]:
@@ -111,6 +113,26 @@ class Recovery:
         for optimizer, state in zip(self.optimizers, snapshot["optimizers"]):
             optimizer.load_state_dict(state)
         self.state.mean_norm = snapshot["mean_norm"]
+
+
+def expect_fitting(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Raise ValueError if a fused optimizer would read or write outside its state's memory.
+
+    Its kernels trust that every tensor of the state has the shape of the parameter, and a file may
+    hold any shape. Other optimizers check the shapes themselves.
+    """
+    groups = [*optimizer.param_groups, *saved["param_groups"]]
+    if not any(group.get("fused") for group in groups):
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, state in saved["state"].items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor):
+                shape = torch.Size() if name == "step" else parameters[index].shape
+                stored = value.untyped_storage().nbytes() // value.element_size()
+                held = stored - value.storage_offset()
+                if value.shape != shape or held < value.numel():
+                    raise ValueError("the optimizer's state has another shape than the weights")
 
 
 def _layout(snapshot: Any) -> object:

@@ -404,7 +404,8 @@ def _changed_tensor(state: Any, draw: random.Random) -> dict[str, Any]:
     name = draw.choice(["mu.weight", "mu.bias", "out.bias", "x"])
     some = weights.get(name, torch.zeros(3))
     plain = isinstance(some, torch.Tensor) and some.is_floating_point() and not some.is_sparse
-    some = some.float() if plain and not some.is_meta else torch.zeros(3)
+    small = plain and not some.is_meta and some.numel() < 10**6
+    some = some.float() if small else torch.zeros(3)
     weights[name] = draw.choice(
         (
             some.double(),

@@ -56,6 +56,20 @@ def test_what_was_found_before(reader, case, tmp_path):
     assert damage.outcome_of(reader, tmp_path) in (("refused", ""), ("read", ""))
 
 
+def test_an_optimizer_state_of_another_shape_is_refused(tmp_path):
+    """torch's fused Adam would write outside the memory of such a state."""
+    reader = READERS["checkpoint, values"]
+    damage.write(tmp_path, reader.files())
+    state = torch.load(tmp_path / "epoch_1.pth", weights_only=True)
+    moments = state["optimizer_state_dict"]["state"]
+    shape = moments[0]["exp_avg"].shape
+    for wrong in (torch.zeros(1), torch.zeros(()), torch.zeros(1).expand(shape)):
+        moments[0]["exp_avg"] = wrong
+        checkpoint.save(tmp_path / "epoch_1.pth", state)
+        with pytest.raises(CheckpointError, match="another shape"):
+            reader.read(tmp_path)
+
+
 # ---------------------------------------------------------------- more bytes than fit in memory
 
 
