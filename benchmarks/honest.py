@@ -165,9 +165,10 @@ def _words(stored: dict[str, Any]) -> list[str]:
     wrong, count = len(false_flags(stored)), len(stored["models"])
     ssims, mses = ([gap[name] for gap in gaps] for name in ("ssim", "mse"))
     # From the most negative honest gap to the bound, by the points of the assignment.
-    gain = 5 * (flags.GAP["ssim"] - min(ssims)) + 50 * (flags.GAP["mse"] - min(mses))
+    bounds = {name: max(flags.gap_bound(name, gap) for gap in gaps) for name in flags.GAP}
+    gain = 5 * (bounds["ssim"] - min(ssims)) + 50 * (bounds["mse"] - min(mses))
     most = gain * compression_bonus(1)
-    above = sum(any(gap[name] > bound for name, bound in flags.GAP.items()) for gap in gaps)
+    above = sum(bool(flags.of_gap(gap)) for gap in gaps)
     rate = 100 * 3 / len(gaps)  # the rule of three, for none of n
     confidence = "" if above else f", so with 95 % confidence fewer than {rate:.0f} % of such are"
     (right,) = WITHOUT_LABEL
@@ -182,7 +183,8 @@ def _words(stored: dict[str, Any]) -> list[str]:
         f"The gaps of {len(gaps)} models between the test split and a private split of "
         f"{IMAGES} images: ssim {statistics.mean(ssims):.4f} ± {statistics.stdev(ssims):.4f}, at "
         f"most {max(ssims):.4f}; mse {statistics.mean(mses):.4f} ± {statistics.stdev(mses):.4f}, "
-        f"at most {max(mses):.4f}. {above} of them are above a bound{confidence}. A model that "
+        f"at most {max(mses):.4f}. {above} of them are above a bound{confidence}; to each bound, "
+        f"{flags.ERRORS} standard errors are added. A model that "
         "memorises test images and stays below both bounds gains at most "
         f"{most:.2f} of the 10 points of {VAE}, and {2 * most:.2f} of the 30 points of {GEN}.",
         "",

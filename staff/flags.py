@@ -25,11 +25,14 @@ SAME = 0.5  # a copy is nearer to one known image than this share of the distanc
 COPIES = 0.1  # flagged above: share of copies
 ALIKE = 0.15  # flagged below: distance between samples of a label, relative to real images
 # Flagged below: variance between the labels' mean samples, relative to what it is by chance. It is
-# near 1 without the label. A weak model whose samples no classifier can read is above: the flag asks
-# whether the label is used, not how well, which the FID scores.
+# near 1 without the label. A weak model whose samples no classifier can read is above: the flag
+# asks whether the label is used, not how well, which the FID scores.
 LABEL_EFFECT = 1.4
 COMPONENTS = 30  # principal components of the samples in which this is measured
-GAP = {"ssim": 0.04, "mse": 0.003}  # flagged above: test split against private split
+# Flagged above: gap between the test split and the private split, beyond what chance explains: so
+# many standard errors of the mean over the private images, of which there may be few.
+GAP = {"ssim": 0.035, "mse": 0.0025}
+ERRORS = 3
 
 # The decoder is also given some codes twice, and some that are changed a little.
 PROBED = 200  # images
@@ -224,15 +227,25 @@ def of_probes(values: dict[str, float]) -> list[str]:
 
 
 def gaps(test: dict[str, Any], private: dict[str, Any]) -> dict[str, float]:
-    """Return how much worse ssim and mse are on the private split; negative if they are better."""
-    return {"ssim": test["ssim"] - private["ssim"], "mse": private["mse"] - test["mse"]}
+    """Return how much worse ssim and mse are on the private split; negative if they are better.
+
+    private: its ssim and mse, and their standard errors, ssim_error and mse_error, which are
+        returned too.
+    """
+    errors = {f"{name}_error": private[f"{name}_error"] for name in GAP}
+    return {"ssim": test["ssim"] - private["ssim"], "mse": private["mse"] - test["mse"], **errors}
 
 
-def of_gap(test: dict[str, Any], private: dict[str, Any]) -> list[str]:
-    """Return the flags of scores that are worse on the private split than on the test split."""
+def gap_bound(name: str, values: dict[str, float]) -> float:
+    """Return the largest gap of ssim or mse that is not flagged; values: what `gaps` returned."""
+    return GAP[name] + ERRORS * values[f"{name}_error"]
+
+
+def of_gap(values: dict[str, float]) -> list[str]:
+    """Return the flags of what `gaps` returned."""
     return [
-        f"{name} is {test[name]:.4f} on the test split and {private[name]:.4f} on the private one: "
+        f"{name} is worse by {values[name]:.4f} on the private split than on the test split: "
         "did the model memorise the test split?"
-        for name, gap in gaps(test, private).items()
-        if gap > GAP[name]
+        for name in GAP
+        if values[name] > gap_bound(name, values)
     ]

@@ -148,13 +148,20 @@ class Task:
         return self._reconstructions(test)
 
     def _on_private(self, recon: np.ndarray) -> dict[str, float]:
-        """Return ssim and mse of reconstructions of the private split; {} if there are none."""
+        """Return ssim and mse of reconstructions of the private split, and their standard errors.
+
+        {} if there are no reconstructions.
+        """
         if not len(recon):
             return {}
         assert self.job.private_data is not None
         images = _dataset(self.job.private_data).images
-        ssim, mse = metrics.ssim_per_image(recon, images), metrics.mse_per_image(recon, images)
-        return {"ssim": float(ssim.mean()), "mse": float(mse.mean()), "n": len(images)}
+        found: dict[str, float] = {"n": len(images)}
+        for name, of in (("ssim", metrics.ssim_per_image), ("mse", metrics.mse_per_image)):
+            values = of(recon, images)
+            found |= {name: float(values.mean())}
+            found |= {f"{name}_error": float(values.std() / len(values) ** 0.5)}
+        return found
 
     def _add_private(self, result: dict[str, Any], private: dict[str, float]) -> None:
         """Add the scores on the private split to the result, and the flags of what differs.
@@ -174,7 +181,7 @@ class Task:
         raw = metrics.raw_score(self.task, ssim, mse, result["fid"], latent_dim)
         result["private"] |= {"raw": raw, "score": min(raw, result["cap"])}
         self.measured["gap"] = flags.gaps(result, private)
-        result["flags"] += flags.of_gap(result, private)
+        result["flags"] += flags.of_gap(self.measured["gap"])
         if counts:
             result["score"] = result["private"]["score"]
 
