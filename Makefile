@@ -1,6 +1,7 @@
 # make demo    set up, train both tasks, infer, grade
 # staff: begin
 # make test    set up, lint, check types, run every test
+# make test-sandbox  the tests of the sandbox as root and as an unprivileged user
 # make test-faults  kills, full disks, bad bytes, in many trials: 15 minutes
 # make bench   compare the speed of the lab with others, write docs/speed.md: 15 minutes
 # staff: end
@@ -27,7 +28,7 @@ demo: .venv/core
 	@echo "pictures: runs/demo-*/inference/*.png, videos: runs/demo-*/training.gif"
 
 # staff: begin
-.PHONY: test test-faults bench
+.PHONY: test test-faults test-sandbox bench
 
 test: .venv/test
 	$(BIN)/ruff check .
@@ -37,6 +38,13 @@ test: .venv/test
 
 test-faults: .venv/test
 	FAULTS=long $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile tests/faults
+
+test-sandbox: .venv/test
+	$(BIN)/python -m pytest -q tests/test_staff.py
+	copy=$$(mktemp -d) && git archive HEAD | tar -x -C $$copy && chown -R 65534:65534 $$copy \
+	  && chmod 755 $$copy && python=$$(pwd)/$(BIN)/python && cd $$copy \
+	  && setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=$$copy TMPDIR=$$copy \
+	    $$python -m pytest -q -p no:cacheprovider tests/test_staff.py
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks.speed

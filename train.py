@@ -59,7 +59,7 @@ class TrainOptions(Settings):
     save_loss_plot: bool = option(True, "write loss_curve.png")
     video: bool = option(False, "write training.gif")
     deterministic: bool = option(
-        False, "same bytes on every x86 machine, in fp32; slower: docs/deterministic.md"
+        False, "same bytes on every x86 machine, in fp32 with two threads; slower"
     )
 
     def __post_init__(self) -> None:

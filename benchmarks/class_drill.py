@@ -4,7 +4,8 @@
     python -m benchmarks.class_drill --only rate  only the submissions per minute
     python -m benchmarks.class_drill --only none  only write the document, from stored figures
 
-1. 30 normal submissions, both tasks, on the test split: submissions per minute.
+1. 30 normal submissions, both tasks, on the test split and on a private split of 2000 images:
+   submissions per minute.
 2. The class; the grader is killed with -9 half-way and started again.
 3. The class against a scheduler and two workers, which are processes; one of them is killed.
 
@@ -25,15 +26,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks import figures
 from benchmarks.commands import make_parser, timed
 from benchmarks.drill import start, two_workers
 from benchmarks.markdown import put_blocks
-from data_utils import MNISTDataset
 from lab import ROOT
+from staff.class_split import IMAGES
 from tests import attacks
 
 FIGURES = ROOT / "benchmarks" / "class_drill.json"
@@ -42,7 +42,8 @@ NORMAL = 30  # of which the rate is measured
 NORMAL_IN_CLASS = 8
 SECONDS, MEMORY = 10, 1500  # limits per stage: CPU seconds, and MiB of memory
 PORT = 18787
-HOSTILE = [name for name in attacks.ATTACKS if name not in ("network", "reads-what-is-not-its-own")]
+LEFT_OUT = ("network", "reads-what-is-not-its-own", "private-image-in-a-message")
+HOSTILE = [name for name in attacks.ATTACKS if name not in LEFT_OUT]
 BLANK = {
     "bad-blank": "not-done",
     "bad-shape": "false-latent-dim",
@@ -82,10 +83,11 @@ def write_class(folder: Path, models: list[dict[str, Path]]) -> dict[str, tuple[
     for number in range(2):
         hand_in(folder / f"slow-{number}", models[number], "import time\ntime.sleep(4)\n")
         right[f"slow-{number}"] = ("graded",)
-    train = MNISTDataset(ROOT / "dataset" / "train")
-    chosen = np.concatenate([np.flatnonzero(train.labels == label)[:10] for label in range(10)])
-    stored = torch.from_numpy(train.images[chosen].reshape(100, 784)) / 255
-    weights = torch.load(models[0]["Genwithlabel"], weights_only=True)["model_state_dict"]
+    weights = {
+        task: torch.load(file, weights_only=True)["model_state_dict"]
+        for task, file in models[0].items()
+    }
+    stored = attacks.images_to_store(ROOT / "dataset" / "test")
     for name in HOSTILE:
         attack = attacks.ATTACKS[name]
         attacks.write(name, attack, folder / name, folder.parent / "marker", weights, stored)
@@ -173,7 +175,7 @@ def render(stored: dict[str, Any]) -> str:
     return (
         f"Measured by `python -m benchmarks.class_drill` on {facts['cores']} CPU cores with torch "
         f"{facts['torch']}, {facts['date']}: {rate['a_minute']:.1f} normal submissions per minute "
-        f"({rate['count']} submissions, both tasks, 10 000 test images each, "
+        f"({rate['count']} submissions, both tasks, 10 000 test images each{_private(rate)}, "
         f"{rate['seconds']:.0f} s). A class of {count} submissions: {statuses}; {right} of "
         f"{count} have the right status. The grader was killed with -9 after "
         f"{resumed['graded_before_the_kill']} submissions and started again: "
@@ -183,15 +185,24 @@ def render(stored: dict[str, Any]) -> str:
     )
 
 
+def _private(rate: dict[str, Any]) -> str:
+    """Return the words for the private split; "" for figures that were measured without one."""
+    return f" and {rate['private_images']} private ones" if "private_images" in rate else ""
+
+
 def measure_rate(folder: Path, models: list[dict[str, Path]]) -> dict[str, Any]:
     """Grade normal submissions; return how many per minute."""
     for number in range(NORMAL):
         hand_in(folder / "normal" / f"{number:02}", models[number % len(models)])
     out = folder / "graded-normal"
     seconds = timed(sys.executable, *CLASS, folder / "normal", "--out", out)
-    graded = [one["status"] for one in results_in(out).values()]
+    results = list(results_in(out).values())
+    graded = [one["status"] for one in results]
     assert graded == ["graded"] * NORMAL, Counter(graded)
-    return {"count": NORMAL, "seconds": seconds, "a_minute": 60 * NORMAL / seconds}
+    counts = {task["private"]["n"] for one in results for task in one["tasks"].values()}
+    assert counts == {IMAGES}, counts
+    facts = {"count": NORMAL, "private_images": IMAGES, "seconds": seconds}
+    return {**facts, "a_minute": 60 * NORMAL / seconds}
 
 
 def measure(only_rate: bool) -> None:

@@ -1,8 +1,7 @@
 """--deterministic: the same bytes on every x86 machine, whatever its processor's instructions are.
 
 Without it, results are equal on one machine, but libraries choose the widest instructions of a
-processor and use all of its cores, and both change how they round. docs/deterministic.md says what
-was measured.
+processor and use all of its cores, and both change how they round.
 """
 
 from __future__ import annotations

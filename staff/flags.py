@@ -1,68 +1,65 @@
 """Flags: signs that a person should look at a submission. None of them changes a score.
 
-The bounds for distances are calibrated on real digits, which are the same for every submission.
+Flags are for staff and are never shown to students. `benchmarks/honest.py` measures honest models
+against each bound; docs/security.md has its table.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from data_utils import NUM_CLASSES
-from lab.diagnostics import (
-    features_and_classes,
-    load_judge,
-    mean_distance,
-    nearest_distances,
-    pixel_rows,
-)
+from lab import metrics
+from lab.diagnostics import mean_distance, pixel_rows
+from staff.copies import Known, nearest
 
 MAX_CHECKPOINT_BYTES = 100 * 1024**2  # three times the reference with its optimizer
 MAX_CODE_BYTES = 100_000
 MAX_INTEGER_BYTES = 1_000_000  # images are integers; a model needs few of them
-CHECKED = 20  # samples per label that are examined
-NEAR_QUANTILE = 0.01  # of the distances of real images to their nearest training image
-COPIES = 0.25  # flagged above: share of samples nearer to a training image than that quantile
+CHECKED = 20  # samples per label that are compared with each other
+COMPARED = 12  # samples per label that are compared with known images
+SAME = 0.5  # a copy is nearer to one known image than this share of the distance to similar ones
+COPIES = 0.1  # flagged above: share of copies
 ALIKE = 0.15  # flagged below: distance between samples of a label, relative to real images
-MISREAD = 0.5  # flagged below: share of samples that the judge classifies as their label
-GAP = {"ssim": 0.04, "mse": 0.004}  # flagged above: test split against private split
+# Flagged below: variance between the labels' mean samples, relative to what it is by chance. It is
+# near 1 without the label. A weak model whose samples no classifier can read is above: the flag
+# asks whether the label is used, not how well, which the FID scores.
+LABEL_EFFECT = 1.4
+COMPONENTS = 30  # principal components of the samples in which this is measured
+# Flagged above: gap between the test split and the private split, beyond what chance explains: so
+# many standard errors of the mean over the private images, of which there may be few.
+GAP = {"ssim": 0.035, "mse": 0.0025}
+ERRORS = 3
+
+# The decoder is also given some codes twice, and some that are changed a little.
+PROBED = 200  # images
+SMALL = 0.05  # standard deviation of the change, relative to that of each dimension of the codes
+LEVEL = 1e-3  # mse between reconstructions of a label, below which they do not differ
+UNEQUAL = 0.05  # flagged above: mse of equal codes, relative to that between images of a label
+JUMP = 0.1  # flagged above: the same for codes that are changed a little
+STILL = 0.9  # flagged above: share of changed codes whose reconstruction is exactly the same
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Distances of real images, with which those of samples are compared.
+    """What samples are compared with, equal for every submission.
 
     Attributes:
-        train: training images, float32 (M, 784) in [0, 1].
-        squares: sum of squares of each training image, float32 (M,).
-        near: the distance to the nearest training image that 1 % of real images fall below.
+        known: the images that a model may have copied.
         spread: mean distance between two real images of the same label.
     """
 
-    train: np.ndarray
-    squares: np.ndarray
-    near: float
+    known: Known
     spread: float
 
 
-def calibrate(train_images: np.ndarray, images: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Measure the distances of real images.
-
-    Args:
-        train_images: uint8 (M, 28, 28).
-        images, labels: of the test split, uint8 (N, 28, 28) and (N,).
-    """
-    train = pixel_rows(train_images)  # (M, 784)
-    squares = np.square(train).sum(axis=1)  # (M,)
-    chosen = np.linspace(0, len(images) - 1, min(1000, len(images))).astype(int)
-    distances = nearest_distances(pixel_rows(images[chosen]), train, squares)
-    spread = np.mean(
-        [mean_distance(pixel_rows(images[labels == label][:100])) for label in np.unique(labels)]
-    )
-    return Calibration(train, squares, float(np.quantile(distances, NEAR_QUANTILE)), float(spread))
+def real_spread(images: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean distance between two images of a label, uint8 (N, 28, 28) and (N,)."""
+    own = [pixel_rows(images[labels == label][:100]) for label in np.unique(labels)]
+    return float(np.mean([mean_distance(some) for some in own]))
 
 
 def of_files(facts: dict[str, Any], checkpoint_bytes: int, code_bytes: int) -> list[str]:
@@ -82,48 +79,173 @@ def of_files(facts: dict[str, Any], checkpoint_bytes: int, code_bytes: int) -> l
     return flags
 
 
-def of_samples(samples: np.ndarray, real: Calibration) -> list[str]:
-    """Return the flags of samples, uint8 (10, n, 28, 28), one row per label."""
-    flags = []
-    chosen = samples[:, _chosen(samples)]  # (10, CHECKED, 28, 28)
-    distances = nearest_distances(pixel_rows(chosen.reshape(-1, 28, 28)), real.train, real.squares)
-    copies = float((distances <= real.near).mean())
-    if copies > COPIES:
-        flags.append(f"{100 * copies:.0f} % of the samples look like copies of training images")
-    spread = np.mean([mean_distance(pixel_rows(own)) for own in chosen])
-    if spread < ALIKE * real.spread:
-        flags.append("the samples of each label are all alike: does the model use z?")
-    _, classes = features_and_classes(load_judge(), chosen.reshape(-1, 28, 28))
-    labels = np.repeat(np.arange(NUM_CLASSES), chosen.shape[1])
-    share = float((classes == labels).mean())
-    if share < MISREAD:
-        flags.append(
-            f"only {100 * share:.0f} % of the samples are classified as their label: "
-            "does the model use the label?"
-        )
-    return flags
+def sample_values(
+    samples: np.ndarray, real: Calibration, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Measure samples, uint8 (10, n, 28, 28), one row per label.
 
+    rng: chooses the samples that are examined; a student must not be able to predict it.
 
-def _chosen(samples: np.ndarray) -> np.ndarray:
-    """Return the indices of CHECKED samples per label, chosen by the samples' hash.
-
-    The choice is reproducible, but a student cannot predict it.
+    Returns:
+        copies, copied_split: see `copied`.
+        spread: mean distance between two samples of a label, relative to real images.
+        label_effect: see that function.
     """
-    seed = hashlib.sha256(samples.tobytes()).digest()
-    order = np.random.default_rng(list(seed)).permutation(samples.shape[1])
-    return np.sort(order[:CHECKED])
+    order = rng.permutation(samples.shape[1])
+    copies, split = copied(samples[:, order[:COMPARED]], real.known)
+    chosen = samples[:, order[:CHECKED]]  # (10, CHECKED, 28, 28)
+    spread = float(np.mean([mean_distance(pixel_rows(own)) for own in chosen]))
+    return {
+        "copies": copies,
+        "copied_split": split,
+        "spread": spread / real.spread,
+        "label_effect": label_effect(samples),
+    }
 
 
-def of_gap(test: dict[str, Any], private: dict[str, Any]) -> list[str]:
-    """Return the flags of scores that are worse on the private split than on the test split."""
+def of_samples(values: dict[str, Any]) -> list[str]:
+    """Return the flags of what `sample_values` returned."""
     flags = []
-    for name, bound in GAP.items():
-        if test.get(name) is None or private.get(name) is None:
-            continue
-        gap = test[name] - private[name] if name == "ssim" else private[name] - test[name]
-        if gap > bound:
-            flags.append(
-                f"{name} is {test[name]:.4f} on the test split and {private[name]:.4f} on the "
-                "private one: did the model memorise the test split?"
-            )
+    if values["copies"] > COPIES:
+        flags.append(
+            f"{100 * values['copies']:.0f} % of the samples look like copies of images of the "
+            f"{values['copied_split']} split"
+        )
+    if values["spread"] < ALIKE:
+        flags.append("the samples of each label are all alike: does the model use z?")
+    if values["label_effect"] < LABEL_EFFECT:
+        flags.append("the samples do not depend on their label: does the model use the label?")
     return flags
+
+
+def copied(samples: np.ndarray, known: Known) -> tuple[float, str]:
+    """Return the share of samples, uint8 (10, n, 28, 28), that are copies of known images.
+
+    Also returns the name of the split that most of them are in; "" without copies.
+    """
+    ratio, index = nearest(samples.reshape(-1, 28, 28), known)
+    splits = [known.split_of(int(i)) for i in index[ratio < SAME]]
+    most = max(set(splits), key=splits.count) if splits else ""
+    return float((ratio < SAME).mean()), most
+
+
+def label_effect(samples: np.ndarray) -> float:
+    """Return how much more the labels' mean samples differ than they do by chance.
+
+    It is the F statistic of a one-way analysis of variance, n var(means) / mean(var in a label), as
+    a mean over the principal components of the samples. Near 1 if the label changes nothing.
+
+    samples: uint8 (10, n, 28, 28), n samples per label; infinite for n = 1, which tells nothing.
+    """
+    n = samples.shape[1]
+    if n < 2:
+        return float("inf")
+    pixels = pixel_rows(samples.reshape(-1, 28, 28))  # (10 n, 784)
+    pixels -= pixels.mean(axis=0)
+    _, axes = np.linalg.eigh(pixels.T @ pixels)  # sorted: the last ones vary most
+    components = (pixels @ axes[:, -COMPONENTS:]).reshape(NUM_CLASSES, n, -1)
+    between = n * components.mean(axis=1).var(axis=0, ddof=1)
+    within = components.var(axis=1, ddof=1).mean(axis=0)
+    return float((between / np.maximum(within, 1e-9)).mean())
+
+
+# ---------------------------------------------------------------- what the decoder does with codes
+
+
+@dataclass(frozen=True)
+class Probes:
+    """More codes for the decoder, beside those of the images.
+
+    Attributes:
+        images: indices of the images that they belong to, (n,).
+        codes: those of these images again, then each changed a little, float16 (2 n, latent_dim).
+    """
+
+    images: np.ndarray
+    codes: np.ndarray
+
+
+def probes(codes: np.ndarray, rng: np.random.Generator) -> Probes:
+    """Choose images by chance and return the probes of their codes, float16 (N, latent_dim)."""
+    images = rng.permutation(len(codes))[:PROBED]
+    own = codes[images].astype(np.float64)
+    change = SMALL * codes.std(axis=0, dtype=np.float64) * rng.standard_normal(own.shape)
+    most = np.finfo(np.float16).max
+    changed = (own + change).clip(-most, most).astype(np.float16)
+    return Probes(images, np.concatenate([codes[images], changed]))
+
+
+def probe_values(
+    recon: np.ndarray, probed: np.ndarray, probe: Probes, labels: np.ndarray
+) -> dict[str, float]:
+    """Return how reconstructions follow their codes.
+
+    Args:
+        recon: the reconstructions of the split, uint8 (N, 28, 28).
+        probed: those of the probes' codes, uint8 (2 n, 28, 28).
+        probe: the probes.
+        labels: that the decoder was given, (N,).
+
+    Returns:
+        level: mse between reconstructions of different images of the same label.
+        equal, changed: mse of those of equal codes, and of codes that are changed a little, to the
+            image's own reconstruction, divided by `level`.
+        still: share of the changed codes whose reconstruction is exactly the same.
+    """
+    images = probe.images
+    own, again, changed = recon[images], *np.split(probed, 2)
+    before, after = np.split(probe.codes, 2)
+    moved = (before != after).any(axis=1)  # a change smaller than float16's step changes nothing
+    same = (own == changed).all(axis=(1, 2))
+    order = np.argsort(labels[images], kind="stable")
+    pairs = [(a, b) for a, b in zip(order, order[1:]) if labels[images[a]] == labels[images[b]]]
+    one, other = (np.array(side, dtype=int) for side in zip(*pairs)) if pairs else ([], [])
+    level = float(metrics.mse_per_image(own[one], own[other]).mean()) if pairs else 0.0
+    unit = max(level, 1e-9)
+    return {
+        "level": level,
+        "equal": float(metrics.mse_per_image(own, again).mean()) / unit,
+        "changed": float(metrics.mse_per_image(own, changed).mean()) / unit,
+        "still": float(same[moved].mean()) if moved.any() else 0.0,
+    }
+
+
+def of_probes(values: dict[str, float]) -> list[str]:
+    """Return the flags of what `probe_values` returned: the codes carry too little."""
+    if values["level"] < LEVEL:
+        return []  # the reconstructions are alike, so codes need to carry nothing
+    if values["equal"] > UNEQUAL:
+        return ["equal codes are decoded to different images: does decode use their position?"]
+    if values["changed"] > JUMP:
+        return ["small changes of the codes give other images: does decode look images up?"]
+    if values["still"] > STILL:
+        return ["small changes of the codes change no pixel: does decode look images up?"]
+    return []
+
+
+# ---------------------------------------------------------------- the two splits
+
+
+def gaps(test: dict[str, Any], private: dict[str, Any]) -> dict[str, float]:
+    """Return how much worse ssim and mse are on the private split; negative if they are better.
+
+    private: its ssim and mse, and their standard errors, ssim_error and mse_error, which are
+        returned too.
+    """
+    errors = {f"{name}_error": private[f"{name}_error"] for name in GAP}
+    return {"ssim": test["ssim"] - private["ssim"], "mse": private["mse"] - test["mse"], **errors}
+
+
+def gap_bound(name: str, values: dict[str, float]) -> float:
+    """Return the largest gap of ssim or mse that is not flagged; values: what `gaps` returned."""
+    return GAP[name] + ERRORS * values[f"{name}_error"]
+
+
+def of_gap(values: dict[str, float]) -> list[str]:
+    """Return the flags of what `gaps` returned."""
+    return [
+        f"{name} is worse by {values[name]:.4f} on the private split than on the test split: "
+        "did the model memorise the test split?"
+        for name in GAP
+        if values[name] > gap_bound(name, values)
+    ]

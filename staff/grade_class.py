@@ -2,6 +2,9 @@
 
 Each result is stored when it is ready. The same command continues an interrupted run, and grades
 again only what is new or has changed. `report.html` shows the class; Moodle imports `grades.csv`.
+
+Each submission is also graded on a private split: test images that are changed a little by a secret
+of the class, made at the first run and kept in the folder of the results.
 """
 
 from __future__ import annotations
@@ -26,20 +29,25 @@ from lab.checkpoint import write_whole
 from lab.diagnostics import JUDGE_FILE
 from lab.lock import FolderInUseError, only_one
 from lab.workers import Call, CallFailed, WorkerDied, Workers, local_workers, run_each
-from staff import grades, report, sandbox
+from staff import class_split, grades, report, sandbox
 from staff.closure import closure
-from staff.job import Job, write_inputs
+from staff.job import Job, prepare
 from staff.permissions import PermissionsError, expect_private, write_for_owner_only
+from staff.private_split import PrivateSplitError
+from staff.secret import secret_in
+from staff.seeds import SeedError
 from staff.statuses import GRADER_ERROR
 from staff.student import grade_student, read_result
 from staff.submissions import HandedInError, Student, loose_files, students_in
 from staff.text import as_text
 
 MIB = 1024**2
+PRIVATE = ".private"  # folder of the secret and of the private split, in that of the results
 BEFORE = ".grades_before_regrade.json"  # in the folder of the results
 CLOCK = 3  # wall-clock seconds allowed per CPU second, because other work slows a stage down
 EXAMPLES = """examples:
   python -m staff.grade_class handed_in --out graded
+  python -m staff.grade_class handed_in --out graded --count private    the private split's scores
   python -m staff.grade_class handed_in --out graded --private_data dataset/private
   python -m staff.grade_class handed_in --out graded --canvas export.csv --assignment "Lab 2"
   python -m staff.grade_class handed_in --out graded --regrade     list changed grades
@@ -54,7 +62,11 @@ class Options:
     out: Path
     test_data: Path
     private_data: Path | None
+    private_images: int
+    no_private: bool
+    count: str
     train_data: Path
+    valid_data: Path
     gen_num: int
     seed: int
     regrade: bool
@@ -75,13 +87,32 @@ def make_parser() -> argparse.ArgumentParser:
     add("folder", type=Path, help="the submissions, as Moodle, Canvas or Gradescope export them")
     add("--out", type=Path, required=True, help="folder for the results")
     add("--test_data", type=Path, default=ROOT / "dataset" / "test", help="the split to grade on")
-    add("--private_data", type=Path, help="a split that no student has seen; see private_split.py")
-    add(
-        "--train_data",
+    private = parser.add_mutually_exclusive_group()
+    private.add_argument(
+        "--private_data",
         type=Path,
-        default=ROOT / "dataset" / "train",
-        help="training images, to find copies",
+        help="a split that no student has seen (private_split.py), in place of the class's own",
     )
+    private.add_argument(
+        "--private_images",
+        type=int,
+        default=class_split.IMAGES,
+        help="images of the class's own private split",
+    )
+    private.add_argument("--no_private", action="store_true", help="grade on the test split alone")
+    add(
+        "--count",
+        choices=("test", "private"),
+        default="test",
+        help="the split whose reconstructions count",
+    )
+    for split, words in (("train", "training"), ("valid", "validation")):
+        add(
+            f"--{split}_data",
+            type=Path,
+            default=ROOT / "dataset" / split,
+            help=f"{words} images, to find copies",
+        )
     add("--gen_num", type=int, default=100, help="samples per label")
     add("--seed", type=int, default=42, help="seed of the samples")
     add(
@@ -109,10 +140,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def make_job(options: Options) -> Job:
-    """Return the settings of grading.
+    """Return the settings of grading; make the class's secret and private split at the first run.
 
     Raises SandboxError if the sandbox fails, PermissionsError if others can read the private split,
-    DataError.
+    DataError, SeedError, PrivateSplitError, OSError.
     """
     limits = sandbox.Limits(
         cpu_seconds=options.seconds,
@@ -122,17 +153,25 @@ def make_job(options: Options) -> Job:
     isolation = sandbox.NONE if options.unsafe_no_isolation else sandbox.BUBBLEWRAP
     if isolation == sandbox.BUBBLEWRAP:
         sandbox.probe(limits)
-    private_data = options.private_data.resolve() if options.private_data else None
-    test_data, train_data = options.test_data.resolve(), options.train_data.resolve()
-    data = {"test": test_data, "train": train_data, "private": private_data}
-    sums = {name: MNISTDataset(path).sha256 for name, path in data.items() if path}
-    if private_data:  # its folder; images and labels may also be two files in a folder
+    test_data, folder = options.test_data.resolve(), options.out.resolve() / PRIVATE
+    public = {"train": options.train_data.resolve(), "valid": options.valid_data.resolve()}
+    sums = {name: MNISTDataset(path).sha256 for name, path in {"test": test_data, **public}.items()}
+    secret, private_data = secret_in(folder), None
+    if options.private_data is not None:
+        private_data = options.private_data.resolve()
+        # Its folder; images and labels may also be two files in a folder.
         expect_private(private_data if private_data.is_dir() else private_data.parent)
+    elif not options.no_private:
+        private_data = class_split.class_split(folder, test_data, secret, options.private_images)
+    if private_data is not None:
+        sums["private"] = MNISTDataset(private_data).sha256
     return Job(
         out=options.out.resolve(),
         test_data=test_data,
-        train_data=train_data,
         private_data=private_data,
+        public_data=public,
+        count=options.count,
+        secret=secret,
         data_sha256=sums,
         limits=limits,
         isolation=isolation,
@@ -172,7 +211,7 @@ def grade_all(
     """
     results: dict[str, dict[str, Any]] = {}
     with _workers(options, len(students)) as workers, command.stop_requests() as stop:
-        workers.check(sees_inputs, job.inputs("test"))
+        workers.check(sees, [job.out, *job.splits.values()])
         calls = ((student, job, options.regrade) for student in students)
 
         def announce_stop() -> None:
@@ -189,9 +228,9 @@ def grade_all(
         return results, stop.is_set()
 
 
-def sees_inputs(inputs: Path) -> bool:
-    """Return whether a worker sees the folder of the stages' inputs."""
-    return (inputs / "images.npy").is_file()
+def sees(folders: list[Path]) -> bool:
+    """Return whether a worker sees the folders of the results and of the data."""
+    return all(folder.exists() for folder in folders)
 
 
 def _workers(options: Options, students: int) -> AbstractContextManager[Workers]:
@@ -216,6 +255,7 @@ def _result_of(student: Student, job: Job, call: Call) -> dict[str, Any]:
             "isolation": job.isolation,
             "status": GRADER_ERROR,
             "message": message,
+            "flags": [],
             "score": None,
             "tasks": {},
             "new": True,
@@ -225,8 +265,8 @@ def _result_of(student: Student, job: Job, call: Call) -> dict[str, Any]:
 def _line(result: dict[str, Any]) -> str:
     """Return a result as a line for the terminal."""
     score = "" if result["score"] is None else f" {result['score']:.2f}"
-    message = f": {' '.join(result['message'].split())}" if result["message"] else ""
-    return f"{result['student']}: {result['status']}{score}{message}"[:300]
+    words = " ".join(" ".join([result["message"], *result["flags"]]).split())
+    return f"{result['student']}: {result['status']}{score}{': ' if words else ''}{words}"[:300]
 
 
 def grades_before(students: list[Student], job: Job) -> dict[str, float | None]:
@@ -280,17 +320,21 @@ def main() -> None:
     """Parse, grade, write the tables and the report, print where they are."""
     parser = make_parser()
     options = Options(**vars(parser.parse_args()))
+    if options.private_images < 1:
+        parser.error(f"--private_images is {options.private_images}; expected 1 or more.")
+    if options.no_private and options.count == "private":
+        parser.error("--count private needs a private split; leave out --no_private.")
     errors: tuple[type[Exception], ...]
     errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError, PermissionsError)
-    errors += (cluster.ClusterError, FolderInUseError)
+    errors += (SeedError, PrivateSplitError, cluster.ClusterError, FolderInUseError)
     write_for_owner_only()
     with command.clear_errors(parser.prog, *errors), only_one(options.out, "--out"):
         students = students_in(options.folder)
         if loose := loose_files(options.folder):
             print(f"not in a student's folder or zip, so not graded: {', '.join(loose)}")
         job = make_job(options)
+        prepare(job)
         before = grades_before(students, job) if options.regrade else None
-        write_inputs(job)
         results, stopped = grade_all(students, job, options)
         for student in students:  # after Ctrl-C, the stored results of the others
             if student.key not in results and (known := read_result(job.folder(student))):

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from staff.statuses import MAX_POINTS, TASKS
+from staff.statuses import GRADER_ERROR, MAX_POINTS, TASKS
 
 SCORES = ("score", "raw", "ssim", "mse", "fid", "latent_dim")
 SIGNS = ("=", "+", "-", "@", "\N{MINUS SIGN}")  # a formula begins with one of them
+PRIVATE_SCORES = ("score", "raw", "ssim", "mse")
 CANVAS_COLUMN = re.compile(r".+ \(\d+\)$")  # "Lab 2 (81523)": an assignment and its number
 
 
@@ -25,7 +26,8 @@ class GradesError(ValueError):
 def write_grades(file: Path, results: Iterable[dict[str, Any]]) -> None:
     """Write one row per student. Raises OSError.
 
-    The first columns are those of Moodle's grading worksheet.
+    The first columns are those of Moodle's grading worksheet. Moodle shows students the grade and
+    the feedback comments, which therefore hold no flag.
     """
     rows = [map(escaped, _row(result).values()) for result in results]
     _write(file, [_row({}), *rows])
@@ -34,19 +36,23 @@ def write_grades(file: Path, results: Iterable[dict[str, Any]]) -> None:
 def _row(result: dict[str, Any]) -> dict[str, Any]:
     """Return a student's row by the names of the columns."""
     number = result.get("number", "") if result.get("platform") == "moodle" else ""
+    status = result.get("status")
     row = {
         "Identifier": f"Participant {number}" if number else "",
         "Full name": result.get("name"),
-        "Status": result.get("status"),
+        "Status": status,
         "Grade": _number(result.get("score")),
         "Maximum Grade": MAX_POINTS,
-        "Feedback comments": result.get("message"),
+        "Feedback comments": "" if status == GRADER_ERROR else result.get("message"),
         "Submission": result.get("student"),
         "Isolation": result.get("isolation"),
+        "Flags": " ".join(result.get("flags", [])),
     }
     for task in TASKS:
         one = result.get("tasks", {}).get(task, {})
         row |= {f"{task} {name}": _number(one.get(name)) for name in SCORES}
+        private = one.get("private", {})
+        row |= {f"{task} private {name}": _number(private.get(name)) for name in PRIVATE_SCORES}
     return row
 
 

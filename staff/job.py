@@ -1,14 +1,12 @@
-"""The settings of grading, the same for every student, and the input arrays of the stages."""
+"""The settings of grading, the same for every student."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_utils import MNISTDataset
-from lab.arrays import npy_bytes
-from lab.checkpoint import remove_leftovers, write_whole
+from lab.checkpoint import remove_leftovers
 from staff import sandbox
 from staff.permissions import private_folder
 from staff.submissions import Student
@@ -21,12 +19,13 @@ class Job:
     Paths are absolute and must be the same for every worker.
 
     Attributes:
-        out: folder of the results; the stages' inputs are in `out/.inputs`, and the students'
-            files while they are graded in `out/.work`.
+        out: folder of the results; the students' files are in `out/.work` while they are graded.
         test_data: the split to grade on.
-        train_data: training images, to recognise copies; None to skip this check.
-        private_data: a split that no student has seen (`private_split.py`), or None.
-        data_sha256: SHA-256 of each split by name; "test", and "private" if there is one.
+        private_data: a split that no student has seen (`class_split.py`), or None.
+        public_data: further splits that students have, by name, to recognise copies of them.
+        count: the split whose reconstructions count, "test" or "private".
+        secret: of the class; see `secret.py`.
+        data_sha256: SHA-256 of each split by name.
         limits, isolation: see `sandbox.run_stage`.
         gen_num: samples per label.
         seed: of the samples.
@@ -35,8 +34,10 @@ class Job:
 
     out: Path
     test_data: Path
-    train_data: Path | None
     private_data: Path | None
+    public_data: dict[str, Path]
+    count: str
+    secret: str = field(repr=False)
     data_sha256: dict[str, str]
     limits: sandbox.Limits
     isolation: str
@@ -53,10 +54,6 @@ class Job:
         """The folder that each process makes its work folder in."""
         return self.out / ".work"
 
-    def inputs(self, split: str) -> Path:
-        """Return the folder of the stages' inputs of a split; its name depends on the data."""
-        return self.out / ".inputs" / self.data_sha256[split][:16]
-
     @property
     def splits(self) -> dict[str, Path]:
         """The splits to grade on, by name."""
@@ -69,20 +66,11 @@ def folder_of(out: Path, key: str) -> Path:
     return out / "students" / os.fsdecode(key.encode())
 
 
-def write_inputs(job: Job) -> None:
-    """Write the stages' inputs of each split: images.npy and labels.npy.
+def prepare(job: Job) -> None:
+    """Make the folders of results and of work, closed to other accounts.
 
-    The folders of the results are made before, closed to other accounts, and the students' files
-    that a killed grader left are removed.
+    The students' files that a killed grader left are removed.
     """
-    for name in ("students", ".inputs", job.work.name):
-        private_folder(job.out / name)
+    for folder in (job.out / "students", job.work):
+        private_folder(folder)
     remove_leftovers(job.work)
-    for split, data in job.splits.items():
-        dataset, folder = MNISTDataset(data), job.inputs(split)
-        for name, array in (("images", dataset.images), ("labels", dataset.labels)):
-            file = folder / f"{name}.npy"
-            if not file.exists():  # if it does, a worker of an earlier run may be reading it
-                with write_whole(file) as opened:
-                    opened.write(npy_bytes(array))
-                file.chmod(0o644)  # the sandbox's unprivileged user reads it

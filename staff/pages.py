@@ -11,7 +11,13 @@ from lab.checkpoint import write_whole
 from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, MAX_POINTS, TASKS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-FOR_STUDENTS = {FLAGGED: GRADED, GRADER_ERROR: "not graded yet"}
+STATUS_FOR_STUDENTS = {FLAGGED: GRADED, GRADER_ERROR: "not graded yet"}
+# What a student may see of a result and of its tasks. Anything that is not listed is for staff.
+FOR_STUDENT = ("name", "score", "graded_at", "versions", "grader_sha256")
+TASK_FOR_STUDENT = (
+    *("message", "score", "cap", "raw", "ssim", "mse", "fid", "bonus", "latent_dim", "n"),
+    *("per_label", "counted", "stages", "log"),
+)
 PICTURES = {"recon": "inputs above their reconstructions", "samples": "samples of each label"}
 
 
@@ -51,11 +57,26 @@ def picture(file: Path) -> str:
     return base64.b64encode(file.read_bytes()).decode() if file.is_file() else ""
 
 
-def write_feedback(result: dict[str, Any], folder: Path) -> Path:
-    """Write feedback.html into a student's folder and return its path. Raises OSError.
+def for_student(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a result that its student may see; every page for students starts here.
 
-    Flags are for staff: instead of "flagged", the page shows "graded".
+    Flags and the private split's scores, times and messages are for staff. Instead of "flagged" the
+    status is "graded". A message about the grader's own error is for staff as well.
     """
+    failed = result["status"] == GRADER_ERROR
+    shown = {name: result[name] for name in FOR_STUDENT if name in result}
+    shown["status"] = STATUS_FOR_STUDENTS.get(result["status"], result["status"])
+    shown["message"] = "" if failed else result["message"]
+    shown["tasks"] = {
+        task: {name: one[name] for name in TASK_FOR_STUDENT if name in one}
+        | {"status": STATUS_FOR_STUDENTS.get(one["status"], one["status"])}
+        for task, one in result["tasks"].items()
+    }
+    return shown
+
+
+def write_feedback(result: dict[str, Any], folder: Path) -> Path:
+    """Write feedback.html into a student's folder and return its path. Raises OSError."""
     pictures = {
         task: [
             {"data": data, "alt": f"{task}: {words}"}
@@ -64,19 +85,9 @@ def write_feedback(result: dict[str, Any], folder: Path) -> Path:
         ]
         for task in result["tasks"]
     }
-    shown = {**result, "status": _for_students(result["status"])}
-    shown["tasks"] = {
-        task: {**one, "status": _for_students(one["status"])}
-        for task, one in result["tasks"].items()
-    }
-    message = "" if result["tasks"] or result["status"] == GRADER_ERROR else result["message"]
-    text = render(
-        "feedback.html", result=shown, pictures=pictures, message=message, words=_for_students
-    )
+    shown = for_student(result)
+    message = "" if result["tasks"] else shown["message"]  # otherwise it is beside its task
+    text = render("feedback.html", result=shown, pictures=pictures, message=message)
     with write_whole(folder / "feedback.html") as file:
         file.write(text.encode())
     return folder / "feedback.html"
-
-
-def _for_students(status: str) -> str:
-    return FOR_STUDENTS.get(status, status)

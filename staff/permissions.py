@@ -1,8 +1,7 @@
 """Folders that only their owner can enter: submissions, grades and private images.
 
-A stage runs as an unprivileged user if staff grade as root, so its inputs must be readable by
-anyone. A closed folder around them keeps other accounts out: the sandbox mounts the files, and
-needs no way through the folder.
+The sandbox needs no way through such a folder: the grader opens a stage's inputs, and bubblewrap
+copies their content.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 from lab import metrics
 
 GRADED, FLAGGED, GRADER_ERROR = "graded", "flagged", "grader error"
-FAILURES = ("student error", "timeout", "out of memory", "contract breach")
+STUDENT_ERROR, TIMEOUT = "student error", "timeout"
+FAILURES = (STUDENT_ERROR, TIMEOUT, "out of memory", "contract breach")
 STATUSES = (GRADED, FLAGGED, *FAILURES, GRADER_ERROR)
 MOST_SERIOUS_FIRST = (GRADER_ERROR, *FAILURES, FLAGGED, GRADED)
 TASKS = tuple(metrics.CAPS)

@@ -49,7 +49,7 @@ def grade_student(student: Student, job: Job, again: bool = False) -> dict[str, 
 
 
 def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, Any]:
-    started = time.monotonic()
+    started, at = time.monotonic(), time.strftime("%Y-%m-%d %H:%M:%S")
     known = {} if again else read_result(folder)
     if known.get("status") == GRADER_ERROR:
         known = {}
@@ -74,19 +74,20 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
             result["basis"] = basis
             result["tasks"] = _tasks(handed_in.code, handed_in.checkpoints, job, work, folder)
     except HandedInError as error:
-        result |= {"tasks": {}, "status": "contract breach", "message": as_text(str(error))[:1000]}
+        message = as_text(str(error))[:1000]
+        result |= {"tasks": {}, "status": "contract breach", "message": message, "flags": []}
         result["basis"] = f"refused: {result['message']}"
         if known.get("basis") == result["basis"]:
             return {**known, **who, "new": False}
     except Exception as error:  # a defect or a broken machine, not the student's
         print(as_text(traceback.format_exc()), file=sys.stderr)
         message = as_text(f"{type(error).__name__}: {error}")
-        result |= {"tasks": {}, "status": GRADER_ERROR, "message": message}
+        result |= {"tasks": {}, "status": GRADER_ERROR, "message": message, "flags": []}
     else:
         result |= _together(result["tasks"])
     result["score"] = _total(result)
     result["seconds"] = time.monotonic() - started
-    result |= _provenance(job)
+    result |= {**_provenance(job), "graded_at": at}  # the start: the end tells of private stages
     pages.write_feedback(result, folder)
     with write_whole(folder / "result.json") as file:  # last: the other files are complete
         file.write(json.dumps(result, indent=2).encode())
@@ -106,17 +107,21 @@ def basis_of(code: Path, checkpoints: dict[str, Path], job: Job) -> str:
     digest = hashlib.sha256()
     for name, file in (("code", code), *sorted(checkpoints.items())):
         digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    options = [job.grader, job.isolation, job.gen_num, job.seed, asdict(job.limits)]
+    options = [job.grader, job.isolation, job.gen_num, job.seed, job.count, job.secret]
+    options.append(asdict(job.limits))
     digest.update(json.dumps(options, sort_keys=True).encode())
     return digest.hexdigest()
 
 
 def _together(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the most serious status of the tasks, and all messages and flags as one message."""
+    """Return the most serious status of the tasks, their messages as one, and all their flags.
+
+    The message is for the student, the flags are for staff.
+    """
     most_serious = min(tasks.values(), key=lambda task: MOST_SERIOUS_FIRST.index(task["status"]))
     messages = [f"{name}: {one['message']}" for name, one in tasks.items() if one.get("message")]
-    messages += [f"{name}: {flag}" for name, one in tasks.items() for flag in one["flags"]]
-    return {"status": most_serious["status"], "message": " ".join(messages)}
+    found = [f"{name}: {flag}" for name, one in tasks.items() for flag in one["flags"]]
+    return {"status": most_serious["status"], "message": " ".join(messages), "flags": found}
 
 
 def _total(result: dict[str, Any]) -> float | None:
@@ -127,7 +132,7 @@ def _total(result: dict[str, Any]) -> float | None:
 
 
 def _provenance(job: Job) -> dict[str, Any]:
-    """Return how a result was made: versions, processor, hash of the grader, date."""
+    """Return how a result was made: versions, processor, hashes of grader and data."""
     names = ("torch", "numpy", "scikit-image")
     return {
         "versions": {
@@ -136,7 +141,7 @@ def _provenance(job: Job) -> dict[str, Any]:
         },
         "processor": _processor(),
         "grader_sha256": job.grader,
-        "graded_at": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "data_sha256": job.data_sha256,
     }
 
 

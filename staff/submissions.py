@@ -297,5 +297,4 @@ def _copied(found: _Found, to: Path, most: int) -> Path:
             if copied > most:
                 raise too_large
             file.write(chunk)
-    to.chmod(0o644)  # regardless of the umask, because the sandbox's unprivileged user reads it
     return to

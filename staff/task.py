@@ -6,7 +6,9 @@ expected dtype and shape, and are scored by the same `grade.py` that the student
 
 from __future__ import annotations
 
+import copy
 import functools
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -23,12 +25,15 @@ from lab.arrays import ArrayError, npy_bytes, read_array
 from lab.checkpoint import write_whole
 from lab.outputs import OutputsError
 from staff import flags, sandbox
+from staff.copies import known_images
 from staff.job import Job
-from staff.statuses import FLAGGED, GRADED, GRADER_ERROR
+from staff.secret import generator
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, STUDENT_ERROR, TIMEOUT
 
 SHOWN = 64  # test images in the feedback
 SCORES = ("score", "cap", "raw", "ssim", "mse", "fid", "bonus", "latent_dim", "n")
 MAX_SIGNATURE = 5000
+FAILED_UNSEEN = "it failed on images that are not published; make it work for any image."
 
 
 class GraderFault(Exception):
@@ -58,22 +63,26 @@ class Task:
         self.stages: dict[str, dict[str, Any]] = {}
         self.facts: dict[str, Any] = {}
         self.log = ""
+        self.submission = "".join(_sha256(file) for _, file in sorted(inputs.items()))
+        self.measured: dict[str, Any] = {}  # what flags depend on
+        self.private_stages: dict[str, dict[str, Any]] = {}
+        self.private_failure = ""
         for picture in folder.glob(f"{task}_*"):  # of an earlier grading
             picture.unlink()
 
     def run(self) -> dict[str, Any]:
         """Return the result: status, message, flags, stages, and the scores if there are any.
 
-        Raises GraderFault.
+        `message`, `stages` and `log` are for the student. `flags`, `measured` and `private` are for
+        staff. Raises GraderFault.
         """
         result: dict[str, Any] = {"status": GRADED, "message": "", "flags": [], "score": 0.0}
         try:
-            scores = self._scores()
+            scores, private = self._scores()
             result |= {name: scores[name] for name in (*SCORES, "per_label", "data_sha256")}
             result["flags"] += self._flags()
             if self.job.private_data is not None and scores["ssim"] is not None:
-                result["private"] = self._private_scores(self.job.private_data)
-                result["flags"] += flags.of_gap(result, result["private"])
+                self._add_private(result, private)
             result["status"] = FLAGGED if result["flags"] else GRADED
         except _StageFailed as failure:
             result |= {"status": failure.status, "message": failure.message}
@@ -81,18 +90,23 @@ class Task:
             result |= {"status": "contract breach", "message": str(error)}
         if result["status"] not in (GRADED, FLAGGED):
             result["score"] = 0.0
-        result |= {"stages": self.stages, "log": self.log}
+        result |= {"stages": self.stages, "log": self.log, "measured": self.measured}
         result["signature"] = self._signature()
         return result
 
-    def _scores(self) -> dict[str, Any]:
-        """Run the stages on the test split and score what they returned."""
+    def _scores(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """Run the stages; return the scores on the test split, and ssim and mse on the private one.
+
+        The latter are empty without a private split, or if a stage failed on it.
+        """
         outputs, dataset = self.work / "test", _dataset(self.job.test_data)
         outputs.mkdir(parents=True)
-        if pair := self._reconstructions("test", dataset):
-            codes, recon = pair
+        private: dict[str, float] = {}
+        if pair := self._with_private(dataset):
+            codes, recon = (array[: len(dataset)] for array in pair)
             np.save(outputs / "codes.npy", codes, allow_pickle=False)
             np.save(outputs / "recon.npy", recon, allow_pickle=False)
+            private = self._on_private(pair[1][len(dataset) :])
         elif self.labelled:
             facts = {
                 "task": self.task,
@@ -104,35 +118,94 @@ class Task:
             raise Breach("the model has no encode; VAEwolabel is graded on reconstructions.")
         if self.labelled:
             gen_num = self.job.gen_num
-            content = self._stage("test", "generate", {}, gen_num=gen_num, seed=self.job.seed)
+            content = self._stage("generate", {}, gen_num=gen_num, seed=self.job.seed)
             samples = _read(content, "samples", np.uint8, (10, gen_num, 28, 28))
             np.save(outputs / "samples.npy", samples, allow_pickle=False)
         scores = grade(dataset, {self.task: outputs}, self.job.gen_num)[self.task]
         self._draw(outputs, dataset)
-        return scores
+        return scores, private
 
-    def _private_scores(self, private_data: Path) -> dict[str, float]:
-        """Return ssim and mse on the private split. Samples do not depend on the split."""
-        dataset = _dataset(private_data)
-        pair = self._reconstructions("private", dataset)
-        if pair is None:
-            raise Breach("the model returned no codes for the private split.")
-        _, recon = pair
-        ssim = metrics.ssim_per_image(recon, dataset.images)
-        mse = metrics.mse_per_image(recon, dataset.images)
-        return {"ssim": float(ssim.mean()), "mse": float(mse.mean())}
+    def _with_private(self, test: MNISTDataset) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return codes and reconstructions of the test split and, behind them, the private one.
+
+        Both splits go through the same two stages, so a submission cannot tell their images apart.
+        Nothing that these stages print, say or measure is for the student. If one of them fails,
+        the test split runs again alone. What happens then may be shown; if nothing fails, only the
+        reconstructions of the test split are returned.
+        """
+        if self.job.private_data is None:
+            return self._reconstructions(test)
+        private = _dataset(self.job.private_data)
+        both = copy.copy(test)
+        both.images = np.concatenate([test.images, private.images])
+        both.labels = np.concatenate([test.labels, private.labels])
+        try:
+            return self._reconstructions(both, shown=False)
+        except (_StageFailed, Breach, ArrayError) as error:
+            if isinstance(error, _StageFailed) and error.status == TIMEOUT:
+                raise  # the grader's own words; a second run would take as long
+            self.private_failure = str(error)[:300]
+        return self._reconstructions(test)
+
+    def _on_private(self, recon: np.ndarray) -> dict[str, float]:
+        """Return ssim and mse of reconstructions of the private split, and their standard errors.
+
+        {} if there are no reconstructions.
+        """
+        if not len(recon):
+            return {}
+        assert self.job.private_data is not None
+        images = _dataset(self.job.private_data).images
+        found: dict[str, float] = {"n": len(images)}
+        for name, of in (("ssim", metrics.ssim_per_image), ("mse", metrics.mse_per_image)):
+            values = of(recon, images)
+            found |= {name: float(values.mean())}
+            found |= {f"{name}_error": float(values.std() / len(values) ** 0.5)}
+        return found
+
+    def _add_private(self, result: dict[str, Any], private: dict[str, float]) -> None:
+        """Add the scores on the private split to the result, and the flags of what differs.
+
+        Samples do not depend on the split, so the FID is that of the test split. If a stage failed
+        only when it had private images, that is a flag. A student learns of it only if the private
+        split counts, and then nothing but the fact.
+        """
+        counts = self.job.count == "private"
+        result |= {"private": {**private, "stages": self.private_stages}, "counted": self.job.count}
+        if not private:
+            result["flags"].append(f"it failed on the private split: {self.private_failure}")
+            if counts:
+                raise _StageFailed(STUDENT_ERROR, FAILED_UNSEEN)
+            return
+        ssim, mse, latent_dim = private["ssim"], private["mse"], result["latent_dim"]
+        raw = metrics.raw_score(self.task, ssim, mse, result["fid"], latent_dim)
+        result["private"] |= {"raw": raw, "score": min(raw, result["cap"])}
+        self.measured["gap"] = flags.gaps(result, private)
+        result["flags"] += flags.of_gap(self.measured["gap"])
+        if counts:
+            result["score"] = result["private"]["score"]
 
     def _reconstructions(
-        self, split: str, dataset: MNISTDataset
+        self, dataset: MNISTDataset, shown: bool = True
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Encode and decode a split in two stages that share nothing but the codes.
+        """Encode and decode images in two stages that share nothing but the codes.
 
-        Returns codes, float16 (N, latent_dim), and reconstructions, uint8 (N, 28, 28); None for a
-        model that only generates.
+        The images come in a secret order. Otherwise a submission could know the test images by
+        their position. The codes come in another secret order, with those of `flags.probes` between
+        them. The orders differ for each submission: one that prints them helps no later one.
+
+        shown: whether the student may see what the stages print, and their times.
+
+        Returns codes, float16 (N, latent_dim), and reconstructions, uint8 (N, 28, 28), in the order
+        of the images; None for a model that only generates.
         """
-        given, count = self.job.inputs(split), len(dataset)
-        labels = {"labels.npy": given / "labels.npy"} if self.labelled else {}
-        content = self._stage(split, "encode", {"images.npy": given / "images.npy", **labels})
+        count, rng = len(dataset), self._generator(f"order of {len(dataset)} images")
+        order = rng.permutation(count)
+        inputs = {"images.npy": self._input("images", dataset.images[order])}
+        labels = dataset.labels if self.labelled else np.zeros_like(dataset.labels)
+        if self.labelled:
+            inputs["labels.npy"] = self._input("labels", labels[order])
+        content = self._stage("encode", inputs, shown)
         latent_dim = self.facts.get("latent_dim")
         if not is_count(latent_dim, MAX_LATENT_DIM):
             raise Breach(
@@ -140,19 +213,42 @@ class Task:
             )
         if not content:
             return None
-        codes = _read(content, "codes", np.float16, (count, latent_dim))
-        file = self.work / f"{split}_codes.npy"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(npy_bytes(codes))
-        file.chmod(0o644)  # the sandbox's unprivileged user reads it
-        content = self._stage(split, "decode", {"codes.npy": file, **labels})
-        return codes, _read(content, "recon", np.uint8, (count, 28, 28))
+        codes = np.empty((count, latent_dim), np.float16)
+        codes[order] = _read(content, "codes", np.float16, codes.shape)
 
-    def _stage(self, split: str, stage: str, more: dict[str, Path], **options: int) -> bytes:
+        probe = flags.probes(codes, rng)
+        all_codes = np.concatenate([codes, probe.codes])
+        order = rng.permutation(len(all_codes))
+        inputs = {"codes.npy": self._input("codes", all_codes[order])}
+        if self.labelled:
+            all_labels = np.concatenate([labels, labels[probe.images], labels[probe.images]])
+            inputs["labels.npy"] = self._input("labels", all_labels[order])
+        content = self._stage("decode", inputs, shown)
+        recon = np.empty((len(order), 28, 28), np.uint8)
+        recon[order] = _read(content, "recon", np.uint8, recon.shape)
+        values = flags.probe_values(recon[:count], recon[count:], probe, labels)
+        self.measured["probes"] = values
+        return codes, recon[:count]
+
+    def _generator(self, purpose: str) -> np.random.Generator:
+        """Return random numbers that the class's secret and the submission's files decide."""
+        return generator(self.job.secret, f"{purpose} {self.submission}")
+
+    def _input(self, name: str, array: np.ndarray) -> Path:
+        """Write an array that a stage reads, and return its file."""
+        file = self.work / f"{name}.npy"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(npy_bytes(array))
+        return file
+
+    def _stage(
+        self, stage: str, more: dict[str, Path], shown: bool = True, **options: int
+    ) -> bytes:
         """Run a stage in the sandbox and return the bytes of its array.
 
         Args:
             more: further inputs, by name, in addition to the student's files.
+            shown: whether the student may see what it prints, and its times.
             options: gen_num and seed, for the stage "generate".
 
         Raises _StageFailed, Breach, GraderFault.
@@ -165,22 +261,21 @@ class Task:
             task=self.task,
             **options,
         )
-        name = stage if split == "test" else f"{stage} ({split})"
-        self.stages[name] = {
+        stages = self.stages if shown else self.private_stages
+        stages[stage] = {
             "status": outcome.status,
             "seconds": round(outcome.seconds, 3),
             "cpu_seconds": round(outcome.cpu_seconds, 3),
             "peak_bytes": outcome.peak_bytes,
         }
         log = outcome.log.strip()
-        if log and split == "test":  # students see no output that could tell of private images
-            self.log += f"--- {name}\n{log}\n"
+        if log and shown:
+            self.log += f"--- {stage}\n{log}\n"
         self.facts = self.facts or outcome.facts
         if outcome.status == GRADER_ERROR:
             raise GraderFault(f"{outcome.message} {log[-500:]}")
         if outcome.status != "done":
-            message = outcome.message if split == "test" else "it failed on the private split."
-            raise _StageFailed(outcome.status, f"{stage}: {message}")
+            raise _StageFailed(outcome.status, f"{stage}: {outcome.message}")
         trained_for = self.facts.get("task")
         if trained_for != self.task:
             raise Breach(f"the checkpoint was trained for {trained_for!r}, not for {self.task}.")
@@ -189,10 +284,16 @@ class Task:
     def _flags(self) -> list[str]:
         checkpoint, code = self.inputs["checkpoint.pth"], self.inputs["submission.py"]
         found = flags.of_files(self.facts, checkpoint.stat().st_size, code.stat().st_size)
+        if "probes" in self.measured:
+            found += flags.of_probes(self.measured["probes"])
         samples = self.work / "test" / "samples.npy"
-        if samples.exists() and self.job.train_data is not None:
-            real = _calibration(self.job.train_data, self.job.test_data)
-            found += flags.of_samples(np.load(samples, allow_pickle=False), real)
+        if samples.exists():
+            known = {**self.job.public_data, **self.job.splits}
+            real = _calibration(tuple(known.items()), self.job.test_data)
+            rng = self._generator("samples")
+            values = flags.sample_values(np.load(samples, allow_pickle=False), real, rng)
+            self.measured["samples"] = values
+            found += flags.of_samples(values)
         return found
 
     def _signature(self) -> list[float]:
@@ -225,6 +326,11 @@ class _StageFailed(Exception):
         self.status, self.message = status, message
 
 
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def _read(content: bytes, name: str, dtype: DTypeLike, shape: Sequence[int]) -> np.ndarray:
     """Read the array that a stage returned. Raises ArrayError."""
     return read_array(io.BytesIO(content), f"the array of {name}", dtype, shape)
@@ -244,6 +350,7 @@ def _dataset(path: Path) -> MNISTDataset:
 
 
 @functools.lru_cache(maxsize=1)
-def _calibration(train_data: Path, test_data: Path) -> flags.Calibration:
+def _calibration(splits: tuple[tuple[str, Path], ...], test_data: Path) -> flags.Calibration:
+    known = known_images({name: MNISTDataset(path).images for name, path in splits})
     test = _dataset(test_data)
-    return flags.calibrate(MNISTDataset(train_data).images, test.images, test.labels)
+    return flags.Calibration(known, flags.real_spread(test.images, test.labels))

@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import ndimage
 
+from data_utils import MNISTDataset
 from lab import ROOT
 from lab.split_model import Submission
 from tests import archives
@@ -139,40 +142,6 @@ queue = libc.inotify_init()
 if queue < 0:
     raise OSError(ctypes.get_errno(), "inotify_init")
 """
-# Reading untouched memory fills page tables, and no other count. Each child is a fresh Python,
-# because the memory that it would share with this process is counted.
-PAGE_TABLES = """
-import os, sys, time
-CODE = '''
-import mmap, os, sys, time
-SIZE = 62 << 30
-kinds = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
-hole = mmap.mmap(-1, SIZE, flags=kinds, prot=mmap.PROT_READ)
-hole.madvise(15)  # MADV_NOHUGEPAGE
-for place in range(0, SIZE, 2 << 20):
-    hole[place]
-os.write(int(sys.argv[1]), b"x")
-time.sleep(1000)
-'''
-read, write = os.pipe()
-os.set_inheritable(write, True)
-for _ in range(11):
-    if os.fork() == 0:
-        os.execv(sys.executable, [sys.executable, "-I", "-c", CODE, str(write)])
-for _ in range(11):
-    os.read(read, 1)
-time.sleep(2)
-"""
-SHORT_LIVED = """
-import os, time
-for _ in range(100):
-    for _ in range(4):
-        if os.fork() == 0:
-            while time.process_time() < 0.03: pass
-            os._exit(0)
-    for _ in range(4):
-        os.wait()
-"""
 READ_BACK = """
 import os
 back = os.open("/proc/self/fd/1", os.O_RDONLY | os.O_NONBLOCK)
@@ -203,7 +172,8 @@ class Attack:
         task: of the checkpoint.
         state: changes the checkpoint's state before it is written.
         latent_dim: as the checkpoint states it.
-        says: what the message must contain.
+        stored: name of the images that are stored in the weights; see `images_to_store`.
+        says: what the message or a flag must contain.
     """
 
     status: tuple[str, ...]
@@ -212,6 +182,7 @@ class Attack:
     task: str = "VAEwolabel"
     state: Callable[[dict[str, Any]], None] = lambda state: None
     latent_dim: int = LATENT_DIM
+    stored: str = ""
     says: str = ""
 
     def code(self) -> str:
@@ -224,14 +195,19 @@ class Attack:
         return f"{head}{self.prelude}\n\nclass VAE{rest}"
 
 
-def _training_images(state: dict[str, Any]) -> None:
-    state["model_state_dict"]["stored"] = state.pop("training")  # set by `write`: (100, 784)
-
-
+LOOKED_UP = "self.stored[(z[:, 0] * 1000).long().abs() % 10 + 10 * labels]"
 STORED = {
     LAYERS: '        self.register_buffer("stored", torch.zeros(100, 784))\n' + LAYERS,
-    GENERATE: "        return self.stored[(z[:, 0] * 1000).long().abs() % 10 + 10 * labels]\n",
+    GENERATE: f"        return {LOOKED_UP}\n",
 }
+# Copies for 40 % of the samples, drawn by the model for the others.
+MIXED = STORED | {
+    GENERATE: GENERATE.replace("return", "drawn =")
+    + f"        return torch.where(z[:, 1:2] < -0.2533, {LOOKED_UP}, drawn)\n",
+}
+KEPT = {LAYERS: '        self.register_buffer("stored", torch.zeros(120, 784))\n' + LAYERS}
+CODES = "        return self.mu(hidden), self.log_var(hidden)\n"
+INDEX = "torch.cdist(x.flatten(1), self.stored).argmin(dim=1)"
 GOOD = ("graded",)
 ATTACKS: dict[str, Attack] = {
     "cache-from-encode-to-decode": Attack(
@@ -311,7 +287,6 @@ ATTACKS: dict[str, Attack] = {
     ),
     "memory-in-pipes": Attack(("student error",), VMSPLICE, says="PermissionError"),
     "memory-in-inotify": Attack(("student error",), INOTIFY, says="PermissionError"),
-    "memory-in-page-tables": Attack(("out of memory",), PAGE_TABLES),
     "memory-in-file-locks": Attack(
         ("student error",),
         "import fcntl\nfile = open('/tmp/locked', 'w')\nfor n in range(1000):\n"
@@ -330,12 +305,9 @@ ATTACKS: dict[str, Attack] = {
     ),
     "endless-loop": Attack(("timeout",), "while True:\n    pass\n"),
     "endless-sleep": Attack(("timeout",), "import time\ntime.sleep(10_000)\n"),
-    "time-of-short-lived-children": Attack(
-        ("timeout",), SHORT_LIVED
-    ),
     "time-of-ignored-children": Attack(
         ("student error",),
-        "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + SHORT_LIVED,
+        "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n",
         says="PermissionError",
     ),
     "full-disk": Attack(
@@ -391,7 +363,57 @@ ATTACKS: dict[str, Attack] = {
         says="float16",
     ),
     "copies-of-training-images": Attack(
-        ("flagged",), replaced=STORED, task="Genwithlabel", state=_training_images, says="copies"
+        ("flagged",), replaced=STORED, task="Genwithlabel", stored="train", says="copies"
+    ),
+    "turned-training-images": Attack(
+        ("flagged",), replaced=STORED, task="Genwithlabel", stored="turned", says="copies"
+    ),
+    "copies-of-validation-images": Attack(
+        ("flagged",), replaced=STORED, task="Genwithlabel", stored="valid", says="copies"
+    ),
+    "copies-of-test-images": Attack(
+        ("flagged",), replaced=STORED, task="Genwithlabel", stored="test", says="copies"
+    ),
+    "some-samples-are-copies": Attack(
+        ("flagged",), replaced=MIXED, task="Genwithlabel", stored="turned", says="copies"
+    ),
+    "images-by-their-position": Attack(
+        ("flagged",),
+        replaced=KEPT | {
+            CODES: "        return self.mu(hidden) * 0, self.log_var(hidden)\n",
+            DECODE: "        return self.stored[torch.arange(len(z)) % len(self.stored)]\n",
+        },
+        stored="graded",
+        says="does decode use their position",
+    ),
+    "images-by-their-hash": Attack(
+        ("flagged",),
+        replaced=KEPT | {
+            CODES: f"        place = {INDEX}\n"
+            "        return place[:, None].expand(-1, 8) * 97.0 % 120, self.log_var(hidden)\n",
+            DECODE: "        return self.stored[(z[:, 0].round().long() * 73) % 120]\n",
+        },
+        stored="graded",
+        says="does decode look images up",
+    ),
+    "images-by-their-nearest-code": Attack(
+        ("flagged",),
+        replaced=KEPT | {
+            DECODE: "        codes = self.encode(self.stored, labels)[0].half().float()\n"
+            "        return self.stored[torch.cdist(z, codes).argmin(dim=1)]\n",
+        },
+        stored="graded",
+        says="does decode look images up",
+    ),
+    "private-image-in-a-message": Attack(
+        ("flagged",),
+        replaced=KEPT | {
+            CODES: "        if torch.cdist(x.flatten(1), self.stored).amin(dim=1).max() > 0.1:\n"
+            "            print('PRIVATE', x)\n"
+            "            raise RuntimeError(f'PRIVATE {x}')\n" + CODES,
+        },
+        stored="graded",
+        says="it failed on the private split",
     ),
     "samples-without-z": Attack(
         ("flagged",),
@@ -403,7 +425,7 @@ ATTACKS: dict[str, Attack] = {
         ("flagged",),
         replaced={GENERATE: GENERATE.replace("one_hot(labels, 10)", "one_hot(labels * 0, 10)")},
         task="Genwithlabel",
-        says="classified as their label",
+        says="do not depend on their label",
     ),
     "wrong-task": Attack(
         ("contract breach",), state=lambda state: state.update(task="Genwithlabel"),
@@ -441,23 +463,46 @@ def state_of(task: str, latent_dim: int = LATENT_DIM) -> dict[str, Any]:
     }
 
 
+def images_to_store(graded: Path) -> dict[str, torch.Tensor]:
+    """Return the images that attacks store, by name, each (n, 784) in [0, 1].
+
+    "train", "valid" and "test", the split to grade on, have ten of each label in order; "turned"
+    are those of "train", turned by 4 degrees; "graded" are the first 120 images of "test".
+    """
+    found = {}
+    folders = {"train": ROOT / "dataset" / "train", "valid": ROOT / "dataset" / "valid"}
+    for split, folder in (folders | {"test": graded}).items():
+        data = MNISTDataset(folder)
+        chosen = [np.flatnonzero(data.labels == label)[-10:] for label in range(10)]
+        found[split] = data.images[np.concatenate(chosen)]
+    assert min(len(images) for images in found.values()) == 100
+    found["turned"] = ndimage.rotate(found["train"], 4, axes=(2, 1), reshape=False, order=1)
+    found["graded"] = MNISTDataset(graded).images[:120]
+    return {name: torch.from_numpy(images.reshape(-1, 784)) / 255 for name, images in found.items()}
+
+
 def write(
-    name: str, attack: Attack, folder: Path, marker: Path, weights: dict, training: torch.Tensor
+    name: str,
+    attack: Attack,
+    folder: Path,
+    marker: Path,
+    weights: dict[str, dict],
+    stored: dict[str, torch.Tensor],
 ) -> None:
     """Write an attack's folder.
 
     Args:
         marker: the file that the attack would make; it must not appear.
-        weights: of a trained GenModel.
-        training: training images, (100, 784), ten of each label in order.
+        weights: of a trained model of each task.
+        stored: what `images_to_store` returned.
     """
     folder.mkdir(parents=True)
     (folder / "submission.py").write_text(attack.code(), encoding="utf-8")
     state = state_of(attack.task, attack.latent_dim)
-    if attack.task == "Genwithlabel":
-        state["model_state_dict"] = dict(weights)
-    if attack.state is _training_images:
-        state["training"] = training
+    if attack.task == "Genwithlabel" or attack.stored:
+        state["model_state_dict"] = dict(weights[attack.task])
+    if attack.stored:
+        state["model_state_dict"]["stored"] = stored[attack.stored]
     attack.state(state)
     if name == "reduce-in-the-checkpoint":
         state["bomb"] = Bomb(marker)

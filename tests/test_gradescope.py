@@ -13,9 +13,10 @@ from pathlib import Path
 import attacks
 import pytest
 import torch
-from conftest import ROOT, run, write_idx
+from conftest import ROOT, assert_clear_error, run, write_idx
 
-from staff import idx
+from data_utils import MNISTDataset
+from staff import class_split, idx
 from staff.closure import closure
 from staff.gradescope import build
 from staff.gradescope.run import gradescope_results
@@ -25,11 +26,20 @@ needs_bubblewrap = pytest.mark.skipif(
     shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
 )
 RUN = "staff.gradescope.run"
+SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"  # of a class
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory, tiny_data) -> Path:
-    return build.build(tmp_path_factory.mktemp("packed") / "autograder.zip", tiny_data, tiny_data)
+def splits(tiny_data) -> build.Splits:
+    made = class_split.class_files(MNISTDataset(tiny_data), SECRET, 60)
+    private = {name: made[name] for name in build.NAMES}
+    data = {"test": tiny_data, "train": tiny_data, "valid": tiny_data}
+    return build.Splits(data, private, SECRET)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory, splits) -> Path:
+    return build.build(tmp_path_factory.mktemp("packed") / "autograder.zip", splits)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +59,22 @@ def graded(lab, submission, tmp_path, *more, env=None):
     return completed.returncode, json.loads(file.read_text(encoding="utf-8"))
 
 
-def test_two_builds_give_the_same_bytes(tmp_path, packed, tiny_data):
-    again = build.build(tmp_path / "again.zip", tiny_data, tiny_data)
+def test_two_builds_give_the_same_bytes(tmp_path, packed, splits):
+    again = build.build(tmp_path / "again.zip", splits)
     assert again.read_bytes() == packed.read_bytes()
+
+
+def test_a_private_split_is_built_in_by_default_and_kept(tmp_path, tiny_data):
+    words = ["--out", tmp_path / "dist" / "autograder.zip"]
+    for split in ("test", "train", "valid"):
+        words += [f"--{split}_data", tiny_data]
+    parsed = [build.make_parser().parse_args([*map(str, words)]) for _ in range(2)]
+    first, second = (build.splits_of(args) for args in parsed)
+    assert first == second and set(first.private) == set(build.NAMES)
+    without = build.make_parser().parse_args([*map(str, words), "--no_private"])
+    assert build.splits_of(without).private == {}
+    run_words = [*words, "--no_private", "--count", "private"]
+    assert_clear_error(run("staff.gradescope.build", *run_words), "--count private needs")
 
 
 def test_the_zip_contains_what_grading_needs_and_nothing_else(packed):
@@ -62,7 +85,9 @@ def test_the_zip_contains_what_grading_needs_and_nothing_else(packed):
         f"staff/templates/{name}" for name in ("feedback.html", "report.html", "style.css")
     }
     pair = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
-    expected |= {f"dataset/{split}/{name}" for split in ("test", "train") for name in pair}
+    public = ("test", "train", "valid")
+    expected |= {f"dataset/{split}/{name}" for split in (*public, "private") for name in pair}
+    expected |= {"dataset/private/SHA256SUMS", "secret/secret"}
     with zipfile.ZipFile(packed) as archive:
         names = archive.namelist()
         for name in ("setup.sh", "run_autograder"):
@@ -76,9 +101,9 @@ def test_the_zip_contains_what_grading_needs_and_nothing_else(packed):
 
 
 @pytest.mark.parametrize("options", ["", "--unsafe-no-isolation"])
-def test_no_solution_is_packed(tiny_data, options):
+def test_no_solution_is_packed(splits, options):
     """A submission that runs without isolation can read every file of the zip, and print it."""
-    files = build.contents(tiny_data, tiny_data, options)
+    files = build.contents(splits, options)
     reference = (ROOT / "submission.py").read_text(encoding="utf-8")
     assert list(leaks(reference, files)) == []
     assert not {"submission.py", "solutions.py"} & {Path(name).name for name in files}
@@ -142,13 +167,16 @@ def test_results_are_in_gradescopes_format(tmp_path, unpacked):
     shutil.copy(ROOT / "model.py", folder / "submission.py")
     torch.save(attacks.state_of("VAEwolabel"), folder / "VAEwolabel.pth")
     status, results = graded(unpacked, folder, tmp_path)
-    assert status == 0 and type(results["score"]) is float and results["score"] > 0
+    assert status == 0, results
+    assert type(results["score"]) is float and results["score"] > 0
     assert results["score"] == sum(test["score"] for test in results["tests"])
     for test in results["tests"]:
         assert type(test["score"]) is float and type(test["max_score"]) is float
         assert test["status"] in ("passed", "failed")
-        hidden = test["name"].endswith("score")
-        assert test["visibility"] == ("after_published" if hidden else "visible")
+        later, staff = test["name"].endswith("score"), test["name"].startswith("for staff")
+        expected = "hidden" if staff else "after_published" if later else "visible"
+        assert test["visibility"] == expected
+    assert "VAEwolabel on the private split: raw" in results["tests"][-1]["output"]
     passed = {test["name"]: test["status"] == "passed" for test in results["tests"]}
     assert passed["VAEwolabel: score"] and not passed["Genwithlabel: score"]
     leaders = {row["name"]: row for row in results["leaderboard"]}

@@ -48,6 +48,7 @@ FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
 # Files of staff/ that may load a submission: in the sandbox, or only the reference solution.
 LOADERS = {"staff/stage.py", "staff/quick_torch.py", "staff/handout_proof.py"}
 TRAINERS = {"staff/build_judge.py"}  # trains the judge, which is not a submission
+MEASURERS = {"staff/copies.py"}  # aligns images with tensors
 LOADING = {"lab/loading.py", "lab/split_model.py", "lab/contract.py", "lab/checks.py"}
 
 
@@ -103,7 +104,7 @@ def test_each_layer_imports_only_its_libraries(name):
     if layer == "submissions":
         assert outside == {"torch"}
     elif layer == "staff":
-        torch = {"torch"} if name in LOADERS | TRAINERS else set()
+        torch = {"torch"} if name in LOADERS | TRAINERS | MEASURERS else set()
         assert outside <= CORE - {"torch"} | FOR_STAFF | torch
     elif layer == "sweeps":
         assert outside <= CORE | FOR_SWEEPS

@@ -149,8 +149,10 @@ def test_slurm_script_asks_for_workers_of_one_thread():
         for node in ast.walk(ast.parse(script))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "SLURMCluster"
     )
-    named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-    job = jobqueue.slurm.SLURMJob("tcp://127.0.0.1:1", "name", **named).job_script()
+    words = {keyword.arg: keyword.value for keyword in call.keywords}
+    assert ast.unparse(words.pop("security")) == "Security()"
+    named = {name: ast.literal_eval(value) for name, value in words.items()}
+    job = jobqueue.slurm.SLURMJob("tls://127.0.0.1:1", "name", **named).job_script()
     assert "--nthreads 1 " in job and "--nworkers 16 " in job
     assert "#SBATCH --cpus-per-task=16" in job
     assert "PYTHONPATH=$SLURM_SUBMIT_DIR" in job

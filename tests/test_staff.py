@@ -33,11 +33,12 @@ from hypothesis import strategies as some
 
 from data_utils import MNISTDataset
 from lab.diagnostics import JUDGE_FILE
-from staff import cgroup, flags, grade_class, grades, report, sandbox, seccomp, walls, watch
+from staff import cgroup, class_split, grade_class, grades, report, sandbox, seccomp, walls, watch
 from staff.closure import closure
 from staff.grade_class import grader_sha256
-from staff.job import write_inputs
+from staff.gradescope.run import gradescope_results
 from staff.pages import TEMPLATES
+from staff.secret import secret_in
 from staff.student import grade_student, read_result
 from staff.submissions import HandedInError, Student, students_in, take
 
@@ -108,9 +109,6 @@ def hostile(tmp_path_factory, trained, tiny_data):
     """A class with every attack and honest students before and after them, graded once."""
     folder, out = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("graded") / "out"
     marker, listener = tmp_path_factory.mktemp("marker") / "here", Listener()
-    train_images = MNISTDataset(ROOT / "dataset" / "train")
-    chosen = [np.flatnonzero(train_images.labels == label)[:10] for label in range(10)]
-    stored = torch.from_numpy(train_images.images[np.concatenate(chosen)].reshape(100, 784)) / 255
     paths = ["/etc/passwd", "/etc/shadow", str(tiny_data), str(folder), str(out), "/root", "/home"]
     paths += [str(ROOT), str(ROOT / "dataset"), "/inputs/labels.npy", "/sources"]
     attacks.ATTACKS["reads-what-is-not-its-own"].prelude = attacks.LOOK.format(paths=paths)
@@ -119,7 +117,11 @@ def hostile(tmp_path_factory, trained, tiny_data):
         f"    socket.create_connection(('127.0.0.1', {listener.port}), 2)\n"
         "    print('SEEN')\nexcept OSError: pass\n"
     )
-    weights = torch.load(trained["Genwithlabel"], weights_only=True)["model_state_dict"]
+    weights = {
+        task: torch.load(file, weights_only=True)["model_state_dict"]
+        for task, file in trained.items()
+    }
+    stored = attacks.images_to_store(tiny_data)
     for name, attack in attacks.ATTACKS.items():
         attacks.write(name, attack, folder / name, marker, weights, stored)
     messages = attacks.write_archives(folder)
@@ -149,7 +151,7 @@ def hostile(tmp_path_factory, trained, tiny_data):
 def test_an_attack_fails(hostile, name):
     attack, result = attacks.ATTACKS[name], result_of(hostile["out"], name)
     assert result["status"] in attack.status, result
-    assert attack.says in result["message"]
+    assert attack.says in " ".join([result["message"], *result["flags"]])
     assert result["isolation"] == "bubblewrap"
     if result["status"] not in ("graded", "flagged"):
         assert result["score"] == 0
@@ -286,7 +288,6 @@ def test_other_accounts_read_nothing_that_grading_wrote(hostile):
         found = subprocess.run(words, capture_output=True, text=True).stdout.split()
         assert found == [str(opened / "control")]
     assert hostile["out"].stat().st_mode & 0o777 == 0o700
-    assert len(list(hostile["out"].glob(".inputs/*/images.npy"))) == 1
     assert list((hostile["out"] / ".work").iterdir()) == []
 
 
@@ -312,8 +313,75 @@ def test_the_tables_of_a_class(hostile):
     page = (hostile["out"] / "report.html").read_text(encoding="utf-8")
     assert "0-honest and zz-honest" in page  # the same model
     assert "<script" not in page
-    feedback = hostile["out"] / "students" / "copies-of-training-images" / "feedback.html"
-    assert "look like copies" not in feedback.read_text(encoding="utf-8")  # only staff see flags
+    assert "look like copies" in page and "private raw" in page  # for staff
+
+
+@needs_bubblewrap
+def test_students_see_no_flag_and_nothing_of_the_private_split(hostile):
+    """Every output that a student sees: the page, Moodle's comment, Gradescope's results."""
+    with open(hostile["out"] / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        comments = {row["Submission"]: row["Feedback comments"] for row in csv.DictReader(file)}
+    flagged = 0
+    for folder in (hostile["out"] / "students").iterdir():
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        scope = gradescope_results(result)
+        tests = [test for test in scope["tests"] if test["visibility"] != "hidden"]
+        seen = [(folder / "feedback.html").read_text(encoding="utf-8"), comments[folder.name]]
+        seen += [json.dumps(tests), scope["output"], json.dumps(scope["leaderboard"])]
+        pictures_and_style = 'base64,[^"]*|<style>.*?</style>'
+        text = re.sub(pictures_and_style, "", " ".join(seen), flags=re.DOTALL)
+        text = text.replace(result["name"], "").lower()
+        for task in result["tasks"].values():
+            for flag in task["flags"]:
+                flagged += 1
+                assert flag.lower() not in text
+        for word in ("flag", "private", "memoris", "look like copies", "secret"):
+            assert word not in text, (folder.name, word)
+    assert flagged > 10
+
+
+@needs_bubblewrap
+def test_a_private_stage_tells_the_student_nothing(hostile):
+    """The attack prints private images and raises them in a message."""
+    result = result_of(hostile["out"], "private-image-in-a-message")
+    task = result["tasks"]["VAEwolabel"]
+    assert "PRIVATE tensor" in task["flags"][0]  # staff see it
+    assert not task["message"] and not task["log"]
+    assert set(task["stages"]) == {"encode", "decode"}  # of the test split alone
+    assert set(task["private"]["stages"]) == {"encode"}
+    honest = result_of(hostile["out"], "0-honest")["tasks"]["Genwithlabel"]
+    assert set(honest["stages"]) == {"generate"}
+    assert set(honest["private"]["stages"]) == {"encode", "decode"}
+    seconds = sum(stage["seconds"] for stage in task["stages"].values())
+    assert gradescope_results(result)["execution_time"] == round(seconds, 1)
+
+
+@needs_bubblewrap
+def test_a_memoriser_is_found_by_its_decoder_and_by_the_private_split(hostile):
+    for name in ("images-by-their-hash", "images-by-their-nearest-code"):
+        result = result_of(hostile["out"], name)
+        assert result["tasks"]["VAEwolabel"]["mse"] < 1e-3
+        assert any("look images up" in flag for flag in result["flags"])
+        assert any("memorise the test split" in flag for flag in result["flags"])
+    position = result_of(hostile["out"], "images-by-their-position")["tasks"]["VAEwolabel"]
+    assert position["mse"] > 0.05  # the secret order makes the positions useless
+
+
+@needs_bubblewrap
+def test_the_private_split_is_made_once_and_is_for_its_owner_alone(hostile, tiny_data):
+    private = hostile["out"] / grade_class.PRIVATE
+    (split,) = private.glob("split-*")
+    for path in (private, *private.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path
+    before = (split / "images-idx3-ubyte.gz").stat().st_mtime_ns
+    secret = secret_in(private)
+    assert class_split.class_split(private, tiny_data, secret) == split
+    assert (split / "images-idx3-ubyte.gz").stat().st_mtime_ns == before
+    sums = {result_of(hostile["out"], key)["data_sha256"]["private"] for key in ("0-honest",)}
+    assert sums == {MNISTDataset(split).sha256}
+    for file in hostile["out"].rglob("*"):
+        if file.suffix in (".json", ".html", ".csv"):
+            assert secret not in file.read_text(encoding="utf-8-sig")
 
 
 def test_every_attack_is_in_the_security_document():
@@ -463,6 +531,30 @@ def test_the_watch_counts_the_time_of_children_that_have_ended():
     assert 0.9 <= measured.cpu_seconds < 1.6 and measured.processes == 1
 
 
+# Reading untouched memory fills page tables, 8 bytes per page, and no other count.
+READER_OF_NOTHING = """
+import mmap
+SIZE = 8 << 30
+hole = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
+hole.madvise(15)  # MADV_NOHUGEPAGE
+for place in range(0, SIZE, 2 << 20):
+    hole[place]
+print("ready", flush=True)
+input()
+"""
+
+
+def test_the_watch_counts_page_tables():
+    words = [sys.executable, "-c", READER_OF_NOTHING]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        measured = watch.Watch(process.pid)
+        measured.measure()
+        resident = psutil.Process(process.pid).memory_info().rss
+        process.kill()
+    assert measured.memory - resident > 15 << 20  # a table of 4 KiB for each 2 MiB: 16 MiB
+
+
 def test_a_program_that_takes_its_output_back_does_not_disturb_the_grader():
     """Without isolation there is /proc, and the bytes are gone before the grader reads them."""
     code = attacks.READ_BACK.replace("100_000", "20_000")
@@ -564,7 +656,7 @@ def test_without_bubblewrap_grading_is_refused(tmp_path, trained, tiny_data):
     folder = tmp_path / "class"
     hand_in(folder / "ada", trained, ["VAEwolabel"])
     bare = {"PATH": str(tmp_path)}
-    words = [CLASS, folder, "--out", tmp_path / "out", "--test_data", tiny_data]
+    words = [CLASS, folder, "--out", tmp_path / "out", "--test_data", tiny_data, "--no_private"]
     assert_clear_error(run(*words, env=bare), "bwrap is missing", "apt-get install bubblewrap")
     assert not (tmp_path / "out" / "students").exists()
     completed = run(*words, "--unsafe-no-isolation", "--gen_num", 20, env=bare)
@@ -681,7 +773,8 @@ def small_class(tmp_path, trained):
 @needs_bubblewrap
 def test_killed_and_started_again_nothing_is_lost_or_done_twice(small_class, tmp_path, tiny_data):
     out = tmp_path / "out"
-    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--workers", 1]
+    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--no_private"]
+    words += ["--workers", 1]
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     process = start(*words, env={"TMPDIR": str(temporary)})
@@ -723,7 +816,8 @@ def test_regrading_lists_every_grade_that_changed(small_class, tmp_path, tiny_da
     out = tmp_path / "out"
     for name in ("bob", "cleo"):
         shutil.rmtree(small_class / name)
-    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--workers", 1]
+    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--no_private"]
+    words += ["--workers", 1]
     assert "1 graded now" in run(*words).stdout
     file = out / "students" / "ada" / "result.json"
     result = json.loads(file.read_text(encoding="utf-8"))
@@ -738,18 +832,19 @@ def test_regrading_lists_every_grade_that_changed(small_class, tmp_path, tiny_da
 @needs_bubblewrap
 def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data):
     out = tmp_path / "out"
-    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--workers", 2]
+    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--no_private"]
+    words += ["--workers", 2]
     process = start(*words)
+    while not (out / ".lock").exists():
+        time.sleep(0.05)
+    assert_clear_error(run(*words), f"in use by process {process.pid} on")
     while not list(out.glob("students/*/result.json")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     assert not reachable_sockets(process)
-    assert_clear_error(run(*words), f"in use by process {process.pid} on")
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if child.memory_info().rss > 50 << 20 and "/lab/staff/stage.py" not in child.cmdline()
-    ]
+    children = psutil.Process(process.pid).children()
+    workers = [child for child in children if "--multiprocessing-fork" in child.cmdline()]
+    assert len(workers) == 2
     workers[0].kill()
     stdout, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stdout + stderr
@@ -812,7 +907,10 @@ def test_a_changed_grader_grades_every_student_again(small_class, tmp_path, tiny
     lab = copied([*closure(entries), JUDGE_FILE, *TEMPLATES.iterdir()], tmp_path / "lab")
     shutil.rmtree(small_class / "cleo")
     words = [CLASS, small_class, "--out", tmp_path / "out", "--gen_num", 20, "--workers", 1]
-    words += ["--test_data", tiny_data, "--train_data", tiny_data]
+    words += ["--no_private"]
+    words += [
+        word for split in ("test", "train", "valid") for word in (f"--{split}_data", tiny_data)
+    ]
 
     def graded() -> str:
         completed = run(*words, cwd=lab, env={"PYTHONPATH": str(lab)})
@@ -832,12 +930,12 @@ def test_a_changed_grader_grades_every_student_again(small_class, tmp_path, tiny
 
 @pytest.fixture
 def one_student(tmp_path, trained, tiny_data):
-    """A student, and a job to grade them with in this process."""
+    """A student, and a job to grade them with in this process, without a private split."""
     hand_in(tmp_path / "class" / "ada", trained, ["VAEwolabel"])
     words = [tmp_path / "class", "--out", tmp_path / "out", "--test_data", tiny_data]
-    args = grade_class.make_parser().parse_args([*map(str, words), "--gen_num", "20"])
+    words += ["--gen_num", 20, "--no_private"]
+    args = grade_class.make_parser().parse_args([*map(str, words)])
     job = grade_class.make_job(grade_class.Options(**vars(args)))
-    write_inputs(job)
     (student,) = students_in(tmp_path / "class")
     return student, job
 
@@ -890,11 +988,42 @@ def test_codes_in_another_memory_order_score_the_same(one_student):
     assert after["new"] and after["score"] == before["score"]
 
 
-def test_gaps_between_splits_are_flagged():
-    honest = {"ssim": 0.90, "mse": 0.010}
-    assert flags.of_gap(honest, {"ssim": 0.89, "mse": 0.011}) == []
-    found = flags.of_gap({"ssim": 0.99, "mse": 0.001}, {"ssim": 0.80, "mse": 0.02})
-    assert len(found) == 2 and "ssim is 0.9900" in found[0]
+@needs_bubblewrap
+def test_the_private_split_counts_if_staff_choose_it(one_student, tmp_path):
+    student, job = one_student
+    secret = "0" * 32
+    split = class_split.class_split(tmp_path / "private", job.test_data, secret, 60)
+    sums = {**job.data_sha256, "private": MNISTDataset(split).sha256}
+    more = {"private_data": split, "data_sha256": sums, "secret": secret}
+    chosen = dataclasses.replace(job, count="private", **more)
+    result = grade_student(student, chosen)
+    task = result["tasks"]["VAEwolabel"]
+    assert task["private"]["n"] == 60 and task["n"] == 120
+    assert result["score"] == task["private"]["score"] != min(task["raw"], task["cap"])
+    page = (job.folder(student) / "feedback.html").read_text(encoding="utf-8")
+    assert f"Grade {result['score']:.2f} of 10" in page and "not published" in page
+
+
+@needs_bubblewrap
+def test_a_failure_on_the_private_split_tells_nothing_if_it_counts(one_student, monkeypatch):
+    student, job = one_student
+    sums = {**job.data_sha256, "private": "0"}
+    chosen = dataclasses.replace(job, private_data=job.test_data, count="private", data_sha256=sums)
+    run_stage, calls = sandbox.run_stage, []
+
+    def fails_at_first(stage, *arguments, **named):
+        calls.append(stage)
+        if len(calls) == 1:
+            return sandbox.Outcome("student error", "PRIVATE pixels", log="PRIVATE")
+        return run_stage(stage, *arguments, **named)
+
+    monkeypatch.setattr(sandbox, "run_stage", fails_at_first)
+    result = grade_student(student, chosen)
+    assert calls == ["encode", "encode", "decode"]
+    assert result["status"] == "student error" and result["score"] == 0
+    assert "images that are not published" in result["message"]
+    assert "PRIVATE" not in result["message"] and "PRIVATE pixels" in result["flags"][0]
+    assert "PRIVATE" not in (job.folder(student) / "feedback.html").read_text(encoding="utf-8")
 
 
 def test_changed_grades_are_found_up_and_down():

@@ -180,13 +180,16 @@ def test_a_sweep_that_is_stopped_and_then_killed_continues_and_repeats_nothing(
     sweep_folder, tiny_data, tmp_path
 ):
     process = start(*words(tiny_data, tmp_path), start_new_session=True)
+    wait_until((tmp_path / ".lock").exists)
+    second = start(*words(tiny_data, tmp_path))
     wait_until(lambda: in_the_middle(tmp_path))
     assert not reachable_sockets(process)
-    assert_clear_error(run(*words(tiny_data, tmp_path)), f"in use by process {process.pid} on")
     os.killpg(process.pid, signal.SIGINT)  # to every process of the job, as a terminal does
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr and "run the same command to continue" in stdout
+    _, stderr = second.communicate(timeout=120)  # it was started while the first one ran
+    assert second.returncode == 2 and f"in use by process {process.pid} on" in stderr
     states = [row["status"] for row in rows_in(tmp_path)]
     assert set(states) <= {"finished", "interrupted", "waiting"} and "interrupted" in states
     assert list(tmp_path.glob("trials/*/interrupted.pth"))  # the last complete step

@@ -1,34 +1,42 @@
 """Build autograder.zip, the file to upload to Gradescope.
 
 It contains `setup.sh`, `run_autograder`, the files of the lab that grading runs, the split to grade
-on and the training split. The same input gives the same bytes. Gradescope's containers may forbid
-bubblewrap. In that case nothing is graded and the result says so, unless the zip was built with
---unsafe-no-isolation.
+on, a private split, and the training and validation splits. The private split is made by a secret,
+which is kept beside the zip: the same input and secret give the same bytes, so a new build grades
+all students on the same images. Gradescope's containers may forbid bubblewrap. In that case nothing
+is graded and the result says so, unless the zip was built with --unsafe-no-isolation.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_utils import DataError, MNISTDataset
 from lab import ROOT, command
 from lab.checkpoint import write_whole
 from lab.diagnostics import JUDGE_FILE
-from staff import idx
+from staff import class_split, idx
 from staff.closure import closure
 from staff.pages import TEMPLATES
 from staff.permissions import write_for_owner_only
+from staff.private_split import PrivateSplitError
+from staff.secret import NAME, secret_in
+from staff.seeds import SeedError
 from staff.zips import zip_bytes
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = """examples:
   python -m staff.gradescope.build
-  python -m staff.gradescope.build --test_data dataset/private
+  python -m staff.gradescope.build --count private       the private split's scores count
+  python -m staff.gradescope.build --private_data dataset/private
 """
 # What runs in the container: the grader, and inside its sandbox the stage.
 ENTRIES = (HERE / "run.py", ROOT / "staff" / "stage.py")
 REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements" / "staff.txt")
+NAMES = (idx.IMAGES, idx.LABELS, "SHA256SUMS")  # of the files of a split
+PRIVATE = ".private"  # folder of the secret, beside the zip
 OPTIONS = "@OPTIONS@"  # replaced in run_autograder
 
 
@@ -45,11 +53,25 @@ def split_files(data: Path) -> dict[str, bytes]:
     dataset = MNISTDataset(data)  # a split that cannot be read is found here, not on Gradescope
     if not (data / idx.IMAGES).is_file():
         return idx.split_files(dataset.images, dataset.labels)
-    names = [idx.IMAGES, idx.LABELS, "SHA256SUMS"]
-    return {name: (data / name).read_bytes() for name in names if (data / name).is_file()}
+    return {name: (data / name).read_bytes() for name in NAMES if (data / name).is_file()}
 
 
-def contents(test_data: Path, train_data: Path, options: str = "") -> dict[str, bytes]:
+@dataclass(frozen=True)
+class Splits:
+    """What autograder.zip holds beside the code.
+
+    Attributes:
+        data: folder of each public split by name: test, train, valid.
+        private: files of the private split by name; {} without one.
+        secret: of the class; see `staff/secret.py`.
+    """
+
+    data: dict[str, Path]
+    private: dict[str, bytes]
+    secret: str
+
+
+def contents(splits: Splits, options: str = "") -> dict[str, bytes]:
     """Return the files of the zip by name. Raises DataError, OSError.
 
     options: what run_autograder passes to staff/gradescope/run.py.
@@ -58,18 +80,36 @@ def contents(test_data: Path, train_data: Path, options: str = "") -> dict[str, 
     files = {"setup.sh": (HERE / "setup.sh").read_bytes(), "run_autograder": run.encode()}
     for path in lab_files():
         files[f"lab/{path.relative_to(ROOT).as_posix()}"] = path.read_bytes()
-    for split, data in (("test", test_data), ("train", train_data)):
-        for name, content in split_files(data).items():
+    packed = {split: split_files(data) for split, data in splits.data.items()}
+    for split, own in (packed | {"private": splits.private}).items():
+        for name, content in own.items():
             files[f"lab/dataset/{split}/{name}"] = content
+    files[f"lab/secret/{NAME}"] = f"{splits.secret}\n".encode()
     return files
 
 
-def build(out: Path, test_data: Path, train_data: Path, options: str = "") -> Path:
+def build(out: Path, splits: Splits, options: str = "") -> Path:
     """Write autograder.zip and return its path. Raises DataError, OSError."""
-    content = zip_bytes(contents(test_data, train_data, options))
+    content = zip_bytes(contents(splits, options))
     with write_whole(out) as file:
         file.write(content)
     return out
+
+
+def splits_of(args: argparse.Namespace) -> Splits:
+    """Return what the options of the command choose; make the secret at the first build.
+
+    Raises DataError, SeedError, PrivateSplitError, OSError.
+    """
+    secret = secret_in(args.out.parent / PRIVATE)
+    private: dict[str, bytes] = {}
+    if args.private_data is not None:
+        private = split_files(args.private_data)
+    elif not args.no_private:
+        made = class_split.class_files(MNISTDataset(args.test_data), secret, args.private_images)
+        private = {name: made[name] for name in NAMES if name in made}
+    names = ("test", "train", "valid")
+    return Splits({name: getattr(args, f"{name}_data") for name in names}, private, secret)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -78,12 +118,32 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--out", type=Path, default=Path("dist/autograder.zip"), help="the file to write")
     add("--test_data", type=Path, default=ROOT / "dataset" / "test", help="the split to grade on")
-    add(
-        "--train_data",
+    private = parser.add_mutually_exclusive_group()
+    private.add_argument(
+        "--private_data",
         type=Path,
-        default=ROOT / "dataset" / "train",
-        help="training images, to recognise copies of them",
+        help="a split that no student has seen (private_split.py), in place of the class's own",
     )
+    private.add_argument(
+        "--private_images",
+        type=int,
+        default=class_split.IMAGES,
+        help="images of the class's own private split",
+    )
+    private.add_argument("--no_private", action="store_true", help="grade on the test split alone")
+    add(
+        "--count",
+        choices=("test", "private"),
+        default="test",
+        help="the split whose reconstructions count",
+    )
+    for split, words in (("train", "training"), ("valid", "validation")):
+        add(
+            f"--{split}_data",
+            type=Path,
+            default=ROOT / "dataset" / split,
+            help=f"{words} images, to recognise copies of them",
+        )
     add(
         "--unsafe-no-isolation",
         action="store_true",
@@ -96,11 +156,16 @@ def main() -> None:
     """Parse, build the zip, print where it is."""
     parser = make_parser()
     args = parser.parse_args()
+    if args.private_images < 1:
+        parser.error(f"--private_images is {args.private_images}; expected 1 or more.")
+    if args.no_private and args.count == "private":
+        parser.error("--count private needs a private split; leave out --no_private.")
     write_for_owner_only()
-    with command.clear_errors(parser.prog, DataError, OSError):
+    with command.clear_errors(parser.prog, DataError, SeedError, PrivateSplitError, OSError):
         options = ["--unsafe-no-isolation"] if args.unsafe_no_isolation else []
         options += ["--quiet"] if args.test_data.resolve() != ROOT / "dataset" / "test" else []
-        file = build(args.out, args.test_data, args.train_data, " ".join(options))
+        options += ["--count", "private"] if args.count == "private" else []
+        file = build(args.out, splits_of(args), " ".join(options))
     print(f"written: {file} ({file.stat().st_size / 1e6:.1f} MB); upload it as the autograder")
 
 

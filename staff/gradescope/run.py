@@ -19,26 +19,34 @@ from data_utils import MNISTDataset
 from lab import ROOT, metrics
 from lab.checkpoint import write_whole
 from staff import sandbox
-from staff.job import Job, write_inputs
+from staff.job import Job, prepare
+from staff.pages import for_student
 from staff.permissions import write_for_owner_only
-from staff.statuses import FLAGGED, GRADED, GRADER_ERROR
+from staff.secret import NAME, secret_in
+from staff.statuses import GRADED, GRADER_ERROR
 from staff.student import grade_student
 from staff.submissions import Student
 
-HIDDEN, VISIBLE = "after_published", "visible"
+HIDDEN, VISIBLE, FOR_STAFF = "after_published", "visible", "hidden"  # "hidden" is never shown
+SEED = 42  # of the samples, as in inference.py
 LEADERBOARD = {"raw": "desc", "ssim": "desc", "mse": "asc", "fid": "asc"}
 GRADER_FAILED = "The grader failed, which is not your fault; the staff will run it again."
 
 
 def gradescope_results(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result of `grade_student` in Gradescope's format."""
+    """Return a result of `grade_student` in Gradescope's format.
+
+    Only the row for staff is made of the whole result; students see nothing else of it than
+    `for_student` returns.
+    """
     if result["status"] == GRADER_ERROR:
         return {"output": GRADER_FAILED, "tests": [], "extra_data": {"grader": result["message"]}}
+    shown = for_student(result)
     tests, leaders = [], []
     for task, cap in metrics.CAPS.items():
-        one = result["tasks"].get(task)
-        ran = one is not None and one["status"] in (GRADED, FLAGGED)
-        missing = f"There is no checkpoint of {task}. {result['message']}"
+        one = shown["tasks"].get(task)
+        ran = one is not None and one["status"] == GRADED
+        missing = f"There is no checkpoint of {task}. {shown['message']}"
         tests.append(
             {
                 "name": f"{task}: your code and checkpoint run",
@@ -63,15 +71,33 @@ def gradescope_results(result: dict[str, Any]) -> dict[str, Any]:
         for name, order in LEADERBOARD.items():
             if ran and one.get(name) is not None:
                 leaders.append({"name": f"{task} {name}", "value": one[name], "order": order})
-    log = "\n".join(one["log"] for one in result["tasks"].values() if one.get("log"))
+    tasks = shown["tasks"].values()
+    log = "\n".join(one["log"] for one in tasks if one.get("log"))
+    seconds = sum(stage["seconds"] for one in tasks for stage in one["stages"].values())
     return {
         "score": sum(test["score"] for test in tests),
         "output": log[:10_000],
         "visibility": VISIBLE,
-        "execution_time": round(result["seconds"], 1),
-        "tests": tests,
+        "execution_time": round(seconds, 1),  # without the private stages
+        "tests": [*tests, _for_staff(result)],
         "leaderboard": leaders,
         "extra_data": {"status": result["status"], "isolation": result["isolation"]},
+    }
+
+
+def _for_staff(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the row for staff alone: flags, and the scores on the private split."""
+    lines = list(result["flags"])
+    for task, one in result["tasks"].items():
+        if "private" in one:
+            lines.append(f"{task} on the private split: {_scores_of(one['private'])}")
+    return {
+        "name": "for staff: flags and the private split",
+        "score": 0.0,
+        "max_score": 0.0,
+        "status": "failed" if result["flags"] else "passed",
+        "output": "\n".join(lines) or "none",
+        "visibility": FOR_STAFF,
     }
 
 
@@ -81,7 +107,9 @@ def without_output(results: dict[str, Any]) -> dict[str, Any]:
     These could reveal the images of a private split.
     """
     tests = [
-        {**test, "output": test["output"] if test["status"] == "passed" else "it failed"}
+        test
+        if test["status"] == "passed" or test["visibility"] == FOR_STAFF
+        else {**test, "output": "it failed"}
         for test in results["tests"]
     ]
     return {**results, "output": "", "tests": tests}
@@ -93,36 +121,40 @@ def _scores_of(one: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:.5g}" for name, value in known if value is not None)
 
 
-def grade_one(
-    submission: Path, data: Path, train: Path, unsafe: bool, gen_num: int = 100, seed: int = 42
-) -> dict[str, Any]:
+def grade_one(submission: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Grade a submission and return its results in Gradescope's format.
 
     Args:
         submission: the student's folder.
-        data, train: the split to grade on, and training images to find copies of.
-        unsafe: run the submission without isolation.
-        gen_num: samples per label.
-        seed: of the samples.
+        options: of the command.
 
-    Raises SandboxError, DataError.
+    Raises SandboxError, DataError, SeedError.
     """
+    unsafe = options.unsafe_no_isolation
     if not unsafe:
         sandbox.probe()
+    private = options.private_data.resolve()
+    splits = {"test": options.test_data.resolve()}
+    if private.is_dir():
+        splits["private"] = private
+    public = {"train": options.train_data.resolve(), "valid": options.valid_data.resolve()}
+    (options.secret / NAME).chmod(0o600)  # unpacked from the zip, it is open to others
     with tempfile.TemporaryDirectory() as folder:
         job = Job(
             out=Path(folder),
-            test_data=data,
-            train_data=train,
-            private_data=None,
-            data_sha256={"test": MNISTDataset(data).sha256},
+            test_data=splits["test"],
+            private_data=splits.get("private"),
+            public_data={name: path for name, path in public.items() if path.is_dir()},
+            count=options.count,
+            secret=secret_in(options.secret),
+            data_sha256={name: MNISTDataset(path).sha256 for name, path in splits.items()},
             limits=sandbox.Limits(),
             isolation=sandbox.NONE if unsafe else sandbox.BUBBLEWRAP,
             grader="gradescope",
-            gen_num=gen_num,
-            seed=seed,
+            gen_num=options.gen_num,
+            seed=SEED,
         )
-        write_inputs(job)
+        prepare(job)
         return gradescope_results(grade_student(Student("you", "you", "", "", submission), job))
 
 
@@ -132,17 +164,17 @@ def main() -> None:
     add = parser.add_argument
     add("--submission", type=Path, default=Path("/autograder/submission"))
     add("--results", type=Path, default=Path("/autograder/results/results.json"))
-    add("--test_data", type=Path, default=ROOT / "dataset" / "test")
-    add("--train_data", type=Path, default=ROOT / "dataset" / "train")
+    for split in ("test", "train", "valid", "private"):
+        add(f"--{split}_data", type=Path, default=ROOT / "dataset" / split)
+    add("--secret", type=Path, default=ROOT / "secret", help="folder of the class's secret")
+    add("--count", choices=("test", "private"), default="test")
     add("--gen_num", type=int, default=100)
     add("--quiet", action="store_true", help="show no output of the code: the split is secret")
     add("--unsafe-no-isolation", action="store_true")
     args = parser.parse_args()
     write_for_owner_only()
-    data = (args.test_data.resolve(), args.train_data.resolve())
     try:
-        unsafe = args.unsafe_no_isolation
-        results = grade_one(args.submission, *data, unsafe, gen_num=args.gen_num)
+        results = grade_one(args.submission, args)
         if args.quiet and "score" in results:
             results = without_output(results)
     except BaseException as error:  # Gradescope needs a results.json in every case
