@@ -13,7 +13,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) is float and not math.isnan(value)
+    return type(value) in (int, float) and not math.isnan(value)
 
 
 def _is_row(value: object) -> bool:
