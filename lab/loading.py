@@ -97,8 +97,8 @@ def set_options(build: type, variant: str, where: str) -> None:
             value = {"True": True, "False": False}[text] if kind is bool else kind(text)
         except (ValueError, KeyError):
             raise ContractError(
-                f"--variant gives {name} the value {one_line(text)!r}; expected {kind.__name__}, as "
-                f"{name}={offered[name]} in {where}."
+                f"--variant gives {name} the value {one_line(text)!r}; expected "
+                f"{kind.__name__}, as {name}={offered[name]} in {where}."
             ) from None
         setattr(build, name, value)
 
