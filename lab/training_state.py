@@ -12,7 +12,7 @@ def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and not math.isnan(value)
 
 
