@@ -90,15 +90,15 @@ def set_options(build: type, variant: str, where: str) -> None:
         if name not in offered:
             known = ", ".join(f"{name}={value}" for name, value in offered.items()) or "none"
             raise ContractError(
-                f"{where} has no option {one_line(name)}, which --variant sets; it has: {known}."
+                f"{where} has no option {one_line(name)!r}, which --variant sets; it has: {known}."
             )
         kind = type(offered[name])
         try:
             value = {"True": True, "False": False}[text] if kind is bool else kind(text)
         except (ValueError, KeyError):
             raise ContractError(
-                f"--variant gives {name} the value {one_line(text)}; expected {kind.__name__}, as "
-                f"{name}={offered[name]} in {where}."
+                f"--variant gives {name} the value {one_line(text)!r}; expected "
+                f"{kind.__name__}, as {name}={offered[name]} in {where}."
             ) from None
         setattr(build, name, value)
 

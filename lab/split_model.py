@@ -57,7 +57,7 @@ class Submission:
         self.variant = variant
         if task not in CLASS_OF_TASK:
             known = ", ".join(CLASS_OF_TASK)
-            raise ContractError(f"unknown task {one_line(task)}; expected one of {known}.")
+            raise ContractError(f"unknown task {one_line(task)!r}; expected one of {known}.")
         if not 1 <= latent_dim <= MAX_LATENT_DIM:
             raise ContractError(
                 f"latent_dim is {latent_dim}; expected 1 to {MAX_LATENT_DIM}, an image's pixels."

@@ -12,8 +12,8 @@ def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
-def _is_number(value: object) -> bool:
-    return type(value) is float and not math.isnan(value)
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and not math.isnan(value)
 
 
 def _is_row(value: object) -> bool:
