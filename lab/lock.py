@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,8 +26,10 @@ def only_one(folder: Path, option: str) -> Iterator[None]:
         folder: which the process is going to write to.
         option: of the command that chooses another folder, for the message.
 
-    Raises FolderInUseError if another process holds the lock, OSError if the folder is read-only.
+    A command that is refused before it has written anything leaves no folder behind. Raises
+    FolderInUseError if another process holds the lock, OSError if the folder is read-only.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / NAME, "a+b") as file:
         try:
@@ -42,7 +44,20 @@ def only_one(folder: Path, option: str) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}".encode())
         file.flush()
-        yield
+        try:
+            yield
+        except BaseException:
+            if is_new:
+                _remove_if_empty(folder)
+            raise
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing but the lock."""
+    with suppress(OSError):
+        if [file.name for file in folder.iterdir()] == [NAME]:
+            (folder / NAME).unlink()
+            folder.rmdir()
 
 
 def _lock(file: BinaryIO) -> None:

@@ -301,7 +301,7 @@ ATTACKS: dict[str, Attack] = {
     ),
     "task-that-is-no-word": Attack(
         ("contract breach",), state=lambda state: state.update(task=["\x1b[2J"]),
-        says="was trained for",
+        says="its task is of type list",
     ),
     "endless-loop": Attack(("timeout",), "while True:\n    pass\n"),
     "endless-sleep": Attack(("timeout",), "import time\ntime.sleep(10_000)\n"),

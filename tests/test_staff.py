@@ -944,8 +944,8 @@ def one_student(tmp_path, trained, tiny_data):
 def test_a_grader_error_gives_no_score_and_is_tried_again(one_student, monkeypatch):
     student, job = one_student
     with monkeypatch.context() as broken:
-        files = {**walls.lab_files(), "/lab/not_there.py": ROOT / "not_there.py"}
-        broken.setattr(walls, "lab_files", lambda: files)
+        files = {**sandbox.lab_files(), "/lab/not_there.py": ROOT / "not_there.py"}
+        broken.setattr(sandbox, "lab_files", lambda: files)
         result = grade_student(student, job)
     assert result["status"] == "grader error" and result["score"] is None
     assert read_result(job.folder(student))["score"] is None
