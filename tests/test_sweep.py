@@ -32,7 +32,7 @@ from sweeps import estimate, pictures, plan, report, search, trial
 from sweeps.runner import Sweep
 from sweeps.workers import workers_for
 
-EPOCHS = 40  # about two seconds per trial, so that it can be interrupted in the middle
+EPOCHS = 24  # more than a second per trial, so that it can be interrupted in the middle
 VARIANCES, RATES = ("0.5", "0.1"), ("0.001", "0.01")
 FIGURES = ("ssim", "mse", "raw")
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)

@@ -14,6 +14,8 @@ import pytest
 from lab import ROOT
 from tests.faults import kills
 
+LONG = os.environ.get("FAULTS") == "long"
+
 # Brings up loopback in the new network namespace, and runs the commands in it one after another.
 INSIDE = """
 import fcntl, os, socket, struct, subprocess, sys
@@ -62,10 +64,11 @@ def test_the_lab_needs_no_network(tmp_path):
     commands = demo_commands(tmp_path / "lab", inputs)
     assert len(commands) == 5
     python = shlex.quote(sys.executable)
-    sweep = inputs.training("VAEwolabel", "--epochs", 1, "--workers", 1)
-    commands.append(shlex.join(map(str, ["sweep.py", *sweep, "--save_dir", tmp_path / "sweep"])))
-    commands[-1] = f"{python} {commands[-1]}"
-    if kills.has_sandbox():
+    if LONG:
+        sweep = inputs.training("VAEwolabel", "--epochs", 1, "--workers", 1)
+        asked = ["sweep.py", *sweep, "--save_dir", tmp_path / "sweep"]
+        commands.append(f"{python} {shlex.join(map(str, asked))}")
+    if LONG and kills.has_sandbox():
         one = tmp_path / "class" / "ada"
         run = tmp_path / "lab" / "runs" / "demo-VAEwolabel"
         copied = f"cp {run}/submission.py {one}/ && cp {run}/best.pth {one}/VAEwolabel.pth"
@@ -83,5 +86,6 @@ def test_the_lab_needs_no_network(tmp_path):
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert (tmp_path / "lab" / "runs" / "demo-grade.json").is_file()
-    assert (tmp_path / "sweep" / "results.csv").is_file()
-    assert (tmp_path / "graded" / "grades.csv").is_file() or not kills.has_sandbox()
+    if LONG:
+        assert (tmp_path / "sweep" / "results.csv").is_file()
+        assert (tmp_path / "graded" / "grades.csv").is_file() or not kills.has_sandbox()
