@@ -1,7 +1,11 @@
-"""The private split of a class: some test images, changed by the class's secret, made once."""
+"""The private split of a class: some test images, changed by the class's secret, made once.
+
+Also the options that choose the splits to grade on.
+"""
 
 from __future__ import annotations
 
+import argparse
 import copy
 import hashlib
 from pathlib import Path
@@ -9,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data_utils import MNISTDataset
+from lab import ROOT
 from staff import idx, private_split
 from staff.permissions import private_folder
 from staff.secret import generator
@@ -48,3 +53,50 @@ def _part(dataset: MNISTDataset, chosen: np.ndarray) -> MNISTDataset:
     part = copy.copy(dataset)
     part.images, part.labels = dataset.images[chosen], dataset.labels[chosen]
     return part
+
+
+# ---------------------------------------------------------------- options of the commands
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the splits, the same for a class and for Gradescope."""
+    add = parser.add_argument
+    add("--test_data", type=Path, default=ROOT / "dataset" / "test", help="the split to grade on")
+    private = parser.add_mutually_exclusive_group()
+    private.add_argument(
+        "--private_data",
+        type=Path,
+        help="a split that no student has seen (private_split.py), in place of the class's own",
+    )
+    private.add_argument(
+        "--private_images",
+        type=int,
+        default=IMAGES,
+        help="images of the class's own private split",
+    )
+    private.add_argument("--no_private", action="store_true", help="grade on the test split alone")
+    add(
+        "--count",
+        choices=("test", "private"),
+        default="test",
+        help="the split whose reconstructions count",
+    )
+    for split, words in (("train", "training"), ("valid", "validation")):
+        add(
+            f"--{split}_data",
+            type=Path,
+            default=ROOT / "dataset" / split,
+            help=f"{words} images, to find copies",
+        )
+
+
+def check_options(private_images: int, no_private: bool, count: str) -> None:
+    """Raise PrivateSplitError if these options cannot be used together."""
+    if private_images < 1:
+        raise private_split.PrivateSplitError(
+            f"--private_images is {private_images}; expected 1 or more."
+        )
+    if no_private and count == "private":
+        raise private_split.PrivateSplitError(
+            "--count private needs a private split; leave out --no_private."
+        )

@@ -86,33 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("folder", type=Path, help="the submissions, as Moodle, Canvas or Gradescope export them")
     add("--out", type=Path, required=True, help="folder for the results")
-    add("--test_data", type=Path, default=ROOT / "dataset" / "test", help="the split to grade on")
-    private = parser.add_mutually_exclusive_group()
-    private.add_argument(
-        "--private_data",
-        type=Path,
-        help="a split that no student has seen (private_split.py), in place of the class's own",
-    )
-    private.add_argument(
-        "--private_images",
-        type=int,
-        default=class_split.IMAGES,
-        help="images of the class's own private split",
-    )
-    private.add_argument("--no_private", action="store_true", help="grade on the test split alone")
-    add(
-        "--count",
-        choices=("test", "private"),
-        default="test",
-        help="the split whose reconstructions count",
-    )
-    for split, words in (("train", "training"), ("valid", "validation")):
-        add(
-            f"--{split}_data",
-            type=Path,
-            default=ROOT / "dataset" / split,
-            help=f"{words} images, to find copies",
-        )
+    class_split.add_options(parser)
     add("--gen_num", type=int, default=100, help="samples per label")
     add("--seed", type=int, default=42, help="seed of the samples")
     add(
@@ -320,15 +294,12 @@ def main() -> None:
     """Parse, grade, write the tables and the report, print where they are."""
     parser = make_parser()
     options = Options(**vars(parser.parse_args()))
-    if options.private_images < 1:
-        parser.error(f"--private_images is {options.private_images}; expected 1 or more.")
-    if options.no_private and options.count == "private":
-        parser.error("--count private needs a private split; leave out --no_private.")
     errors: tuple[type[Exception], ...]
     errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError, PermissionsError)
     errors += (SeedError, PrivateSplitError, cluster.ClusterError, FolderInUseError)
     write_for_owner_only()
     with command.clear_errors(parser.prog, *errors), only_one(options.out, "--out"):
+        class_split.check_options(options.private_images, options.no_private, options.count)
         students = students_in(options.folder)
         if loose := loose_files(options.folder):
             print(f"not in a student's folder or zip, so not graded: {', '.join(loose)}")

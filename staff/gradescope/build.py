@@ -117,33 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = command.make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--out", type=Path, default=Path("dist/autograder.zip"), help="the file to write")
-    add("--test_data", type=Path, default=ROOT / "dataset" / "test", help="the split to grade on")
-    private = parser.add_mutually_exclusive_group()
-    private.add_argument(
-        "--private_data",
-        type=Path,
-        help="a split that no student has seen (private_split.py), in place of the class's own",
-    )
-    private.add_argument(
-        "--private_images",
-        type=int,
-        default=class_split.IMAGES,
-        help="images of the class's own private split",
-    )
-    private.add_argument("--no_private", action="store_true", help="grade on the test split alone")
-    add(
-        "--count",
-        choices=("test", "private"),
-        default="test",
-        help="the split whose reconstructions count",
-    )
-    for split, words in (("train", "training"), ("valid", "validation")):
-        add(
-            f"--{split}_data",
-            type=Path,
-            default=ROOT / "dataset" / split,
-            help=f"{words} images, to recognise copies of them",
-        )
+    class_split.add_options(parser)
     add(
         "--unsafe-no-isolation",
         action="store_true",
@@ -156,12 +130,9 @@ def main() -> None:
     """Parse, build the zip, print where it is."""
     parser = make_parser()
     args = parser.parse_args()
-    if args.private_images < 1:
-        parser.error(f"--private_images is {args.private_images}; expected 1 or more.")
-    if args.no_private and args.count == "private":
-        parser.error("--count private needs a private split; leave out --no_private.")
     write_for_owner_only()
     with command.clear_errors(parser.prog, DataError, SeedError, PrivateSplitError, OSError):
+        class_split.check_options(args.private_images, args.no_private, args.count)
         options = ["--unsafe-no-isolation"] if args.unsafe_no_isolation else []
         options += ["--quiet"] if args.test_data.resolve() != ROOT / "dataset" / "test" else []
         options += ["--count", "private"] if args.count == "private" else []
