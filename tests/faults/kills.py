@@ -32,7 +32,10 @@ from data_utils import MNISTDataset
 from grade import grade
 from lab import ROOT, checkpoint
 from lab.outputs import OutputsError
+from staff.grade_class import PRIVATE
 from staff.idx import write_split
+from staff.permissions import private_folder
+from staff.secret import NAME
 
 TASKS = ("VAEwolabel", "Genwithlabel")
 LATENT_DIMS = {"VAEwolabel": 8, "Genwithlabel": 4}
@@ -219,6 +222,13 @@ def _sweep(inputs: Inputs, folder: Path) -> list[object]:
     return ["sweep.py", *options, "--save_dir", folder / "sweep"]
 
 
+def _same_secret(inputs: Inputs, folder: Path) -> None:
+    """Store a secret of the class: each run makes its own, and with another, results differ."""
+    file = private_folder(folder / "graded" / PRIVATE) / NAME
+    file.write_text(hashlib.sha256(b"the same in every trial").hexdigest(), encoding="utf-8")
+    file.chmod(0o600)
+
+
 def _grade_class(inputs: Inputs, folder: Path) -> list[object]:
     words = ["-m", "staff.grade_class", inputs.handed_in, "--out", folder / "graded"]
     words += ["--test_data", inputs.data, "--private_data", inputs.data, "--gen_num", 20]
@@ -233,7 +243,7 @@ SUBJECTS = {
         Subject("inference", _infer, before=_other_outputs, after=_mixed_outputs),
         Subject("grade", _grade),
         Subject("sweep", _sweep),
-        Subject("class", _grade_class),
+        Subject("class", _grade_class, before=_same_secret),
     )
 }
 
