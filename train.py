@@ -250,13 +250,13 @@ def resume(options: TrainOptions, given: set[str]) -> tuple[TrainOptions, dict[s
     taken: dict[str, Any] = {}
     for name, value in saved.items():
         asked: Any = getattr(options, name, None)
-        if type(value) is not type(command.plain(asked)):
+        if not hasattr(options, name) or type(value) is not type(command.plain(asked)):
             raise checkpoint.CheckpointError(
                 f"{path} states the option {one_line(name)} as {one_line(value)}, which is not "
                 "one of this lab; start a new run in another --save_dir."
             )
         if name not in given:
-            taken[name] = type(asked)(value)
+            taken[name] = value if value is None else type(asked)(value)
         elif name not in FREE_ON_RESUME and command.plain(asked) != value:
             raise SettingsError(
                 f"{path} was trained with --{name} {value}, not {asked}; "

@@ -10,6 +10,7 @@ The older layout has recon/recon_{i}.png and gen/{label}/{j}.png instead of arra
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from data_utils import MAX_LATENT_DIM, NUM_CLASSES, one_line
 from lab import arrays
 from lab.checkpoint import replace_folder, write_whole
 
+MAX_PNG_BYTES = 1 << 20
 MAX_FACTS_BYTES = 1 << 20  # of hyperparams.json, which has about 1000
 
 
@@ -201,7 +203,12 @@ def _stated_latent_dim(folder: Path, facts: dict[str, Any]) -> int:
 
 def _read_png(file: Path) -> np.ndarray:
     try:
-        with Image.open(file, formats=["PNG"]) as picture:
+        if file.stat().st_size > MAX_PNG_BYTES:
+            raise OutputsError(
+                f"{file} is larger than {MAX_PNG_BYTES} bytes; expected 28 x 28 pixels."
+            )
+        # From memory: reading from a file, Pillow makes room for as much as the PNG states.
+        with Image.open(io.BytesIO(file.read_bytes()), formats=["PNG"]) as picture:
             if picture.size != (28, 28):
                 width, height = picture.size
                 raise OutputsError(f"{file} is {width} x {height} pixels; expected 28 x 28.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import reprlib
 from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -112,4 +113,5 @@ class Settings:
         for field_ in fields(self):
             choices, value = field_.metadata["choices"], getattr(self, field_.name)
             if choices and value not in choices:
-                raise SettingsError(f"{field_.name} is {value!r}; expected {', '.join(choices)}.")
+                came = reprlib.repr(value)  # shortened: a damaged checkpoint may hold any text
+                raise SettingsError(f"{field_.name} is {came}; expected {', '.join(choices)}.")
