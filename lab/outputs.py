@@ -207,7 +207,6 @@ def _read_png(file: Path) -> np.ndarray:
             raise OutputsError(
                 f"{file} is larger than {MAX_PNG_BYTES} bytes; expected 28 x 28 pixels."
             )
-        # From memory: reading from a file, Pillow makes room for as much as the PNG states.
         with Image.open(io.BytesIO(file.read_bytes()), formats=["PNG"]) as picture:
             if picture.size != (28, 28):
                 width, height = picture.size
@@ -219,7 +218,8 @@ def _read_png(file: Path) -> np.ndarray:
         ) from None
     except OutputsError:
         raise
-    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+    # MemoryError: Pillow makes room for as much as a damaged chunk states.
+    except (Image.DecompressionBombError, MemoryError, OSError, ValueError, SyntaxError) as error:
         raise OutputsError(f"{file} is not a readable PNG ({one_line(error)}).") from None
 
 
