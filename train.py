@@ -200,7 +200,7 @@ def _set_up(
     trainer = Trainer(submission, settings, train_set, valid_set, both, folder.say, progress)
     trainer.prepare()
     if state is not None:
-        _refuse_other_data(options.train_data, train_set.sha256, state)
+        _refuse_other_data(options.train_data, facts["train_sha256"], state)
         _load_state(trainer, state)
     # Everything above may fail, so an earlier run is not changed before this line.
     if options.overwrite and not resuming:

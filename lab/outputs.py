@@ -55,9 +55,8 @@ class Outputs:
 def write_array(folder: Path, name: str, array: np.ndarray) -> None:
     """Write NAME.npy into the folder, whole or not at all."""
     with write_whole(folder / f"{name}.npy") as file:
-        file.write(
-            arrays.npy_bytes(array)
-        )  # np.save to a full disk does not say that the disk is full
+        # np.save to a full disk does not say that the disk is full.
+        file.write(arrays.npy_bytes(array))
 
 
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:

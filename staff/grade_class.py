@@ -34,7 +34,7 @@ from staff.closure import closure
 from staff.job import Job, prepare
 from staff.permissions import PermissionsError, expect_private, write_for_owner_only
 from staff.private_split import PrivateSplitError
-from staff.secret import secret_in
+from staff.secret import PRIVATE, secret_in
 from staff.seeds import SeedError
 from staff.statuses import GRADER_ERROR
 from staff.student import grade_student, read_result
@@ -42,7 +42,6 @@ from staff.submissions import HandedInError, Student, loose_files, students_in
 from staff.text import as_text
 
 MIB = 1024**2
-PRIVATE = ".private"  # folder of the secret and of the private split, in that of the results
 BEFORE = ".grades_before_regrade.json"  # in the folder of the results
 CLOCK = 3  # wall-clock seconds allowed per CPU second, because other work slows a stage down
 EXAMPLES = """examples:

@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.checkpoint import remove_leftovers
 from staff import sandbox
 from staff.permissions import private_folder
 from staff.submissions import Student
@@ -67,10 +66,5 @@ def folder_of(out: Path, key: str) -> Path:
 
 
 def prepare(job: Job) -> None:
-    """Make the folders of results and of work, closed to other accounts.
-
-    The students' files that a killed grader left are removed.
-    """
-    for folder in (job.out / "students", job.work):
-        private_folder(folder)
-    remove_leftovers(job.work)
+    """Make the folder of results, closed to other accounts; `work_folder` does so for the work."""
+    private_folder(job.out / "students")

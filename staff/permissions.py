@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.checkpoint import temporary_path
+from lab.checkpoint import temporary_folder
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO  # all rights of the group and of anyone else
 
@@ -66,10 +65,5 @@ def work_folder(parent: Path) -> Iterator[Path]:
     A process has one at a time. If it is killed, the next process that uses `parent` removes it.
     """
     private_folder(parent)
-    folder = temporary_path(parent / "student")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=stat.S_IRWXU)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder(parent / "student") as folder:
+        yield private_folder(folder)

@@ -15,6 +15,7 @@ from staff.permissions import private_folder
 from staff.seeds import seed_of
 
 NAME = "secret"  # of the file
+PRIVATE = ".private"  # of its folder, beside what is made with it
 
 
 def secret_in(folder: Path) -> str:

@@ -67,7 +67,11 @@ def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
         raise Refused("is not a zip that can be read; create it again")
     _, _, _, _, count, length, _, _ = END.unpack_from(end, at)
     # Zip64 is for more than 65 535 members. Its table of contents may have any length.
-    if length > MAX_CONTENTS_BYTES or count > MAX_MEMBERS or b"PK\6\7" in end[max(at - 20, 0) : at]:
+    if (
+        length > MAX_CONTENTS_BYTES
+        or count > MAX_MEMBERS
+        or b"PK\6\7" in end[max(at - ZIP64, 0) : at]
+    ):
         raise Refused("lists far too many files; zip only what is to be handed in")
     archive = zipfile.ZipFile(file)
     members = sorted(archive.infolist(), key=lambda member: member.header_offset)

@@ -22,7 +22,7 @@ from staff.closure import closure
 from staff.pages import TEMPLATES
 from staff.permissions import write_for_owner_only
 from staff.private_split import PrivateSplitError
-from staff.secret import NAME, secret_in
+from staff.secret import NAME, PRIVATE, secret_in
 from staff.seeds import SeedError
 from staff.zips import zip_bytes
 
@@ -36,7 +36,6 @@ EXAMPLES = """examples:
 ENTRIES = (HERE / "run.py", ROOT / "staff" / "stage.py")
 REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements" / "staff.txt")
 NAMES = (idx.IMAGES, idx.LABELS, "SHA256SUMS")  # of the files of a split
-PRIVATE = ".private"  # folder of the secret, beside the zip
 OPTIONS = "@OPTIONS@"  # replaced in run_autograder
 
 

@@ -32,10 +32,9 @@ from data_utils import MNISTDataset
 from grade import grade
 from lab import ROOT, checkpoint
 from lab.outputs import OutputsError
-from staff.grade_class import PRIVATE
 from staff.idx import write_split
 from staff.permissions import private_folder
-from staff.secret import NAME
+from staff.secret import NAME, PRIVATE
 
 TASKS = ("VAEwolabel", "Genwithlabel")
 LATENT_DIMS = {"VAEwolabel": 8, "Genwithlabel": 4}
