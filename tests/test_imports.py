@@ -49,7 +49,7 @@ FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
 LOADERS = {"staff/stage.py", "staff/quick_torch.py", "staff/handout_proof.py"}
 TRAINERS = {"staff/build_judge.py"}  # trains the judge, which is not a submission
 MEASURERS = {"staff/copies.py"}  # aligns images with tensors
-LOADING = {"lab/loading.py", "lab/split_model.py", "lab/contract.py", "lab/checks.py"}
+LOADING = {"lab/loading.py", "lab/split_model.py", "lab/contract.py", "lab/checks/record.py"}
 
 
 def layer_of_each_file() -> dict[Path, str]:

@@ -138,6 +138,9 @@ def test_figures_of_the_class_are_the_stored_ones():
     figures = json.loads(class_drill.FIGURES.read_text(encoding="utf-8"))
     assert block_in(ROOT / "staff" / "README.md", "drill") == class_drill.render(figures)
     assert not figures["killed"]["wrong"] and not figures["cluster"]["wrong"]
+    for name, chinese in (("guide.md", False), ("guide.zh.md", True)):
+        block = class_drill.render_class_size(figures, chinese)
+        assert block_in(ROOT / "staff" / name, "class-size") == block
 
 
 def test_slurm_script_asks_for_workers_of_one_thread():

@@ -1,0 +1,11 @@
+"""The checks of a submission, per TODO, and the points that they are worth.
+
+    record.py     run the student's code on small inputs and keep what it returns: a recording
+    recording.py  sizes and inputs of a recording, and its form as bytes
+    model.py      judge what VAE and GenModel returned
+    loss.py       judge what vae_loss returned
+    rubric.toml   the points of every part of the course; rubric.py reads it
+    points.py     what was found wrong, as points per TODO
+
+Recording and judging are separate, so that the grader can record in the sandbox and judge outside.
+"""
