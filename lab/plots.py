@@ -149,7 +149,7 @@ def _panels(images: np.ndarray, values: np.ndarray, title: str) -> Image.Image:
         mosaic = panel.swapaxes(1, 2).reshape(side, side)
         picture.paste(Image.fromarray(mosaic), (x, y))
         for index in shown:
-            middle, tick = 28 * index + 14, f"{values[index]:.2g}"
+            middle, tick = 28 * index + 14, f"{values[index]:.3g}"
             if x == left:
                 at = y + side - middle  # the second dimension grows upwards
                 draw.line((left - 6, at, left - 1, at), INK)
