@@ -358,8 +358,8 @@ def main() -> None:
             complete = train(options, state, callbacks=[watch])
     if not complete:
         print(f"stopped and saved in {options.folder}; to continue:")
-        words = ("--load_from_checkpoint", "--save_dir", options.folder)
-        print(f"  {command.as_typed('train.py', *words)}")
+        again = ("--load_from_checkpoint", "--save_dir", options.folder)
+        print(f"  {command.as_typed('train.py', *again)}")
         sys.exit(command.status_of_stop())
     if watch.found:
         print(f"the run is in {options.folder}, but something is wrong with its model:")
@@ -367,8 +367,8 @@ def main() -> None:
         print("correct it, then train again with --overwrite. If it is as you want it:")
     else:
         print(f"the run is in {options.folder}; next:")
-    words = ("--checkpoint_path", best_or_newest(options.folder))
-    print(f"  {command.as_typed('inference.py', *words)}")
+    best = best_or_newest(options.folder)
+    print(f"  {command.as_typed('inference.py', '--checkpoint_path', best)}")
 
 
 if __name__ == "__main__":

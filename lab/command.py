@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -41,13 +41,13 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawTextHelp
 class Parser(argparse.ArgumentParser):
     """Reports an error in one line, and names the nearest option where one is mistyped."""
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """Return the options; end the program with status 2 at a word that is none of them."""
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             word = unknown[0].partition("=")[0]
             known = [name for action in self._actions for name in action.option_strings]
-            near = difflib.get_close_matches(word, known, 1)
+            near = difflib.get_close_matches(word, known, 1, cutoff=0.7)
             self.error(f"unknown option {word}" + (f"; did you mean {near[0]}?" if near else ""))
         return options
 

@@ -49,8 +49,13 @@ def add_options(
         if each.metadata["kind"] is bool:
             # --NAME, --NAME True, --NAME False, and --no-NAME, which means False.
             named |= {"nargs": "?", "const": True, "type": _truth, "metavar": "True|False"}
-            no = {"dest": each.name, "default": each.default, "help": argparse.SUPPRESS}
-            parser.add_argument(f"--no-{each.name}", action="store_false", **no)
+            parser.add_argument(
+                f"--no-{each.name}",
+                action="store_false",
+                dest=each.name,
+                default=each.default,
+                help=argparse.SUPPRESS,
+            )
         else:
             named |= {"type": each.metadata["kind"], "choices": each.metadata["choices"]}
             named["nargs"] = nargs

@@ -10,7 +10,7 @@ import torch
 from data_utils import NUM_CLASSES, to_uint8
 from lab.callbacks import Callback, Training
 
-COLLAPSED = 0.01  # nats per image; codes of digits have ten and more
+COLLAPSED = 0.1  # nats per image; to say which of ten digits it is takes log(10) = 2.3
 TODO = {  # of encode and decode, by task
     "VAEwolabel": ("2.2.2", "2.2.3"),
     "Genwithlabel": ("3.2", "3.3"),
@@ -32,16 +32,25 @@ class Watch(Callback):
         """Look for faults, and say those that are new."""
         steps = len(trainer.batches)
         rows = [row for row in trainer.state.history if row["step"] > trainer.state.step - steps]
+        dead = _dead_output(trainer)
         checks = {
-            "negative loss": _negative_loss(trainer, rows),
-            "posterior collapse": _posterior_collapse(trainer, rows),
-            "dead output": _dead_output(trainer),
+            "negative loss": _negative_loss(trainer, rows[-1].get("valid_loss", 0.0)),
+            "dead output": dead,
+            # Codes that no picture depends on collapse as well.
+            "posterior collapse": None if dead else _posterior_collapse(trainer, rows),
         }
         self.found = {name: text for name, text in checks.items() if text}
         for name, text in self.found.items():
             if name not in self._said:
                 self._said.add(name)
                 trainer.say(f"epoch {trainer.state.epoch}: {text}")
+
+    def on_failure(self, trainer: Training) -> None:
+        """Say whether the loss of the steps before the failure was negative."""
+        sums = trainer.state.sums
+        mean = sums.get("loss", 0.0) / sums.get("steps", 1)
+        if text := _negative_loss(trainer, mean):
+            trainer.say(f"before that, {text}")
 
     def on_finish(self, trainer: Training) -> None:
         """Say the scores of the best epoch, whose weights are in best.pth."""
@@ -59,8 +68,7 @@ class Watch(Callback):
             trainer.say(f"best validation, {best}: {', '.join(scores)}")
 
 
-def _negative_loss(trainer: Training, rows: list[dict[str, Any]]) -> str | None:
-    loss = rows[-1].get("valid_loss", 0.0)
+def _negative_loss(trainer: Training, loss: float) -> str | None:
     if not trainer.submission.uses_vae_loss or not loss < 0:
         return None
     return (

@@ -100,7 +100,7 @@ def test_other_missing_modules_keep_their_traceback(tmp_path):
         (["--epoch", "3"], "unknown option --epoch; did you mean --epochs? see --help"),
         (["--batch-size=3"], "unknown option --batch-size; did you mean --batch_size? see --help"),
         (["--colour", "red"], "unknown option --colour; see --help"),
-        (["submission.py"], "unknown option submission.py; see --help"),
+        (["model.py"], "unknown option model.py; see --help"),
         (["--lr", "fast"], "argument --lr: invalid float value: 'fast'; see --help"),
     ],
 )
