@@ -34,7 +34,7 @@ class Watch(Callback):
         rows = [row for row in trainer.state.history if row["step"] > trainer.state.step - steps]
         dead = _dead_output(trainer)
         checks = {
-            "negative loss": _negative_loss(trainer, rows[-1].get("valid_loss", 0.0)),
+            "negative loss": _negative_loss(trainer, rows[-1]),
             "dead output": dead,
             # Codes that no picture depends on collapse as well.
             "posterior collapse": None if dead else _posterior_collapse(trainer, rows),
@@ -46,10 +46,11 @@ class Watch(Callback):
                 trainer.say(f"epoch {trainer.state.epoch}: {text}")
 
     def on_failure(self, trainer: Training) -> None:
-        """Say whether the loss of the steps before the failure was negative."""
+        """Say whether the loss was negative in an epoch that did not come to its end."""
         sums = trainer.state.sums
-        mean = sums.get("loss", 0.0) / sums.get("steps", 1)
-        if text := _negative_loss(trainer, mean):
+        row = {"train_loss": sums.get("loss", 0.0) / sums.get("steps", 1)}
+        text = _negative_loss(trainer, row)
+        if text and "negative loss" not in self._said:
             trainer.say(f"before that, {text}")
 
     def on_finish(self, trainer: Training) -> None:
@@ -68,8 +69,10 @@ class Watch(Callback):
             trainer.say(f"best validation, {best}: {', '.join(scores)}")
 
 
-def _negative_loss(trainer: Training, loss: float) -> str | None:
-    if not trainer.submission.uses_vae_loss or not loss < 0:
+def _negative_loss(trainer: Training, row: dict[str, Any]) -> str | None:
+    losses = [row.get(name, 0.0) for name in ("valid_loss", "train_loss")]
+    loss = next((loss for loss in losses if loss < 0), None)  # nan, after a failure, is not < 0
+    if not trainer.submission.uses_vae_loss or loss is None:
         return None
     return (
         f"the loss is negative ({loss:.3g}), but a squared error and a KL divergence never are: "
