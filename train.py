@@ -198,6 +198,8 @@ def _set_up(
     facts = {name: command.plain(getattr(options, name)) for name in (*RUN_OPTIONS, "submission")}
     facts |= {"settings": asdict(settings), "submission_sha256": hashlib.sha256(code).hexdigest()}
     facts["train_sha256"] = train_set.sha256
+    if state is not None:  # the file that was given first, not the run's own copy
+        facts["submission"] = state.get("submission", facts["submission"])
     folder = RunFolder(options.folder, facts, valid_set, options.save_loss_plot, options.video)
     resuming = _resumes_in_place(options, state)
     folder.claim(resuming, options.overwrite)
