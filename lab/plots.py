@@ -255,23 +255,34 @@ def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
         _line(left, history, key, label)
     left.set(title="Loss", xlabel="step", ylabel="loss")
     for axes in between:
-        _line(axes, history, "valid_loss", "loss", color="tab:orange")
-        _line(axes, history, "valid_reconstruction_loss", "reconstruction", color="tab:purple")
-        _line(axes, history, "valid_kl_divergence", "KL divergence", color="tab:brown")
-        axes.set(title="Validation loss = reconstruction + KL divergence", xlabel="step")
-        axes.legend()
-    _line(right, history, "valid_ssim", "ssim", color="tab:green")
-    right.set(title="Validation at the posterior mean", xlabel="step", ylabel="ssim")
-    errors = right.twinx()
-    _line(errors, history, "valid_mse", "mse", color="tab:red")
-    errors.set_ylabel("mse")
-    handles = [*right.get_lines(), *errors.get_lines()]
-    right.legend(handles=handles, loc="center right")
+        terms = {"valid_reconstruction_loss": "reconstruction", "valid_kl_divergence": "KL"}
+        _, kl_axes = _two_lines(axes, history, terms, ("tab:purple", "tab:brown"))
+        kl_axes.set_ylim(bottom=0)  # where it stays after posterior collapse
+        axes.set_title("Validation loss = reconstruction + KL divergence")
+    _two_lines(right, history, {"valid_ssim": "ssim", "valid_mse": "mse"}, ("tab:green", "tab:red"))
+    right.set_title("Validation at the posterior mean")
     if left.get_lines():  # a GAN has no single loss
         left.legend()
     for axes in (left, *between, right):
         axes.grid(alpha=0.3)
     drawing.savefig(file, format="png", dpi=110)
+
+
+def _two_lines(
+    axes: Axes, history: Sequence[dict], labels: dict[str, str], colors: tuple[str, str]
+) -> tuple[Axes, Axes]:
+    """Draw two columns of the history, the first with the axis on the left, the other right.
+
+    Return the axes of both.
+    """
+    both = (axes, axes.twinx())
+    for side, (key, label), color in zip(both, labels.items(), colors):
+        _line(side, history, key, label, color=color)
+        side.set_ylabel(label)
+    axes.set_xlabel("step")
+    handles = [line for side in both for line in side.get_lines()]
+    axes.legend(handles=handles, loc="center right")
+    return both
 
 
 def _line(axes: Axes, history: Sequence[dict], key: str, label: str, **style: Any) -> None:

@@ -11,6 +11,7 @@ from data_utils import NUM_CLASSES, to_uint8
 from lab.callbacks import Callback, Training
 
 COLLAPSED = 0.1  # nats per image; to say which of ten digits it is takes log(10) = 2.3
+NEGATIVE = "negative loss"
 TODO = {  # of encode and decode, by task
     "VAEwolabel": ("2.2.2", "2.2.3"),
     "Genwithlabel": ("3.2", "3.3"),
@@ -34,7 +35,8 @@ class Watch(Callback):
         rows = [row for row in trainer.state.history if row["step"] > trainer.state.step - steps]
         dead = _dead_output(trainer)
         checks = {
-            "negative loss": _negative_loss(trainer, rows[-1]),
+            # Once seen it stays: after a return to the last good state, the loss is positive again.
+            NEGATIVE: self.found.get(NEGATIVE) or _negative_loss(trainer, rows[-1]),
             "dead output": dead,
             # Codes that no picture depends on collapse as well.
             "posterior collapse": None if dead else _posterior_collapse(trainer, rows),
@@ -50,7 +52,7 @@ class Watch(Callback):
         sums = trainer.state.sums
         row = {"train_loss": sums.get("loss", 0.0) / sums.get("steps", 1)}
         text = _negative_loss(trainer, row)
-        if text and "negative loss" not in self._said:
+        if text and NEGATIVE not in self._said:
             trainer.say(f"before that, {text}")
 
     def on_finish(self, trainer: Training) -> None:

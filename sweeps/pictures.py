@@ -11,7 +11,7 @@ from lab import plots
 
 Row = dict[str, Any]
 BLANK = 235  # grey value of a trial without pictures
-MOST_TICKS = 8  # on the axis of an option; of more values, some have no tick
+TICK_GAP = 1 / 9  # of an axis; the next value after a tick has one only if it is as far away
 FIGURE_NAMES = {"raw": "raw score", "ssim": "ssim", "mse": "mse", "fid": "fid"}
 
 
@@ -81,8 +81,9 @@ def curve(file: BinaryIO, scored: Sequence[Row], name: str) -> None:
     numbers = all(isinstance(row[name], (int, float)) for row in scored)
     ordered = sorted(scored, key=lambda row: row[name])
     places = [row[name] for row in ordered] if numbers else list(range(len(ordered)))
-    step = -(-len(ordered) // MOST_TICKS)
-    texts = [f"{row[name]:g}" if numbers else str(row[name]) for row in ordered]
+    log = numbers and min(places) > 0 and max(places) >= 10 * min(places)
+    texts = {p: f"{p:g}" if numbers else str(row[name]) for p, row in zip(places, ordered)}
+    ticks = _far_apart(places, log)
     figures = [figure for figure in FIGURE_NAMES if all(figure in row for row in ordered)]
     drawing = plots.figure(3.9 * len(figures), 3.6)
     for axes, figure in zip(np.atleast_1d(drawing.subplots(1, len(figures))), figures):
@@ -90,13 +91,23 @@ def curve(file: BinaryIO, scored: Sequence[Row], name: str) -> None:
         values = [row[figure] for row in ordered]
         line = "-" if numbers else ""
         axes.errorbar(places, values, spread, fmt=f"o{line}", capsize=3)
-        if numbers and min(places) > 0 and max(places) >= 10 * min(places):
+        if log:
             axes.set_xscale("log")
-        axes.set_xticks(places[::step], texts[::step])
+        axes.set_xticks(ticks, [texts[place] for place in ticks])
         axes.minorticks_off()
         axes.set(xlabel=name, title=FIGURE_NAMES[figure])
         axes.grid(alpha=0.3)
     drawing.savefig(file, format="png", dpi=110)
+
+
+def _far_apart(places: Sequence[float], log: bool) -> list[float]:
+    """Return the values, in ascending order, whose ticks do not touch on an axis."""
+    at = np.log(places) if log else np.asarray(places, float)
+    ticks = [0]
+    for number in range(1, len(at)):
+        if at[number] - at[ticks[-1]] >= TICK_GAP * (at[-1] - at[0]):
+            ticks.append(number)
+    return [places[number] for number in ticks]
 
 
 def pareto(file: BinaryIO, scored: Sequence[Row]) -> None:

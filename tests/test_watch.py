@@ -56,6 +56,9 @@ def test_a_kl_term_of_the_wrong_sign(tmp_path, tiny_set):
     file.write_text(MODEL.replace(LOSS, LOSS.replace("+", "-")), encoding="utf-8")
     trainer, watch = watched(tiny_set, file, var=50.0, epochs=8, lr=2e-4)
     expect(trainer, watch, "negative loss", "TODO 2.3", "sign")
+    trainer.state.history[-1] |= {"train_loss": 1.0, "valid_loss": 1.0}  # as after a recovery
+    watch.on_epoch_end(trainer)
+    assert "negative loss" in watch.found
 
 
 def test_a_negative_loss_before_a_failure_in_the_first_epoch(tiny_set):
