@@ -257,7 +257,8 @@ def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
     for axes in between:
         terms = {"valid_reconstruction_loss": "reconstruction", "valid_kl_divergence": "KL"}
         _, kl_axes = _two_lines(axes, history, terms, ("tab:purple", "tab:brown"))
-        kl_axes.set_ylim(bottom=0)  # where it stays after posterior collapse
+        # From 0, where the KL divergence stays after posterior collapse.
+        kl_axes.set_ylim(0, 1.1 * kl_axes.get_ylim()[1])
         axes.set_title("Validation loss = reconstruction + KL divergence")
     _two_lines(right, history, {"valid_ssim": "ssim", "valid_mse": "mse"}, ("tab:green", "tab:red"))
     right.set_title("Validation at the posterior mean")
