@@ -8,24 +8,17 @@
 # make clean   remove the virtual environment
 #
 # Another Python than python3: make demo PYTHON=python3.12
+# Without make, once the lab is set up: python -m lab.demo; make demo DEMO=... gives it options.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
-DATA := dataset/test
-RECIPE := --epochs 5 --batch_size 256 --lr 3e-3 --var 0.02
+DEMO :=
 
 .PHONY: demo clean
 
 demo: .venv/core
-	$(BIN)/python train.py --task VAEwolabel $(RECIPE) --save_dir runs/demo-VAEwolabel --overwrite --video
-	$(BIN)/python train.py --task Genwithlabel $(RECIPE) --save_dir runs/demo-Genwithlabel --overwrite --video
-	$(BIN)/python inference.py --checkpoint_path runs/demo-VAEwolabel/best.pth --data_path $(DATA)
-	$(BIN)/python inference.py --checkpoint_path runs/demo-Genwithlabel/best.pth --data_path $(DATA)
-	$(BIN)/python grade.py --test_data_path $(DATA) --output runs/demo-grade.json \
-	  --VAEwolabel_output_dir runs/demo-VAEwolabel/inference \
-	  --Genwithlabel_output_dir runs/demo-Genwithlabel/inference
-	@echo "pictures: runs/demo-*/inference/*.png, videos: runs/demo-*/training.gif"
+	$(BIN)/python -m lab.demo $(DEMO)
 
 # staff: begin
 .PHONY: test test-faults test-sandbox bench

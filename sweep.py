@@ -7,8 +7,10 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from data_utils import DataError
 from lab import command
+
+# isort: split
+from data_utils import DataError
 from lab.cluster import ClusterError, require_dask
 from lab.lock import FolderInUseError, only_one
 from lab.settings import SettingsError

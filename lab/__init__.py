@@ -3,9 +3,10 @@
 | subject | files |
 | --- | --- |
 | a submission | loading, split_model (splits it at `decode`), contract, checks |
-| training | callbacks, run_folder, training_state, recovery, gradients, schedule, prior |
+| training | callbacks, run_folder, watch, training_state, recovery, gradients, schedule, prior |
 | inference and grading | stages, outputs, arrays, pictures, metrics, diagnostics |
 | speed | device, deterministic, precision, convolutions, conv_functions, trial_step |
+| `make demo` | demo |
 | shared by commands | command, settings, checkpoint, lock, plots, progress_bar, workers, cluster |
 """
 

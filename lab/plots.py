@@ -93,29 +93,71 @@ def samples(file: BinaryIO, images: np.ndarray, labelled: bool, columns: int = 1
     _save(grid(list(images[:, :columns]), f"{title}, z ~ N(0, I)", labels), file)
 
 
-def interpolation(file: BinaryIO, rows: np.ndarray) -> None:
-    """Draw interpolations between two codes, one per row: rows is (pairs, steps, 28, 28)."""
-    steps = rows.shape[1]
+def interpolation(file: BinaryIO, starts: np.ndarray, walks: np.ndarray, ends: np.ndarray) -> None:
+    """Draw decoded walks between the codes of two images, one per row, between the two images.
+
+    starts, ends: the images, (rows, 28, 28); walks: (rows, steps, 28, 28).
+    """
+    steps = walks.shape[1]
     shares = [f"{step / (steps - 1):.1f}" for step in range(steps)]
-    title = "From one code to another, in equal steps"
-    _save(grid(list(rows), title, column_labels=shares), file)
+    rows = np.concatenate([starts[:, None], walks, ends[:, None]], axis=1)
+    title = "From the code of one image to that of another, in equal steps"
+    _save(grid(list(rows), title, column_labels=["image", *shares, "image"]), file)
 
 
-def manifold(file: BinaryIO, panels: np.ndarray, side: float) -> None:
-    """Draw the decoder's images over a square of two-dimensional codes, one panel per label.
+def manifold(
+    file: BinaryIO, square: np.ndarray, values: np.ndarray, quantiles: np.ndarray, at: np.ndarray
+) -> None:
+    """Draw the decoder's images over two-dimensional codes, on two grids of n x n codes.
 
     Args:
-        panels: (P, n, n, 28, 28), the top row of each panel first; P is 1 for a model without
-            labels and 10 for a model with labels.
-        side: of the square, which is centred at 0, in units of z.
+        square: (P, n, n, 28, 28), images over a square around 0, the top row first; P is 1 for a
+            model without labels and 10 for a model with labels.
+        values: (n,), the codes along each side of it.
+        quantiles, at: the same over the quantiles of N(0, 1), so that each image stands for an
+            equal share of the samples; Kingma and Welling 2014, figure 4.
     """
-    mosaics = panels.swapaxes(2, 3).reshape(len(panels), panels.shape[1] * 28, -1)  # (P, S, S)
-    across = min(5, len(mosaics))
-    rows = [mosaics[first : first + across] for first in range(0, len(mosaics), across)]
-    title = f"Decoder over the square of side {side:g} around 0, first dimension across, second up"
-    if len(panels) > 1:
-        title += "; labels 0 to 4 above 5 to 9"
-    _save(grid(rows, title, gap=12, scale=2 if len(panels) == 1 else 1), file)
+    labels = "" if len(square) == 1 else ", labels 0 to 4 above 5 to 9"
+    parts = [
+        _panels(square, values, f"Equal steps of z{labels}"),
+        _panels(quantiles, at, f"Equal shares of N(0, I){labels}"),
+    ]
+    beside = len(square) == 1  # two squares side by side, otherwise two wide parts
+    width, height = parts[0].size
+    size = (2 * width, height) if beside else (width, 2 * height)
+    picture = Image.new("L", size, PAPER)
+    picture.paste(parts[0])
+    picture.paste(parts[1], (width, 0) if beside else (0, height))
+    _save(picture, file)
+
+
+def _panels(images: np.ndarray, values: np.ndarray, title: str) -> Image.Image:
+    """Return panels (P, n, n, 28, 28), at most five per row, with ticks at some of the values."""
+    n, across = len(values), min(5, len(images))
+    side, left, gap = 28 * n, MARGIN + 42, 14
+    down = -(-len(images) // across)
+    top = MARGIN + TEXT_SIZE + 8
+    size = left + across * (side + gap), top + down * (side + gap) + 2 * TEXT_SIZE + MARGIN
+    picture = Image.new("L", size, PAPER)
+    draw, font = ImageDraw.Draw(picture), _font()
+    text = f"{title}: first dimension across, second up"
+    draw.text((left, MARGIN - 2), text, INK, font)
+    shown = np.linspace(0, n - 1, 5 if across == 1 else 3).round().astype(int)
+    for number, panel in enumerate(images):
+        x = left + number % across * (side + gap)
+        y = top + number // across * (side + gap)
+        mosaic = panel.swapaxes(1, 2).reshape(side, side)
+        picture.paste(Image.fromarray(mosaic), (x, y))
+        for index in shown:
+            middle, tick = 28 * index + 14, f"{values[index]:.3g}"
+            if x == left:
+                at = y + side - middle  # the second dimension grows upwards
+                draw.line((left - 6, at, left - 1, at), INK)
+                draw.text((left - 10, at), tick, INK, font, anchor="rm")
+            if number // across == down - 1:
+                draw.line((x + middle, y + side + 1, x + middle, y + side + 5), INK)
+                draw.text((x + middle, y + side + 9), tick, INK, font, anchor="mt")
+    return picture
 
 
 def frame(
@@ -201,28 +243,47 @@ def figure(width: float, height: float) -> Figure:
 
 
 def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
-    """Draw the training and validation loss on the left, and ssim and mse on the right.
+    """Draw the loss, its two terms where they are known, and ssim and mse.
 
-    history: one dict per validation with step and, where known, train_loss, valid_loss, valid_ssim
-    and valid_mse.
+    history: one dict per validation with step and, where known, train_loss, valid_loss,
+    valid_reconstruction_loss, valid_kl_divergence, valid_ssim and valid_mse.
     """
-    drawing = figure(10, 4)
-    left, right = drawing.subplots(1, 2)
+    split = any("valid_kl_divergence" in row for row in history)
+    drawing = figure(14 if split else 10, 4)
+    left, *between, right = drawing.subplots(1, 3 if split else 2)
     for key, label in (("train_loss", "training"), ("valid_loss", "validation")):
         _line(left, history, key, label)
     left.set(title="Loss", xlabel="step", ylabel="loss")
-    _line(right, history, "valid_ssim", "ssim", color="tab:green")
-    right.set(title="Validation at the posterior mean", xlabel="step", ylabel="ssim")
-    errors = right.twinx()
-    _line(errors, history, "valid_mse", "mse", color="tab:red")
-    errors.set_ylabel("mse")
-    handles = [*right.get_lines(), *errors.get_lines()]
-    right.legend(handles=handles, loc="center right")
+    for axes in between:
+        terms = {"valid_reconstruction_loss": "reconstruction", "valid_kl_divergence": "KL"}
+        _, kl_axes = _two_lines(axes, history, terms, ("tab:purple", "tab:brown"))
+        # From 0, where the KL divergence stays after posterior collapse.
+        kl_axes.set_ylim(0, 1.1 * kl_axes.get_ylim()[1])
+        axes.set_title("Validation loss = reconstruction + KL divergence")
+    _two_lines(right, history, {"valid_ssim": "ssim", "valid_mse": "mse"}, ("tab:green", "tab:red"))
+    right.set_title("Validation at the posterior mean")
     if left.get_lines():  # a GAN has no single loss
         left.legend()
-    for axes in (left, right):
+    for axes in (left, *between, right):
         axes.grid(alpha=0.3)
     drawing.savefig(file, format="png", dpi=110)
+
+
+def _two_lines(
+    axes: Axes, history: Sequence[dict], labels: dict[str, str], colors: tuple[str, str]
+) -> tuple[Axes, Axes]:
+    """Draw two columns of the history, the first with the axis on the left, the other right.
+
+    Return the axes of both.
+    """
+    both = (axes, axes.twinx())
+    for side, (key, label), color in zip(both, labels.items(), colors):
+        _line(side, history, key, label, color=color)
+        side.set_ylabel(label)
+    axes.set_xlabel("step")
+    handles = [line for side in both for line in side.get_lines()]
+    axes.legend(handles=handles, loc="center right")
+    return both
 
 
 def _line(axes: Axes, history: Sequence[dict], key: str, label: str, **style: Any) -> None:

@@ -278,7 +278,7 @@ def test_a_solution_that_does_not_work(tmp_path):
 def test_a_makefile_that_does_not_work(folder):
     file = folder / "Makefile"
     text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace("python train.py", "python nowhere.py"), encoding="utf-8")
+    file.write_text(text.replace("lab.demo", "lab.nowhere"), encoding="utf-8")
     with pytest.raises(HandoutError, match="`make demo` fails: .*Error"):
         handout_proof.demo(folder)
 

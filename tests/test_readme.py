@@ -11,6 +11,7 @@ import shlex
 import pytest
 from conftest import ROOT
 
+import train
 from benchmarks import class_drill, deterministic, reference, reproduce, sweep_speed, zoo
 from benchmarks.markdown import block_in
 
@@ -171,6 +172,21 @@ def test_promised_figures_are_reached():
         assert row["raw"] >= 32.0 and row["fid"] <= 1.8 and row["total_s"] <= 240
     assert figures["demo"]["seconds"] < 180
     assert all(row["score"] == row["cap"] for row in figures["demo"]["scores"].values())
+
+
+@pytest.mark.parametrize("names", [("README.md", "docs/handout.md"), ("train.py",)])
+def test_no_command_finds_the_folder_of_an_earlier_one(names):
+    """Typed one after another, the commands of the first pages start each run in a new folder."""
+    text = "\n".join(map(read, names))
+    examples = [re.split(r" {2,}", line.strip())[0] for line in train.EXAMPLES.splitlines()]
+    folders = []
+    for line in commands_in(text) if names[0].endswith(".md") else examples:
+        words = shlex.split(line)
+        if words[:2] == ["python", "train.py"]:
+            known, _ = train.make_parser().parse_known_args(words[2:])
+            if not known.load_from_checkpoint:
+                folders.append(str(known.save_dir or f"runs/{known.task}"))
+    assert len(folders) >= 3 and len(set(folders)) == len(folders)
 
 
 # ---------------------------------------------------------------- what the documents name

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import sweep
+from data_utils import MNISTDataset
 from lab import cluster as clusters
 from lab.workers import local_workers
 from sweeps import estimate, pictures, plan, report, search, trial
@@ -104,6 +105,14 @@ def test_output_of_a_sweep(sweep_folder):
         assert str(sweep_folder / name) in printed
     for name in ("heatmap.png", "contact_sheet.png"):
         assert min(Image.open(sweep_folder / name).size) > 200
+
+
+def test_the_contact_sheet_of_a_vae_shows_reconstructions(sweep_folder, tiny_data):
+    labels = MNISTDataset(tiny_data).labels
+    for folder in (sweep_folder / "trials").iterdir():
+        shown, recon = np.load(folder / "shown.npy"), np.load(folder / "inference" / "recon.npy")
+        for label in range(10):
+            assert np.array_equal(shown[label], recon[np.flatnonzero(labels == label)[0]])
 
 
 def test_a_trial_scores_what_the_three_commands_score(sweep_folder, tiny_data, tmp_path):
@@ -648,5 +657,28 @@ def test_pictures_are_drawn_for_every_kind_of_sweep():
     drawn(pictures.pareto, [scored(latent_dim=d, raw=10 - d / 10) for d in (10, 20, 30)])
     samples = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
     tiles = {(0.5, 1e-3): samples, (0.25, 5e-3): samples}  # the other two tiles are grey
-    assert drawn(pictures.sample_matrix, tiles, "var", "lr", report.word)[0] > 2 * 5 * 28 * 2
-    drawn(pictures.sample_list, [samples] * 3, ["a", "b", "c"], 2)
+    matrix = drawn(pictures.matrix, "Samples", tiles, "var", "lr", report.word)
+    assert matrix[0] > 2 * 5 * 28 * 2
+    drawn(pictures.rows_of_images, "Samples", [samples] * 3, ["a", "b", "c"], 2)
+
+
+@pytest.mark.parametrize(
+    "name, values, texts",
+    [
+        ("latent_dim", (2, 10, 20), ["2", "10", "20"]),
+        ("lr", (1e-4, 1e-3, 1e-2), ["0.0001", "0.001", "0.01"]),
+        ("batch_size", (64, 128, 130, 256), ["64", "128", "256"]),
+        ("seed", tuple(range(1, 1000)), ["1", "3", "7", "16", "36", "78", "168", "362", "780"]),
+        ("submission", ("a.py", "b.py"), ["a.py", "b.py"]),
+    ],
+)
+def test_the_values_of_a_sweep_are_the_ticks_of_its_curve(monkeypatch, name, values, texts):
+    figures = []
+    made = pictures.plots.figure
+    monkeypatch.setattr(
+        pictures.plots, "figure", lambda *size: figures.append(made(*size)) or figures[0]
+    )
+    drawn(pictures.curve, [scored(**{name: value}) for value in values], name)
+    for axes in figures[0].axes:
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == texts
+        assert not axes.get_xticklabels(minor=True)
