@@ -4,7 +4,8 @@
 | --- | --- |
 | a submission | loading, split_model (splits it at `decode`), contract, checks |
 | training | callbacks, run_folder, training_state, recovery, gradients, schedule, prior |
-| inference and grading | stages, outputs, arrays, pictures, metrics, diagnostics |
+| inference and grading | trained, stages, outputs, arrays, pictures, metrics, diagnostics |
+| the page explorer.html | explorer/ |
 | speed | device, deterministic, precision, convolutions, conv_functions, trial_step |
 | shared by commands | command, settings, checkpoint, lock, plots, progress_bar, workers, cluster |
 """
