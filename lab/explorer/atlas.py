@@ -1,4 +1,4 @@
-"""Images in place of a decoder that does not export: the page shows the one with the nearest code."""
+"""Images in place of a decoder that does not export; the page shows that of the nearest code."""
 
 from __future__ import annotations
 

@@ -68,15 +68,11 @@ def build(submission: Submission, dataset: MNISTDataset, run: dict[str, Any]) ->
     if "decoder" not in blobs:
         arrays |= make_atlas(subject)
     blobs |= {name: _bytes_of(array) for name, array in arrays.items()}
-    if "decoder" in blobs or "encoder" in blobs:
-        blobs |= {name: runtime_file(name) for name in RUNTIME}
+    zipped = {name: gzip.compress(content, 6, mtime=0) for name, content in blobs.items()}
+    if any(half["precision"] for half in held.values()):
+        zipped |= {name: (HERE / "runtime" / f"{name}.gz").read_bytes() for name in RUNTIME}
     facts = {**subject.facts, "run": run, **held}
-    return _page(facts, blobs), held
-
-
-def runtime_file(name: str) -> bytes:
-    """Return a file of onnxruntime-web, unpacked."""
-    return gzip.decompress((HERE / "runtime" / f"{name}.gz").read_bytes())
+    return _page(facts, zipped), held
 
 
 @torch.no_grad()
@@ -106,7 +102,7 @@ def _bytes_of(array: np.ndarray) -> bytes:
 # ---------------------------------------------------------------- HTML
 
 
-def _page(facts: dict[str, Any], blobs: dict[str, bytes]) -> str:
+def _page(facts: dict[str, Any], zipped: dict[str, bytes]) -> str:
     """Return page.html with its parts filled in."""
     folder = HERE / "page"
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
@@ -118,7 +114,11 @@ def _page(facts: dict[str, Any], blobs: dict[str, bytes]) -> str:
             [
                 _element("facts", "application/json", _json(facts)),
                 _element("texts", "application/json", _json(texts)),
-                *(_element(f"blob-{name}", "text/plain", _packed(blobs[name])) for name in blobs),
+                _element("licence", "text/plain", _read(HERE / "runtime" / "LICENSE")),
+                *(
+                    _element(f"blob-{name}", "text/plain", base64.b64encode(content).decode())
+                    for name, content in zipped.items()
+                ),
             ]
         ),
         "scripts": "\n".join(f"<script>\n{script}</script>" for script in scripts),
@@ -140,7 +140,3 @@ def _element(name: str, kind: str, content: str) -> str:
 def _json(value: Any) -> str:
     """Return JSON that cannot end the element it stands in."""
     return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
-
-
-def _packed(content: bytes) -> str:
-    return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode()
