@@ -16,6 +16,7 @@ from lab.split_model import Submission
 
 SHOWN_PER_LABEL = 20  # images to pick from
 MEASURED_PER_LABEL = 100  # images behind the figures
+CHECK_EACH = 20  # of the images to pick from, the page compares one with torch; debug.js has it too
 ACTIVE = 0.01  # nats: a dimension with less KL has collapsed to the prior
 VISIBLE = 1 / 255  # a change of one grey level
 REACH = 3.0  # how many standard deviations a slider reaches
@@ -181,3 +182,7 @@ class Subject:
             "check_labels": labels.numpy().astype(np.uint8),
             "check_images": images.numpy(),
         }
+        if self.codes is not None:
+            labels = torch.from_numpy(self.labels)[::CHECK_EACH]
+            recon = self.submission.decode(self.codes[::CHECK_EACH], labels)
+            self.arrays["check_recon"] = recon.flatten(1).numpy()  # (n / CHECK_EACH, 784)

@@ -7,6 +7,7 @@ const measured = {
   differences: {}, // largest difference from what torch computed, by name
   errors: [],
 };
+const CHECK_EACH = 20; // of the images to pick from
 const debugging = new URLSearchParams(location.search).has("debug");
 
 function median(values) {
@@ -52,12 +53,15 @@ async function compareWithTorch(data) {
     note("images", image, row(data.checkImages, i, PIXELS));
     await pause();
   }
-  for (let i = 0; model.encoder && i < data.labels.length; i += 20) {
+  for (let i = 0; model.encoder && i < data.labels.length; i += CHECK_EACH) {
     const pixels = row(data.images, i, PIXELS);
     const { mu, logVar, z } = await model.encode(pixels, data.labels[i], new Float32Array(DIMENSIONS));
     note("mu", mu, row(data.mu, i, DIMENSIONS));
     note("log_var", logVar, row(data.logVar, i, DIMENSIONS));
-    note("z", z, row(data.codes, i, DIMENSIONS));
+    if (model.decoder) {
+      const [image] = await model.decode([z], [data.labels[i]]);
+      note("reconstructions", image, row(data.checkRecon, i / CHECK_EACH, PIXELS));
+    }
     await pause();
   }
   showDebug();

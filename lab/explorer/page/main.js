@@ -39,6 +39,7 @@ async function loadData() {
     typical: await unpackFloats("typical"),
     checkZ: await unpackFloats("check_z"),
     checkLabels: [...await unpack("check_labels")],
+    checkRecon: await unpackFloats("check_recon"),
     checkImages: await unpackFloats("check_images"),
   };
 }
