@@ -4,7 +4,7 @@
 function startEncode(data) {
   const element = (id) => document.getElementById(id);
   if (!facts.has_encoder) return null;
-  element("encode").hidden = false;
+  element("encode-row").hidden = false;
   const canDraw = model.encoder !== null;
   const usesLabel = facts.encoder_sees_label || facts.labels_choose === "decoder";
   const noise = element("noise");
@@ -70,10 +70,12 @@ function startEncode(data) {
   inEachLanguage(() => {
     element("images").setAttribute("aria-label", say("pick.title"));
     data.labels.forEach((digit, i) => gallery.name(i, say("pick.one", { digit, n: i + 1 })));
-    element("encode-hint").textContent = say(canDraw ? "encode.hint" : "encode.hint.fixed")
-      + (usesLabel && canDraw ? " " + say("encode.hint.label") : "");
-    element("posterior-hint").textContent = say(facts.random ? "posterior.hint" : "posterior.hint.fixed")
-      + (facts.transformed ? " " + say("posterior.transformed") : "");
+    element("encode-hint").textContent = sayAll(
+      canDraw ? "encode.hint" : "encode.hint.fixed",
+      ...(usesLabel && canDraw ? ["encode.hint.label"] : []));
+    element("posterior-hint").textContent = sayAll(
+      facts.random ? "posterior.hint" : "posterior.hint.fixed",
+      ...(facts.transformed ? ["posterior.transformed"] : []));
   });
   for (const name of ["pointerdown", "keydown"]) element("pad").addEventListener(name, drawn, true);
   if (!canDraw) {

@@ -2,9 +2,6 @@
 /* The side: what one sees, in three sentences each, with the figures of this model. */
 
 function startExplain() {
-  const side = document.getElementById("explain");
-  const cards = facts.has_encoder ? ["encoder", "z", "decoder"] : ["z", "decoder"];
-  if (facts.random) cards.push("kl");
   const top = facts.dimensions[0];
   const values = {
     d: DIMENSIONS,
@@ -34,15 +31,14 @@ function startExplain() {
     if (!facts.has_encoder) return "decoder.generator";
     return facts.labels_choose === "decoder" ? "decoder.label" : "decoder";
   };
-  inEachLanguage(() => {
-    side.replaceChildren(...cards.map((card) => {
-      const box = document.createElement("div"), title = document.createElement("h3");
-      const text = document.createElement("p");
-      box.className = "card";
+  for (const box of document.querySelectorAll("[data-card]")) {
+    const { card } = box.dataset;
+    const title = document.createElement("h3"), text = document.createElement("p");
+    box.hidden = card === "kl" && !facts.random;
+    box.append(title, text);
+    inEachLanguage(() => {
       title.textContent = say("explain." + card + ".title");
       text.textContent = say("explain." + variant(card), values);
-      box.append(title, text);
-      return box;
-    }));
-  });
+    });
+  }
 }

@@ -1,7 +1,7 @@
 "use strict";
 /* The code z under sliders, and the image that the decoder makes of it. */
 
-const SLIDERS_AT_FIRST = 8;
+const SLIDERS_AT_FIRST = matchMedia("(max-width: 40rem)").matches ? 6 : 14;
 
 function startGenerate(data) {
   const picture = document.getElementById("picture");
@@ -16,8 +16,8 @@ function startGenerate(data) {
   });
   labelButtons.hidden = facts.labels_choose === "nothing";
   inEachLanguage(() => {
-    document.getElementById("generate-hint").textContent = say("generate.hint." + facts.labels_choose)
-      + " " + say("ranked." + facts.ranked_by);
+    document.getElementById("generate-hint").textContent = sayAll(
+      "generate.hint." + facts.labels_choose, "ranked." + facts.ranked_by);
   });
 
   const redraw = keepingUp(async () => {

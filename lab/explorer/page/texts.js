@@ -11,6 +11,11 @@ function say(key, values = {}) {
   return TEXTS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
+/* Return several texts as one paragraph; Chinese needs no space between sentences. */
+function sayAll(...keys) {
+  return keys.map((key) => say(key)).join(language === "zh" ? "" : " ");
+}
+
 /* Run a function now and after each change of the language. */
 function inEachLanguage(write) {
   retranslated.push(write);
