@@ -23,7 +23,6 @@ from lab.lock import FolderInUseError, only_one
 from lab.metrics import TASKS
 from lab.outputs import (
     OutputsError,
-    known_facts,
     read_array,
     write_array,
     write_facts,
@@ -90,6 +89,7 @@ def infer(options: InferenceOptions) -> Path:
     from lab import checkpoint
     from lab.device import keep_freed_memory
     from lab.pictures import draw_outputs
+    from lab.trained import newest_run
 
     keep_freed_memory()
     path = options.checkpoint_path or newest_run(options.task)
@@ -113,56 +113,19 @@ def load_submission(path: Path, state: dict[str, Any], options: InferenceOptions
     """Return the trained model of a checkpoint, ready to run."""
     from lab.convolutions import use_fast_convolutions
     from lab.device import pick_device
-    from lab.loading import submission_file
-    from lab.split_model import Submission
+    from lab.trained import load_trained
 
-    task, latent_dim = (_agreed(name, options, state, path) for name in ("task", "latent_dim"))
-    file = options.submission or submission_file(path, state)
-    submission = Submission(file, task, latent_dim, state.get("variant", ""))
-    submission.load_weights(state, path)
-    if _sha256(file) != state.get("submission_sha256", _sha256(file)):
+    stated = options.task, options.latent_dim, options.submission
+    submission = load_trained(path, state, *stated)
+    if _sha256(submission.path) != state.get("submission_sha256", _sha256(submission.path)):
         print(
-            f"{file} is not the code that {path} was trained from, so the results may be others; "
-            "leave --submission out to use the run's own copy"
+            f"{submission.path} is not the code that {path} was trained from, so the results may "
+            "be others; leave --submission out to use the run's own copy"
         )
     submission.model.to(pick_device(options.device)).eval()
     if options.convolutions == "fast":
         use_fast_convolutions(submission.model, submission.try_encode, submission.try_decode)
     return submission
-
-
-def newest_run(task: str | None, runs: Path = Path("runs")) -> Path:
-    """Return the checkpoint of the newest run, the best if there is one. Raises InferenceError."""
-    from lab.checkpoint import best_or_newest
-    from lab.stages import InferenceError
-
-    found = []
-    for folder in runs.glob("*/"):
-        checkpoints = list(folder.glob("*.pth"))
-        if checkpoints and task in (None, known_facts(folder).get("task")):
-            found.append((max(file.stat().st_mtime for file in checkpoints), folder))
-    if not found:
-        wanted = f" of task {task}" if task else ""
-        raise InferenceError(
-            f"{runs} holds no run{wanted}; train first (python train.py), "
-            "or give a checkpoint with --checkpoint_path."
-        )
-    return best_or_newest(max(found)[1])
-
-
-def _agreed(name: str, options: InferenceOptions, state: dict[str, Any], path: Path) -> Any:
-    """Return the value in the checkpoint, or else the option's. They must not differ."""
-    asked, saved = getattr(options, name), state.get(name)
-    if None not in (asked, saved) and asked != saved:
-        raise SettingsError(
-            f"{path} was trained with --{name} {saved}, not {asked}; "
-            f"leave --{name} out, or give another --checkpoint_path."
-        )
-    if asked is None and saved is None:
-        raise SettingsError(
-            f"{path} is an older checkpoint, which does not state --{name}; add --{name}."
-        )
-    return saved if asked is None else asked
 
 
 # ---------------------------------------------------------------- the stages

@@ -2,9 +2,10 @@
 
 | subject | files |
 | --- | --- |
-| a submission | loading, split_model (splits it at `decode`), contract, checks |
+| a submission | loading, split_model (splits it at `decode`), contract, checks/ |
 | training | callbacks, run_folder, watch, training_state, recovery, gradients, schedule, prior |
-| inference and grading | stages, outputs, arrays, pictures, metrics, diagnostics |
+| inference and grading | trained, stages, outputs, arrays, pictures, metrics, diagnostics |
+| pages | report/ (report.html), explorer/ (explorer.html), moments |
 | speed | device, deterministic, precision, convolutions, conv_functions, trial_step |
 | `make demo` | demo |
 | shared by commands | command, settings, checkpoint, lock, plots, progress_bar, workers, cluster |

@@ -80,7 +80,7 @@ def diagnose(
     n = samples.shape[1]
     features, classes = features_and_classes(judge, samples.reshape(-1, 28, 28))
     sample_labels = np.repeat(np.arange(NUM_CLASSES), n)
-    real = _some_of_each_label(labels, n)  # indices of real images
+    real = some_of_each_label(labels, n)  # indices of real images
     real_features, real_classes = features_and_classes(judge, images[real])
     all_features, _ = features_and_classes(judge, np.delete(images, real, axis=0))
     spread = np.mean(
@@ -130,7 +130,7 @@ def features_and_classes(judge: Judge, images: np.ndarray) -> tuple[np.ndarray, 
     return torch.cat(features).double().numpy(), torch.cat(classes).numpy()
 
 
-def _some_of_each_label(labels: np.ndarray, n: int) -> np.ndarray:
+def some_of_each_label(labels: np.ndarray, n: int) -> np.ndarray:
     """Return the indices of n images of each label (or of all, if fewer), spread over the split.
 
     MNIST is sorted by writer, so that the first images are not representative.
