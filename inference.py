@@ -23,6 +23,7 @@ from lab.lock import FolderInUseError, only_one
 from lab.metrics import TASKS
 from lab.outputs import (
     OutputsError,
+    known_facts,
     read_array,
     write_array,
     write_facts,

@@ -302,7 +302,7 @@ def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
     Codes of more than two dimensions are projected by principal component analysis (PCA). The
     points are drawn as pixels, which takes a tenth of the time of importing matplotlib.
     """
-    codes, names = _project(codes.astype(np.float64))  # (N, 2)
+    codes, names = project(codes.astype(np.float64))  # (N, 2)
     low, high = codes.min(axis=0), codes.max(axis=0)
     margin = np.maximum(0.04 * (high - low), 1e-6)
     low, high = low - margin, high + margin
@@ -346,7 +346,7 @@ def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
     _save(picture, file)
 
 
-def _project(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
+def project(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
     """Project codes (N, latent_dim) to two dimensions: (N, 2), and the names of the two axes."""
     if codes.shape[1] == 1:
         codes = np.column_stack([codes, np.zeros(len(codes))])

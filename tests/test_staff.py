@@ -811,7 +811,7 @@ def small_class(tmp_path, trained):
 def test_killed_and_started_again_nothing_is_lost_or_done_twice(small_class, tmp_path, tiny_data):
     out = tmp_path / "out"
     words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--no_private"]
-    words += ["--workers", 1]
+    words += ["--workers", 1, "--scores_only"]
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     process = start(*words, env={"TMPDIR": str(temporary)})
@@ -858,19 +858,19 @@ def test_regrading_lists_every_grade_that_changed(small_class, tmp_path, tiny_da
     assert "1 graded now" in run(*words).stdout
     file = out / "students" / "ada" / "result.json"
     result = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps({**result, "score": 1.0}), encoding="utf-8")
+    file.write_text(json.dumps({**result, "points": 1.0}), encoding="utf-8")
     completed = run(*words, "--regrade")
-    assert f"changed:  ada: 1.00 to {result['score']:.2f}" in completed.stdout
+    assert f"changed:  ada: 1.00 to {result['points']:.2f}" in completed.stdout
     with open(out / "regrade.csv", encoding="utf-8", newline="") as opened:
         (row,) = csv.DictReader(opened)
-    assert float(row["Grade now"]) == result["score"]
+    assert float(row["Grade now"]) == result["points"]
 
 
 @needs_bubblewrap
 def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data):
     out = tmp_path / "out"
     words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--no_private"]
-    words += ["--workers", 2]
+    words += ["--workers", 2, "--scores_only"]
     process = start(*words)
     while not (out / ".lock").exists():
         time.sleep(0.05)
@@ -944,6 +944,7 @@ def test_a_changed_grader_grades_every_student_again(small_class, tmp_path, tiny
     lab = copied([*closure(entries), *DATA_FILES, *TEMPLATES.iterdir()], tmp_path / "lab")
     shutil.rmtree(small_class / "cleo")
     words = [CLASS, small_class, "--out", tmp_path / "out", "--gen_num", 20, "--workers", 1]
+    words.append("--scores_only")
     words += ["--no_private"]
     words += [
         word for split in ("test", "train", "valid") for word in (f"--{split}_data", tiny_data)
@@ -1132,7 +1133,7 @@ def test_a_mistake_in_the_marks_is_an_error_with_its_line(tmp_path, text, words)
 def test_changed_grades_are_found_up_and_down():
     before = {"a": 1.0, "b": 2.0, "c": None, "d": 5.0}
     after = zip("abcd", (2.0, 1.0, 3.0, 5.0))
-    results = [{"student": student, "score": score} for student, score in after]
+    results = [{"student": student, "points": points} for student, points in after]
     assert grades.changes(before, results) == [("a", 1.0, 2.0), ("b", 2.0, 1.0), ("c", None, 3.0)]
 
 
@@ -1203,9 +1204,9 @@ def test_a_canvas_export_is_filled_in(tmp_path):
         encoding="utf-8",
     )
     results = [
-        {"platform": "canvas", "number": "4711", "score": 39.987},
-        {"platform": "canvas", "number": "4712", "score": None},
-        {"platform": "moodle", "number": "4712", "score": 1.0},
+        {"platform": "canvas", "number": "4711", "total": 39.987},
+        {"platform": "canvas", "number": "4712", "total": None},
+        {"platform": "moodle", "number": "4712", "total": 1.0},
     ]
     with pytest.raises(grades.GradesError, match="--assignment"):
         grades.fill_canvas(export, tmp_path / "out.csv", results)
