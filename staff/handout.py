@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
 from lab import ROOT, command
 from lab.checkpoint import replace_folder, write_whole
+from staff.site import FOLDER as SITE
 from staff.solutions import HandoutError, blank, for_students
 from staff.zips import is_program, zip_bytes
 
@@ -40,6 +42,7 @@ LEFT_OUT = (
     "docs/speed.png",
     "pyproject.toml",  # configures ruff, mypy and pytest, which only the tests need
     "requirements/bench.txt",
+    "requirements/docs.txt",
     "requirements/staff.txt",
     "requirements/test.txt",
     "staff",
@@ -89,7 +92,10 @@ def is_left_out(name: str) -> bool:
 
 
 def build(root: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """Return the handout's files by name, sorted. Raises HandoutError, OSError."""
+    """Return the handout's files by name, sorted. Raises HandoutError, OSError.
+
+    The site is made of the documents as students get them.
+    """
     files = {}
     for name in sorted(names):
         if is_left_out(name):
@@ -101,7 +107,23 @@ def build(root: Path, names: Iterable[str]) -> dict[str, bytes]:
     sums = files["dataset/SHA256SUMS"].decode().splitlines(keepends=True)
     kept = (line for line in sums if f"dataset/{line.split()[1]}" in files)
     files["dataset/SHA256SUMS"] = "".join(kept).encode()
-    return files
+    site = {f"{SITE}/{name}": content for name, content in site_of(files).items()}
+    return dict(sorted((files | site).items()))
+
+
+def site_of(files: Mapping[str, bytes], for_staff: Collection[str] = ()) -> dict[str, bytes]:
+    """Return the documents among the files as a site, by name. Raises HandoutError.
+
+    for_staff: names of the documents that are in the section for staff.
+    """
+    try:
+        from staff.site import pages
+    except ModuleNotFoundError as error:
+        raise HandoutError(
+            f"{error.name} is not installed; expected the packages of requirements/docs.txt: "
+            f"{sys.executable} -m pip install -r requirements/docs.txt"
+        ) from None
+    return pages.build(files, for_staff)
 
 
 def as_handed_out(name: str, text: str) -> str:
@@ -168,7 +190,11 @@ def main() -> None:
         content = archive(files)
         if not (ROOT / ".git").exists():
             print(f"{ROOT} is not a git checkout: every file in it counts as part of the lab")
-        print(f"{len(files)} of the repository's {len(names)} files are handed out")
+        documents = sum(name.startswith(f"{SITE}/") for name in files)
+        print(
+            f"{len(files) - documents} of the repository's {len(names)} files are handed out, "
+            f"and {documents} files of the site made of them"
+        )
         if options.no_proof:
             print("the handout was not checked (--no-proof)")
         else:
