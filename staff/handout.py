@@ -94,7 +94,7 @@ def is_left_out(name: str) -> bool:
 def build(root: Path, names: Iterable[str]) -> dict[str, bytes]:
     """Return the handout's files by name, sorted. Raises HandoutError, OSError.
 
-    The site is made of the documents as students get them.
+    The site and the notebook are made of the documents and the submission as students get them.
     """
     files = {}
     for name in sorted(names):
@@ -107,8 +107,18 @@ def build(root: Path, names: Iterable[str]) -> dict[str, bytes]:
     sums = files["dataset/SHA256SUMS"].decode().splitlines(keepends=True)
     kept = (line for line in sums if f"dataset/{line.split()[1]}" in files)
     files["dataset/SHA256SUMS"] = "".join(kept).encode()
-    site = {f"{SITE}/{name}": content for name, content in site_of(files).items()}
-    return dict(sorted((files | site).items()))
+    made = {f"{SITE}/{name}": content for name, content in site_of(files).items()}
+    made["lab.ipynb"] = notebook_of(files["submission.py"].decode("utf-8"))
+    return dict(sorted((files | made).items()))
+
+
+def notebook_of(submission: str) -> bytes:
+    """Return lab.ipynb with the text of submission.py in a cell. Raises HandoutError."""
+    try:
+        from staff.notebook import notebook
+    except ModuleNotFoundError as error:
+        raise _not_installed(error) from None
+    return notebook(submission)
 
 
 def site_of(files: Mapping[str, bytes], for_staff: Collection[str] = ()) -> dict[str, bytes]:
@@ -119,11 +129,15 @@ def site_of(files: Mapping[str, bytes], for_staff: Collection[str] = ()) -> dict
     try:
         from staff.site import pages
     except ModuleNotFoundError as error:
-        raise HandoutError(
-            f"{error.name} is not installed; expected the packages of requirements/docs.txt: "
-            f"{sys.executable} -m pip install -r requirements/docs.txt"
-        ) from None
+        raise _not_installed(error) from None
     return pages.build(files, for_staff)
+
+
+def _not_installed(error: ModuleNotFoundError) -> HandoutError:
+    return HandoutError(
+        f"{error.name} is not installed; expected the packages of requirements/docs.txt: "
+        f"{sys.executable} -m pip install -r requirements/docs.txt"
+    )
 
 
 def as_handed_out(name: str, text: str) -> str:
@@ -190,11 +204,9 @@ def main() -> None:
         content = archive(files)
         if not (ROOT / ".git").exists():
             print(f"{ROOT} is not a git checkout: every file in it counts as part of the lab")
-        documents = sum(name.startswith(f"{SITE}/") for name in files)
-        print(
-            f"{len(files) - documents} of the repository's {len(names)} files are handed out, "
-            f"and {documents} files of the site made of them"
-        )
+        made = len(files.keys() - set(names))
+        print(f"{len(files) - made} of the repository's {len(names)} files are handed out")
+        print(f"{made} files are made of them: the site {SITE}/, and lab.ipynb")
         if options.no_proof:
             print("the handout was not checked (--no-proof)")
         else:

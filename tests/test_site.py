@@ -13,7 +13,7 @@ from conftest import ROOT, assert_clear_error, run
 
 from staff.handout import build, is_left_out, site_of, tracked
 from staff.site import FOLDER
-from staff.site.markdown import Link, SiteError, formula, render
+from staff.site.markdown import Link, SiteError, render
 from staff.site.pages import WORDS, file_of
 from staff.site.pages import build as build_site
 from staff.solutions import solutions
