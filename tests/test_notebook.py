@@ -1,4 +1,4 @@
-"""lab.ipynb: made from its source and the blank submission, valid, and it runs from top to bottom."""
+"""lab.ipynb: made from its source and the blank submission, and it runs from top to bottom."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_nothing_comes_from_the_network(which, request):
 
 @pytest.mark.parametrize("which", ["whole", "half"])
 def test_no_markdown_is_left(which, request):
-    """No asterisks of emphasis (which Chinese punctuation can break), pipes or dollars are shown."""
+    """No asterisk of emphasis is shown, which Chinese punctuation can break, and no dollar sign."""
     for name, content in request.getfixturevalue(which).items():
         if name.endswith(".html"):
             shown = re.sub(rb"<(pre|code|math)\b.*?</\1>", b"", content, flags=re.DOTALL)
