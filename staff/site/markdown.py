@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from latex2mathml.converter import convert
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
@@ -17,6 +18,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from staff.solutions import HandoutError
 
+APPLIED, THIN_SPACE = "<mo>&ApplyFunction;</mo>", '<mspace width="0.1667em"></mspace>'
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
@@ -96,14 +98,15 @@ def _parser() -> MarkdownIt:
 
 def formula(latex: str, options: Mapping[str, Any]) -> str:
     """Return a formula as MathML. Raises SiteError for a command that is not known."""
-    display = "block" if options["display_mode"] else "inline"
     try:
-        html = convert(latex, display=display)
-    except Exception as error:  # of many types, none of them documented
-        raise SiteError(f"the formula {latex.strip()} cannot be read: {error!r}") from None
-    if unknown := re.search(r"\\[A-Za-z]+", html):
-        raise SiteError(f"the formula {latex.strip()} has an unknown command {unknown[0]}")
-    return html
+        lines = tex2mathml(latex.strip(), as_block=options["display_mode"])
+    except MathError as error:
+        raise SiteError(f"the formula {latex.strip()} cannot be read: {error}") from None
+    html = re.sub(r">\s+<", "><", lines)
+    # As LaTeX does: a thin space between a function's name and what it is applied to, without
+    # brackets; and the words of a brace below it.
+    html = re.sub(rf"{APPLIED}(?!<mo)", rf"{APPLIED}{THIN_SPACE}", html)
+    return re.sub(r"<msub>(<munder>.*?<mo>⏟</mo></munder>.*?)</msub>", r"<munder>\1</munder>", html)
 
 
 # ---------------------------------------------------------------- parts of a document

@@ -6,6 +6,7 @@ the README of a folder its index.html. So relative addresses stay the same but f
 
 from __future__ import annotations
 
+import base64
 import posixpath
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -124,7 +125,8 @@ def build(files: Mapping[str, bytes], for_staff: Collection[str] = ()) -> dict[s
         for_staff: names of the documents that are in the section for staff.
     """
     names = sorted((name for name in files if name.endswith(".md")), key=_place)
-    site = {name: (TEMPLATES / name).read_bytes() for name in ("site.css", "site.js")}
+    site = {name: (TEMPLATES / name).read_bytes() for name in ("site.css", "site.js", "OFL.txt")}
+    site["math.css"] = math_css()
     pages = {}
     for name in names:
         text = files[name].decode("utf-8").replace("\r\n", "\n")
@@ -143,6 +145,17 @@ def build(files: Mapping[str, bytes], for_staff: Collection[str] = ()) -> dict[s
         values = values_of(page, pages, for_staff)
         site[page.file] = template.render(values).encode("utf-8")
     return dict(sorted(site.items()))
+
+
+def math_css() -> bytes:
+    """Return a style sheet that holds the font of the formulas.
+
+    The font is in it as text, because a browser may refuse to load a font file from disk.
+    """
+    font = base64.b64encode((TEMPLATES / "math.woff2").read_bytes()).decode()
+    source = f'url("data:font/woff2;base64,{font}") format("woff2")'
+    face = f'@font-face {{ font-family: "VAE lab math"; src: {source}; }}'
+    return f"/* A part of STIX Two Math; its licence is in OFL.txt. */\n{face}\n".encode()
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -238,6 +251,7 @@ def values_of(page: Page, pages: Mapping[str, Page], for_staff: Collection[str])
     before, after = neighbours(page, sections)
     return {
         "page": page,
+        "has_formulas": "<math" in page.document.html,
         "body": Markup(page.document.html),
         "headings": [
             (heading.level, heading.anchor, Markup(heading.html))
