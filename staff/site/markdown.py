@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from xml.etree import ElementTree
 
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -18,7 +19,8 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from staff.solutions import HandoutError
 
-APPLIED, THIN_SPACE = "<mo>&ApplyFunction;</mo>", '<mspace width="0.1667em"></mspace>'
+APPLY = "\u2061"  # the invisible operator between a function and what it is applied to
+CLOSING = (")", "]")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
@@ -99,14 +101,42 @@ def _parser() -> MarkdownIt:
 def formula(latex: str, options: Mapping[str, Any]) -> str:
     """Return a formula as MathML. Raises SiteError for a command that is not known."""
     try:
-        lines = tex2mathml(latex.strip(), as_block=options["display_mode"])
+        text = tex2mathml(latex.strip(), as_block=options["display_mode"])
     except MathError as error:
         raise SiteError(f"the formula {latex.strip()} cannot be read: {error}") from None
-    html = re.sub(r">\s+<", "><", lines)
-    # As LaTeX does: a thin space between a function's name and what it is applied to, without
-    # brackets; and the words of a brace below it.
-    html = re.sub(rf"{APPLIED}(?!<mo)", rf"{APPLIED}{THIN_SPACE}", html)
-    return re.sub(r"<msub>(<munder>.*?<mo>⏟</mo></munder>.*?)</msub>", r"<munder>\1</munder>", html)
+    text = re.sub(r">\s+<", "><", text).replace("&ApplyFunction;", APPLY)
+    root = ElementTree.fromstring(re.sub(' xmlns="[^"]*"', "", text))  # HTML needs no namespace
+    for part in root.iter():
+        _as_in_latex(part)
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def _as_in_latex(part: ElementTree.Element) -> None:
+    """Correct a part of a formula where docutils makes it look other than LaTeX does."""
+    if part.tag == "mo" and part.text == "‖":
+        part.set("stretchy", "false")  # keeps its height beside a fraction
+    row = list(part)
+    for index, sign in enumerate(row):
+        before, after = row[:index], row[index + 1 :]
+        if sign.text == "−" and before and _is_operator(before[-1]):
+            if before[-1].text not in CLOSING:
+                sign.set("form", "prefix")  # a minus sign after an operator is no difference
+        if sign.text == APPLY and sign.tag == "mo":
+            # log x: a thin space, unless a bracket or an operator with its own space follows,
+            if after and not _is_operator(after[0]):
+                part.insert(list(part).index(after[0]), _thin_space())
+            # and between the name and what it is multiplied by.
+            if len(before) > 1 and (before[-2].text in CLOSING or not _is_operator(before[-2])):
+                part.insert(list(part).index(before[-1]), _thin_space())
+
+
+def _is_operator(part: ElementTree.Element) -> bool:
+    """Return whether a part is an operator or bracket, perhaps with limits."""
+    return part.tag == "mo" or part.tag in ("munder", "munderover") and part[0].tag == "mo"
+
+
+def _thin_space() -> ElementTree.Element:
+    return ElementTree.Element("mspace", width="0.1667em")
 
 
 # ---------------------------------------------------------------- parts of a document
