@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import posixpath
 import re
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from conftest import ROOT, assert_clear_error, run
 
 from staff.handout import build, is_left_out, site_of, tracked
 from staff.site import FOLDER
-from staff.site.markdown import Link, SiteError, render
+from staff.site.markdown import Link, SiteError, formula, render
 from staff.site.pages import WORDS, file_of
 from staff.site.pages import build as build_site
 from staff.solutions import solutions
@@ -107,8 +109,8 @@ def test_nothing_comes_from_the_network(which, request):
     for name, page in pages_of(site).items():
         assert not [address for address in page.loaded if re.match("(https?:)?//", address)], name
         assert set(page.tags).isdisjoint({"iframe", "object", "embed", "video", "style"}), name
-    for name in ("site.css", "site.js"):
-        assert not re.search(rb"https?:|url\(|@import|fetch|import\(", site[name])
+    for name in ("site.css", "math.css", "site.js"):
+        assert not re.search(rb"https?:|url\((?!\"data:)|@import|fetch|import\(", site[name])
 
 
 @pytest.mark.parametrize("which", ["whole", "half"])
@@ -197,6 +199,45 @@ def test_a_line_break_between_chinese_characters_is_no_space():
     assert "<p>“图”文</p>" in html("“图”\n文")
     assert "图<strong>像</strong>文" in html("图\n**像**\n文")
     assert "one\ntwo" in html("one\ntwo") and "”\n“" in html("”\n“")
+    assert html("$x$，\n文").endswith("</math>，</span>文</p>\n")
+
+
+def test_a_line_does_not_break_between_a_formula_and_its_comma():
+    assert html("$x$, y").endswith("</math>,</span> y</p>\n")
+    assert html("$x$ (y)").endswith("</math></span> (y)</p>\n")
+    assert html("$x$<b").endswith("</math>&lt;</span>b</p>\n")
+
+
+@pytest.mark.parametrize(
+    "latex, part",
+    [
+        (r"\log p", 'log</mi><mo>\u2061</mo><mspace width="0.1667em"></mspace><mi>p'),
+        (r"\log(p)", 'log</mi><mo>\u2061</mo><mo stretchy="false">('),
+        (r"(x) \log p", ')</mo><mspace width="0.1667em"></mspace><mi>log'),
+        (r"\arg\min_x y", 'arg</mi><mo>\u2061</mo><munder><mo movablelimits="true">min'),
+        (r"p \| \frac{1}{q}", '<mo stretchy="false">‖'),
+        (r"a \ge -b", '<mo>≥</mo><mo form="prefix">−'),
+        (r"(a) - b", ")</mo><mo>−</mo>"),
+        (r"\operatorname{tr} A", '<mi mathvariant="normal">tr</mi>'),
+        (r"\begin{aligned} a &= b \\ &= c \end{aligned}", "<mtable"),
+    ],
+)
+def test_formulas_look_as_in_latex(latex, part):
+    assert part in formula(latex, {"display_mode": True})
+
+
+def test_the_font_has_every_character_of_the_formulas(whole):
+    from fontTools.ttLib import TTFont
+
+    embedded = re.search(rb"base64,([^\"]*)", whole["math.css"])
+    with TTFont(io.BytesIO(base64.b64decode(embedded[1]))) as font:
+        there = set(font.getBestCmap())
+        assert "MATH" in font  # without it, brackets do not grow
+    for name, content in whole.items():
+        if name.endswith(".html"):
+            formulas = b"".join(re.findall(rb"<math.*?</math>", content, re.DOTALL))
+            assert {ord(c) for c in Addresses(formulas).text} <= there | {0xA, 0x20}, name
+            assert (b'math.css"' in content) == bool(formulas), name
 
 
 def test_the_link_to_the_other_language_is_left_out():

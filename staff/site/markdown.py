@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from xml.etree import ElementTree
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
+from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -20,7 +23,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from staff.solutions import HandoutError
 
 APPLY = "\u2061"  # the invisible operator between a function and what it is applied to
-CLOSING = (")", "]")
+PUNCTUATION = "punctuation"  # in the meta of a formula's token
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
@@ -75,6 +78,9 @@ def render(text: str, name: str, follow: Callable[[str], Link]) -> Document:
     tokens = _without_other_forms(parser.parse(text), follow)
     for token in _inline(tokens):
         _follow_link(token, follow)
+    for block in tokens:
+        for token, following in itertools.pairwise(block.children or ()):
+            _keep_together(token, following)
     try:
         html = parser.renderer.render(tokens, parser.options, {})
     except SiteError as error:
@@ -118,21 +124,25 @@ def _as_in_latex(part: ElementTree.Element) -> None:
     row = list(part)
     for index, sign in enumerate(row):
         before, after = row[:index], row[index + 1 :]
-        if sign.text == "−" and before and _is_operator(before[-1]):
-            if before[-1].text not in CLOSING:
-                sign.set("form", "prefix")  # a minus sign after an operator is no difference
+        if sign.text == "−" and [p for p in before[-1:] if _is_operator(p) and not _closes(p)]:
+            sign.set("form", "prefix")  # a minus sign after an operator is no difference
         if sign.text == APPLY and sign.tag == "mo":
             # log x: a thin space, unless a bracket or an operator with its own space follows,
             if after and not _is_operator(after[0]):
                 part.insert(list(part).index(after[0]), _thin_space())
             # and between the name and what it is multiplied by.
-            if len(before) > 1 and (before[-2].text in CLOSING or not _is_operator(before[-2])):
+            if len(before) > 1 and (_closes(before[-2]) or not _is_operator(before[-2])):
                 part.insert(list(part).index(before[-1]), _thin_space())
 
 
 def _is_operator(part: ElementTree.Element) -> bool:
     """Return whether a part is an operator or bracket, perhaps with limits."""
-    return part.tag == "mo" or part.tag in ("munder", "munderover") and part[0].tag == "mo"
+    core = part[0] if part.tag in ("munder", "munderover") else part
+    return core.tag == "mo"
+
+
+def _closes(part: ElementTree.Element) -> bool:
+    return part.text in (")", "]")
 
 
 def _thin_space() -> ElementTree.Element:
@@ -151,11 +161,29 @@ def _comment(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str
 
 def _softbreak(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
     """A line break of the source is a space, but not between two Chinese characters."""
-    before = next((token.content[-1] for token in tokens[index::-1] if token.content), " ")
-    after = next((token.content[0] for token in tokens[index:] if token.content), " ")
+    before = next((shown[-1] for token in tokens[index::-1] if (shown := _shown(token))), " ")
+    after = next((shown[0] for token in tokens[index:] if (shown := _shown(token))), " ")
     widths = {unicodedata.east_asian_width(before), unicodedata.east_asian_width(after)}
     # W and F are wide. A is a quotation mark or dash, which is wide beside a wide character.
     return "" if widths <= {"W", "F", "A"} and widths != {"A"} else "\n"
+
+
+def _shown(token: Token) -> str:
+    return token.content + str(token.meta.get(PUNCTUATION, ""))
+
+
+def _keep_together(token: Token, following: Token) -> None:
+    """Move the punctuation after a formula into it, because a line may break after a formula."""
+    if token.type == "math_inline" and following.type == "text":
+        mark = re.match(r"[^\w\s(（“]*", following.content)
+        token.meta[PUNCTUATION] = mark[0] if mark else ""
+        following.content = following.content.removeprefix(token.meta[PUNCTUATION])
+
+
+def _formula_in_text(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    mark = escapeHtml(str(tokens[index].meta.get(PUNCTUATION, "")))
+    html = formula(tokens[index].content, {"display_mode": False})
+    return f'<span class="math inline">{html}{mark}</span>'
 
 
 def _table(renderer: Any, *_: Any) -> str:
@@ -170,6 +198,7 @@ RULES = {
     "html_block": _comment,
     "html_inline": _comment,
     "softbreak": _softbreak,
+    "math_inline": _formula_in_text,
     "table_open": _table,
     "table_close": _end_of_table,
 }
@@ -221,6 +250,7 @@ def _headings(tokens: Sequence[Token], parser: MarkdownIt) -> Iterator[Heading]:
     for before, token in zip(tokens, tokens[1:]):
         if before.type == "heading_open":
             words = [t for t in token.children or () if not t.type.startswith("link_")]
+            assert isinstance(parser.renderer, RendererHTML)
             html = parser.renderer.renderInline(words, parser.options, {})
             yield Heading(int(before.tag[1]), str(before.attrGet("id")), html)
 

@@ -1,9 +1,8 @@
-"""Make templates/math.woff2, the font of the formulas, from STIX Two Math.
+"""Make templates/math.woff, the font of the formulas, from STIX Two Math.
 
 A formula needs a font with tables for mathematics. Windows, macOS and iOS have one; many Linux
 systems and Android do not, and there brackets, roots and integrals stay small. So the pages bring
-their own: the Latin and Greek letters, operators, arrows and brackets of STIX Two Math. It needs
-fontTools and brotli, which nothing else here needs: `pip install fonttools brotli`.
+their own: the Latin and Greek letters, operators, arrows and brackets of STIX Two Math.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from lab.checkpoint import write_whole
 EXAMPLES = """examples:
   python -m staff.site.math_font STIXTwoMath-Regular.ttf     from github.com/stipub/stixfonts
 """
-FONT = Path(__file__).resolve().parent / "templates" / "math.woff2"
+FONT = Path(__file__).resolve().parent / "templates" / "math.woff"
 CHARACTERS = (  # first and last code point of each range
     (0x20, 0x7E),  # Latin
     (0xA0, 0xFF),
@@ -40,11 +39,11 @@ FEATURES = ["ssty", "dtls", "flac", "kern", "mark", "mkmk"]
 
 
 def subset(font: Path) -> bytes:
-    """Return a font file with CHARACTERS alone, as WOFF2. Raises OSError, TTLibError."""
+    """Return a font file with CHARACTERS alone, as WOFF. Raises OSError, TTLibError."""
     from fontTools import subset as tool
 
     options = tool.Options(
-        flavor="woff2", layout_features=FEATURES, name_IDs=NAMES, hinting=False, notdef_outline=True
+        flavor="woff", layout_features=FEATURES, name_IDs=NAMES, hinting=False, notdef_outline=True
     )
     loaded = tool.load_font(font, options)
     chosen = tool.Subsetter(options)

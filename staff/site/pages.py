@@ -11,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -130,7 +131,9 @@ def build(files: Mapping[str, bytes], for_staff: Collection[str] = ()) -> dict[s
     pages = {}
     for name in names:
         text = files[name].decode("utf-8").replace("\r\n", "\n")
-        pages[name] = Page(name, render(text, name, lambda a, n=name: follow(a, n, files, site)))
+        pages[name] = Page(
+            name, render(text, name, partial(follow, name=name, files=files, site=site))
+        )
     if "README.md" not in pages:
         raise SiteError("README.md is missing; expected it as the start page of the site.")
     environment = Environment(
@@ -152,8 +155,8 @@ def math_css() -> bytes:
 
     The font is in it as text, because a browser may refuse to load a font file from disk.
     """
-    font = base64.b64encode((TEMPLATES / "math.woff2").read_bytes()).decode()
-    source = f'url("data:font/woff2;base64,{font}") format("woff2")'
+    font = base64.b64encode((TEMPLATES / "math.woff").read_bytes()).decode()
+    source = f'url("data:font/woff;base64,{font}") format("woff")'
     face = f'@font-face {{ font-family: "VAE lab math"; src: {source}; }}'
     return f"/* A part of STIX Two Math; its licence is in OFL.txt. */\n{face}\n".encode()
 
