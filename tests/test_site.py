@@ -217,6 +217,7 @@ def test_a_line_does_not_break_between_a_formula_and_its_comma():
         (r"\arg\min_x y", 'arg</mi><mo>\u2061</mo><munder><mo movablelimits="true">min'),
         (r"p \| \frac{1}{q}", '<mo stretchy="false">‖'),
         (r"a \ge -b", '<mo>≥</mo><mo form="prefix">−'),
+        (r"a < b", "<mo>&lt;</mo>"),
         (r"(a) - b", ")</mo><mo>−</mo>"),
         (r"\operatorname{tr} A", '<mi mathvariant="normal">tr</mi>'),
         (r"\begin{aligned} a &= b \\ &= c \end{aligned}", "<mtable"),
@@ -256,6 +257,8 @@ def test_what_is_not_shown_is_an_error():
         render("text", "a.md", Link)
     with pytest.raises(SiteError, match=r"a.md: the formula \\nowhere x cannot be read: Unknown"):
         html(r"$\nowhere x$")
+    with pytest.raises(SiteError, match="needs braces"):
+        html(r"$\frac12$")
 
 
 def test_anchors_are_those_of_github():

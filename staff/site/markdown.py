@@ -105,7 +105,9 @@ def _parser() -> MarkdownIt:
 
 
 def formula(latex: str, options: Mapping[str, Any]) -> str:
-    """Return a formula as MathML. Raises SiteError for a command that is not known."""
+    """Return a formula as MathML. Raises SiteError for a command that is not known, and \\frac12."""
+    if re.search(r"\\[dt]?frac(?!\s*\{)", latex):  # docutils would read one number, 12
+        raise SiteError(f"the formula {latex.strip()} needs braces, as in \\frac{{1}}{{2}}")
     try:
         text = tex2mathml(latex.strip(), as_block=options["display_mode"])
     except MathError as error:
