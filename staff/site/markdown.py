@@ -105,7 +105,7 @@ def _parser() -> MarkdownIt:
 
 
 def formula(latex: str, options: Mapping[str, Any]) -> str:
-    """Return a formula as MathML. Raises SiteError for a command that is not known, and \\frac12."""
+    """Return a formula as MathML. Raises SiteError for an unknown command, and for \\frac12."""
     if re.search(r"\\[dt]?frac(?!\s*\{)", latex):  # docutils would read one number, 12
         raise SiteError(f"the formula {latex.strip()} needs braces, as in \\frac{{1}}{{2}}")
     try:
