@@ -3,6 +3,7 @@
 # make test    set up, lint, check types, run every test
 # make test-sandbox  the tests of the sandbox as root and as an unprivileged user
 # make test-faults  kills, full disks, bad bytes, in many trials: 15 minutes
+# make docs    the documents as a site: dist/site/index.html
 # make bench   compare the speed of the lab with others, write docs/speed.md: 15 minutes
 # staff: end
 # make clean   remove the virtual environment
@@ -21,7 +22,7 @@ demo: .venv/core
 	$(BIN)/python -m lab.demo $(DEMO)
 
 # staff: begin
-.PHONY: test test-faults test-sandbox bench
+.PHONY: test test-faults test-sandbox docs bench
 
 test: .venv/test
 	$(BIN)/ruff check .
@@ -39,12 +40,18 @@ test-sandbox: .venv/test
 	  && setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=$$copy TMPDIR=$$copy \
 	    $$python -m pytest -q -p no:cacheprovider tests/test_staff.py
 
+docs: .venv/docs
+	$(BIN)/python -m staff.site.build
+
 bench: .venv/bench
 	$(BIN)/python -m benchmarks.speed
 
 # staff: end
 clean:
 	rm -rf .venv
+# staff: begin
+	rm -rf dist/site
+# staff: end
 
 # PyTorch's default build for Linux brings gigabytes of CUDA libraries. A machine without an NVIDIA
 # card takes the CPU build, from PyTorch's own index where that answers within seconds.
@@ -66,7 +73,11 @@ CHECK := import sys; v = sys.version_info[:2]; \
 	@touch $@
 
 # staff: begin
-.venv/test: .venv/core requirements/staff.txt requirements/sweep.txt requirements/test.txt
+.venv/docs: .venv/core requirements/docs.txt
+	$(PIP) -r requirements/docs.txt
+	@touch $@
+
+.venv/test: .venv/core requirements/docs.txt requirements/staff.txt requirements/sweep.txt requirements/test.txt
 	$(PIP) -r requirements/test.txt
 	@touch $@
 

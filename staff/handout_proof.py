@@ -27,6 +27,7 @@ from lab.checks.record import record
 from lab.checks.recording import PUBLIC
 from lab.checks.rubric import TESTS, most, rubric
 from staff.idx import write_split
+from staff.notebook import code_of
 from staff.solutions import BEGIN, END, OPTIONAL, HandoutError, blank, leaks, solutions
 from staff.statuses import TASKS
 
@@ -91,6 +92,9 @@ def has_no_solutions(folder: Path, reference: str) -> str:
     for name, content in files.items():
         if BEGIN.encode() in content or END.encode() in content:
             raise HandoutError(f"{name} has a marker of a solution.")
+    for name, content in files.items():
+        if name.endswith(".ipynb"):  # its lines of code stand in quotation marks
+            files[name] = code_of(content).encode()
     for leak in leaks(reference, files):
         raise HandoutError(leak)
     return f"{len(files)} files, {len(solutions(reference))} solutions"

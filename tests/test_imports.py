@@ -46,6 +46,8 @@ FROM_TORCH = {"jinja2", "markupsafe"}  # which torch itself requires
 OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed"}
 FOR_SWEEPS = {"filelock", "optuna", "dask", "distributed"}
 FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
+FOR_STAFF |= {"markdown_it", "mdit_py_plugins", "docutils", "jupytext", "nbformat"}
+FOR_STAFF |= {"fontTools"}  # which matplotlib needs
 # Files of staff/ that may load a submission: in the sandbox, or only the reference solution.
 LOADERS = {"staff/stage.py", "staff/quick_torch.py", "staff/handout_proof.py"}
 TRAINERS = {"staff/build_judge.py"}  # trains the judge, which is not a submission

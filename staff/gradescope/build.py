@@ -33,7 +33,11 @@ EXAMPLES = """examples:
 """
 # What runs in the container: the grader, and inside its sandbox the stage.
 ENTRIES = (HERE / "run.py", ROOT / "staff" / "stage.py")
-REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements" / "staff.txt")
+REQUIREMENTS = (  # the second names the other two
+    ROOT / "requirements.txt",
+    ROOT / "requirements" / "staff.txt",
+    ROOT / "requirements" / "docs.txt",
+)
 NAMES = (idx.IMAGES, idx.LABELS, "SHA256SUMS")  # of the files of a split
 OPTIONS = "@OPTIONS@"  # replaced in run_autograder
 
