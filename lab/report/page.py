@@ -111,16 +111,12 @@ def _charts(run: Measured) -> dict[str, Markup]:
     rows = run.history
 
     def points(name: str) -> list[tuple[float, float]]:
-        return [
-            (row["step"], value)
-            for row in rows
-            if row.get("step") is not None and (value := row.get(name)) is not None
-        ]  # type: ignore[misc]
+        pairs = [(row.get("step"), row.get(name)) for row in rows]
+        return [(x, y) for x, y in pairs if x is not None and y is not None]
 
+    counts = [row.get("skipped_steps") or 0 for row in rows]
     skipped = [
-        float(row["step"] or 0)
-        for before, row in zip([{"skipped_steps": 0.0}, *rows], rows)
-        if (row.get("skipped_steps") or 0) > (before.get("skipped_steps") or 0)
+        row.get("step") or 0 for row, before, now in zip(rows, [0, *counts], counts) if now > before
     ]
     found = {
         "kl": Markup(""),
