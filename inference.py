@@ -269,6 +269,9 @@ def main() -> None:
         print(f"  {file.name}")
     if options.stage == "all" and not options.inf_num:  # otherwise there is not all that is graded
         print(f"next:\n  {grade_command(options, folder)}")
+    run = Path(known_facts(folder)["checkpoint"]).parent
+    print(f"to look at the model:\n  {command.as_typed('report.py', run)}")
+    print(f"  {command.as_typed('explore.py', run)}")
 
 
 if __name__ == "__main__":

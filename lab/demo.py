@@ -1,4 +1,4 @@
-"""Train both models, infer, grade, and say where the pictures are: `make demo` after the set-up."""
+"""Train both models, infer, grade, and write a page of each: `make demo` after the set-up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from lab import ROOT, command
@@ -15,6 +16,7 @@ EXAMPLES = """examples:
   python -m lab.demo
   python -m lab.demo --data dataset/valid --recipe "--epochs 1 --submission model.py"
 """
+FOR_EXPLORE = ("onnx", "onnxscript")  # optional; see requirements/explore.txt
 RECIPE = "--epochs 5 --batch_size 256 --lr 3e-3 --var 0.02"
 
 
@@ -32,7 +34,10 @@ def steps(data: Path, recipe: str) -> list[list[str]]:
     grade = ["grade.py", "--test_data_path", str(data), "--output", "runs/demo-grade.json"]
     for task, run in runs.items():
         grade += [f"--{task}_output_dir", f"{run}/inference"]
-    return [*(words + ["--overwrite", "--video"] for words in trains), *infers, grade]
+    pages = [["report.py", run, "--data_path", str(data)] for run in runs.values()]
+    if all(find_spec(name) for name in FOR_EXPLORE):
+        pages += [["explore.py", *words, "--no_open"] for _, *words in pages]
+    return [*(words + ["--overwrite", "--video"] for words in trains), *infers, grade, *pages]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -52,6 +57,7 @@ def main() -> None:
         if status := _run(words):
             sys.exit(status)
     print("pictures: runs/demo-*/inference/*.png, videos: runs/demo-*/training.gif")
+    print("pages: runs/demo-*/*.html")
 
 
 def _run(words: list[str]) -> int:

@@ -16,11 +16,13 @@ def test_each_command_reads_what_an_earlier_one_writes():
     for name, *words in demo.steps(Path("dataset/valid"), demo.RECIPE):
         module = importlib.import_module(name.removesuffix(".py"))
         parsed.append(module.make_parser().parse_args(words))
-    *trained, first, second, graded = parsed
+    one, two, first, second, graded, *pages = parsed
+    trained = [one, two]
     assert [options.task for options in trained] == list(TASKS)
     for task, training, inference in zip(TASKS, trained, (first, second)):
         assert inference.checkpoint_path == training.save_dir / "best.pth"
         assert getattr(graded, f"{task}_output_dir") == training.save_dir / "inference"
+        assert [training.save_dir] in [page.runs for page in pages if hasattr(page, "runs")]
         assert inference.data_path == graded.test_data_path == Path("dataset/valid")
 
 
