@@ -5,7 +5,7 @@
 | a submission | loading, split_model (splits it at `decode`), contract, checks/ |
 | training | callbacks, run_folder, watch, training_state, recovery, gradients, schedule, prior |
 | inference and grading | trained, stages, outputs, arrays, pictures, metrics, diagnostics |
-| pages | report/ (report.html), explorer/ (explorer.html), moments |
+| pages | report/ (report.html), explorer/ (explorer.html), latent_plane, moments |
 | speed | device, deterministic, precision, convolutions, conv_functions, trial_step |
 | `make demo` | demo |
 | shared by commands | command, settings, checkpoint, lock, plots, progress_bar, workers, cluster |

@@ -10,6 +10,8 @@ import numpy as np
 from data_utils import NUM_CLASSES
 from lab import plots
 from lab.checkpoint import write_whole
+from lab.latent_plane import draw_codes
+from lab.moments import slant
 from lab.split_model import Submission
 from lab.stages import decode_codes
 
@@ -44,7 +46,7 @@ def draw_outputs(
         walks = interpolate(submission, codes[starts], codes[ends], labels[starts])
         plots.interpolation(file, images[starts], walks, images[ends])
     with write_whole(folder / "latent.png") as file:
-        plots.latent(file, codes, labels)
+        draw_codes(file, codes, labels, slant(images))
 
 
 def pairs(task: str, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
-from lab import pictures, plots
+from lab import latent_plane, pictures, plots
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-5, 1e5))
 def test_ticks_are_a_few_evenly_spaced_numbers(low, length):
     high = low + length
-    ticks = plots._ticks(low, high)
+    ticks = latent_plane.round_ticks(low, high)
     assert 2 <= len(ticks) <= 11
     slack = 1e-9 * max(abs(low), abs(high))
     assert low - slack <= ticks[0] and ticks[-1] <= high + slack
@@ -30,19 +30,32 @@ def test_codes_are_drawn_in_the_colours_of_their_labels(count, width):
     codes = np.random.default_rng(0).standard_normal((count, width)).astype(np.float16)
     labels = np.arange(count) % 10
     file = io.BytesIO()
-    plots.latent(file, codes, labels)
+    latent_plane.draw_codes(file, codes, labels)
     picture = np.asarray(Image.open(file))[40:630, 70:650].reshape(-1, 3)  # within the plane
     drawn = {tuple(map(int, color)) for color in np.unique(picture, axis=0)}
-    wanted = {plots.COLORS[label] for label in labels}
+    wanted = {latent_plane.COLORS[label] for label in labels}
     assert wanted <= drawn
-    assert not (set(plots.COLORS) - wanted) & drawn
+    assert not (set(latent_plane.COLORS) - wanted) & drawn
 
 
 def test_codes_that_are_all_the_same_are_one_point():
     file = io.BytesIO()
-    plots.latent(file, np.zeros((5, 3), np.float16), np.zeros(5, np.int64))
+    latent_plane.draw_codes(file, np.zeros((5, 3), np.float16), np.zeros(5, np.int64))
     picture = np.asarray(Image.open(file))[40:630, 70:650]
-    assert (picture == plots.COLORS[0]).all(axis=2).sum() == 4
+    assert (picture == latent_plane.COLORS[0]).all(axis=2).sum() == 4
+
+
+def test_codes_are_drawn_by_slant_beside():
+    codes = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float16)
+    file = io.BytesIO()
+    latent_plane.draw_codes(file, codes, np.zeros(200, np.int64), codes[:, 0])
+    picture = np.asarray(Image.open(file)).astype(int)
+    left, right = picture[:, : picture.shape[1] // 2], picture[:, picture.shape[1] // 2 :]
+    assert (left == latent_plane.COLORS[0]).all(axis=2).sum() >= 200
+    plane = right[40:630, 70:650]
+    red = np.where((plane.max(axis=2) - plane.min(axis=2)) > 30, plane[..., 0], -1)  # of points
+    columns = [red[:, at : at + 100][red[:, at : at + 100] >= 0].mean() for at in (100, 380)]
+    assert columns[0] + 50 < columns[1]  # from purple to yellow
 
 
 def test_the_two_grids_of_codes():

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
+from lab.latent_plane import round_ticks
+
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
 
@@ -118,10 +120,7 @@ class _Axis:
 
     def ticks(self) -> np.ndarray:
         """Return about five round values."""
-        rough = (self.high - self.low) / 5
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = power * min((1, 2, 5, 10), key=lambda factor: abs(factor * power - rough))
-        return np.arange(math.ceil(self.low / step), math.floor(self.high / step) + 1) * step
+        return round_ticks(self.low, self.high)
 
 
 def _grid(x_axis: _Axis, y_axis: _Axis, x_name: str, log: bool) -> str:

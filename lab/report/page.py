@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from data_utils import NUM_CLASSES, MNISTDataset
-from lab import plots
+from lab.latent_plane import COLORS, project
 from lab.metrics import CAPS
 from lab.moments import slant
 from lab.report import charts, pictures
@@ -200,12 +200,12 @@ def _planes(run: Measured, dataset: MNISTDataset) -> dict[str, Any] | None:
     """Return the codes as a plane, coloured by label and by the slant of the digit."""
     if run.codes is None:
         return None
-    codes, names = plots.project(run.codes.astype(np.float64))  # (N, 2)
+    codes, names = project(run.codes.astype(np.float64))  # (N, 2)
     return {
         "names": names,
         "label": pictures.plane(codes, dataset.labels, by_label=True),
         "slant": pictures.plane(codes, slant(dataset.images), by_label=False),
-        "colors": [f"rgb{color}" for color in plots.COLORS[:NUM_CLASSES]],
+        "colors": [f"rgb{color}" for color in COLORS[:NUM_CLASSES]],
     }
 
 

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from lab.plots import COLORS
+from lab.latent_plane import label_colors, ramp_colors
 
 PLANE = 560  # side of the plane of codes, in pixels
-RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))  # viridis
 
 
 def png(pixels: np.ndarray) -> str:
@@ -54,19 +53,9 @@ def plane(codes: np.ndarray, values: np.ndarray, by_label: bool) -> str:
     inside = ((share >= 0) & (share <= 1)).all(axis=1)
     across = np.round(share[inside, 0] * (PLANE - 3)).astype(int)
     down = np.round((1 - share[inside, 1]) * (PLANE - 3)).astype(int)
-    colors = _label_colors(values) if by_label else _ramp_colors(values)
+    colors = label_colors(values) if by_label else ramp_colors(values)
     pixels = np.zeros((PLANE, PLANE, 4), np.uint8)
     for right, below in np.ndindex(2, 2):  # a point is 2 x 2 pixels
         pixels[down + below, across + right, :3] = colors[inside]
         pixels[down + below, across + right, 3] = 255
     return png(pixels)
-
-
-def _label_colors(labels: np.ndarray) -> np.ndarray:
-    return np.array(COLORS, np.uint8)[labels]
-
-
-def _ramp_colors(values: np.ndarray) -> np.ndarray:
-    ranks = values.argsort().argsort() / max(len(values) - 1, 1) * (len(RAMP) - 1)
-    channels = [np.interp(ranks, range(len(RAMP)), channel) for channel in np.array(RAMP).T]
-    return np.stack(channels, axis=1).astype(np.uint8)
