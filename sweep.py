@@ -12,6 +12,7 @@ from lab import command
 from lab.cluster import ClusterError, require_dask
 from lab.lock import FolderInUseError, only_one
 from lab.settings import SettingsError
+from sweeps.draft import write_draft
 from sweeps.plan import (
     DEFAULT_GRID,
     DEFAULT_TRIALS,
@@ -105,6 +106,7 @@ def main() -> None:
                         clear(search)
                     stopped = not sweep.run(workers, threads)
             write_report(folder, search, sweep.records)
+            write_draft(folder, search, sweep.records, sys.argv[1:])
     if sweep.failed:
         print(f"{sweep.failed} of {len(search)} trials failed; --retry-failed runs them again")
     if stopped:
