@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,14 +26,15 @@ import torch
 from benchmarks import course_page, figures
 from benchmarks import course_pictures as pictures
 from benchmarks.commands import make_parser, timed, train_infer_grade
+from benchmarks.course_page import FIGURES
 from benchmarks.markdown import put_blocks
 from data_utils import NUM_CLASSES, MNISTDataset, to_float, to_uint8
 from lab import ROOT, checkpoint
 from lab.checkpoint import write_whole
 from lab.metrics import score_task
 from lab.split_model import Submission
+from lab.stages import encode_images
 
-FIGURES = ROOT / "benchmarks" / "course.json"
 PICTURES = ROOT / "docs" / "course"
 DATA = "dataset/valid"
 RECIPE = "--submission model.py --epochs 10 --batch_size 256"
@@ -43,9 +44,7 @@ HEALTHY, PARTLY, COLLAPSED = "0.05", "1", "20"
 ACTIVE = 0.1  # nats of KL that a dimension has at least if it carries something
 
 SWEPT, SEEDS = ("1", "0.25", "0.1", "0.02"), ("42", "43", "44")  # of the CVAE
-ABLATION = (
-    f"{RECIPE} --task Genwithlabel --var {' '.join(SWEPT)} --seed {' '.join(SEEDS)}"
-)
+ABLATION = f"{RECIPE} --task Genwithlabel --var {' '.join(SWEPT)} --seed {' '.join(SEEDS)}"
 SHARP, SMOOTH = "0.02", "0.25"
 DIGIT = 1  # whose codes are drawn
 PER_LABEL = 100  # samples, as in grade.py
@@ -130,13 +129,9 @@ def kl_of_dimensions(run: Path, data: MNISTDataset) -> np.ndarray:
 
 
 def draw(name: str, how: Callable[..., None], *arguments: Any) -> None:
-    """Draw a picture of docs/course."""
-
-    def to_file(file: BinaryIO) -> None:
-        how(file, *arguments)
-
+    """Draw a picture of docs/course with a function of benchmarks/course_pictures.py."""
     with write_whole(PICTURES / name) as file:
-        to_file(file)
+        how(file, *arguments)
 
 
 # ---------------------------------------------------------------- the parts
@@ -170,12 +165,12 @@ def var(runs: Runs) -> dict[str, Any]:
     draw("var.png", pictures.reconstructions_and_samples, runs.data.images, shown, 10)
     chosen = {f"var {value}": kls[value] for value in (HEALTHY, PARTLY, COLLAPSED)}
     draw("collapse.png", pictures.kl_per_dimension, chosen, ACTIVE)
-    return {"recipe": RECIPE, "rows": rows}
+    return {"command": f"python train.py {RECIPE} --var {HEALTHY}", "rows": rows}
 
 
 def explosion(runs: Runs) -> dict[str, Any]:
     """Train one run that explodes and recovers, and one that does not."""
-    stored, shown, returns = {}, {}, {}
+    stored, shown, returns = [], {}, {}
     for label, options in EXPLODING.items():
         run, scores = runs.trained(label.replace(" ", "-"), f"{options} {WATCHED}")
         with open(run / "history.csv", encoding="utf-8", newline="") as file:
@@ -192,15 +187,17 @@ def explosion(runs: Runs) -> dict[str, Any]:
             for row, before, after in zip(rows, skipped, skipped[1:])
         ]
         returns[label] = [int(step) for step in back]
-        stored[label] = {
-            "command": f"python train.py {options}",
-            "log": [line for line in log.splitlines() if line.startswith("step ")],
-            "steps": int(rows[-1]["step"]),
-            "skipped": skipped[-1],
-            **{name: scores[name] for name in ("ssim", "raw")},
-        }
+        stored.append(
+            {
+                "command": f"python train.py {options}",
+                "log": [line for line in log.splitlines() if line.startswith("step ")],
+                "steps": int(rows[-1]["step"]),
+                "skipped": skipped[-1],
+                "ssim": scores["ssim"],
+            }
+        )
     draw("explosion.png", pictures.explosion, shown, returns)
-    return stored
+    return {"runs": stored}
 
 
 def plane(runs: Runs) -> dict[str, Any]:
@@ -214,7 +211,7 @@ def plane(runs: Runs) -> dict[str, Any]:
     squares = to_uint8(decoded).reshape(STEPS, STEPS, 28, 28)
     seen = array(run, "codes").astype(np.float32)
     draw("plane.png", pictures.latent_plane, seen, runs.data.labels, squares, SIDE)
-    return {"options": options, "ssim": scores["ssim"], "mse": scores["mse"]}
+    return {"command": f"python train.py {options}", "ssim": scores["ssim"]}
 
 
 def ablation(runs: Runs) -> dict[str, Any]:
@@ -246,39 +243,25 @@ def scribbles(runs: Runs) -> dict[str, Any]:
     The fitted Gaussian is that of the training codes of each label, as a fit_prior would store it;
     the weights are those of the CVAE at the smaller var.
     """
-    train = MNISTDataset(ROOT / "dataset" / "train")
     rows, panels = {}, {}
     for title, value, fitted in (
-        (f"var {SMOOTH}, z from N(0, I)", SMOOTH, False),
-        (f"var {SHARP}, z from N(0, I)", SHARP, False),
-        (f"var {SHARP}, z from the codes", SHARP, True),
+        (f"var {SMOOTH}, z ~ N(0, I)", SMOOTH, False),
+        (f"var {SHARP}, z ~ N(0, I)", SHARP, False),
+        (f"var {SHARP}, fit_prior", SHARP, True),
     ):
         run = runs.cvae(value)
         submission = model_of(run)
-        standard = _standard_codes(submission.latent_dim)  # (10, n, latent_dim)
-        drawn = standard
+        drawn = _standard_codes(submission.latent_dim)  # (10, n, latent_dim)
         if fitted:
-            codes = _codes(submission, train)  # (N, latent_dim)
-            own = [codes[train.labels == label] for label in range(NUM_CLASSES)]
-            drawn = np.stack([_gaussian(z, of) for z, of in zip(standard, own)])
+            drawn = _like_codes(drawn, submission)
         samples = _decoded(submission, drawn)  # (10, n, 28, 28)
-        data = runs.data
-        scores = score_task(
-            "Genwithlabel",
-            array(run, "recon"),
-            data.images,
-            data.labels,
-            submission.latent_dim,
-            samples,
-        )
-        rows[title] = {name: scores[name] for name in ("ssim", "mse", "fid", "raw", "score")}
-        seen = array(run, "codes")[data.labels == DIGIT].astype(np.float64)  # (N, latent_dim)
-        _, axes = np.linalg.eigh(np.cov(seen.T))
-        wide = axes[:, :-3:-1]  # (latent_dim, 2): where the codes of this digit spread most
-        cloud = _gaussian(np.random.default_rng(0).standard_normal((1000, len(axes))), own[DIGIT]) if fitted else np.random.default_rng(0).standard_normal((1000, len(axes)))
+        scores = _scores(run, runs.data, samples)
+        rows[title] = {name: scores[name] for name in ("ssim", "mse", "fid", "raw")}
+        seen = array(run, "codes")[runs.data.labels == DIGIT].astype(np.float64)  # (N, latent_dim)
+        plane = np.linalg.eigh(np.cov(seen.T))[1][:, :-3:-1]  # (latent_dim, 2), most spread
         panels[f"{title}: FID {scores['fid']:.1f}"] = (
-            seen[:1000] @ wide,
-            cloud @ wide,
+            seen @ plane,
+            drawn[DIGIT] @ plane,
             samples[:, :4].swapaxes(0, 1).reshape(-1, 28, 28),
         )
     draw("codes.png", pictures.codes_and_draws, panels, NUM_CLASSES)
@@ -292,17 +275,22 @@ def _standard_codes(latent_dim: int) -> np.ndarray:
     return drawn.numpy().reshape(NUM_CLASSES, PER_LABEL, latent_dim)
 
 
-def _gaussian(standard: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Move draws of N(0, I), (n, d), to mean and covariance of codes (N, d)."""
-    factor = np.linalg.cholesky(np.cov(codes.T) + 1e-6 * np.eye(codes.shape[1]))
-    return codes.mean(axis=0) + standard @ factor.T
+def _like_codes(standard: np.ndarray, submission: Submission) -> np.ndarray:
+    """Move draws of N(0, I), (10, n, d), to mean and covariance of each label's training codes."""
+    train = MNISTDataset(ROOT / "dataset" / "train")
+    codes = encode_images(submission, train.images, train.labels).astype(np.float64)  # (N, d)
+    moved = []
+    for label, drawn in enumerate(standard):
+        own = codes[train.labels == label]  # (n, d)
+        factor = np.linalg.cholesky(np.cov(own.T) + 1e-6 * np.eye(own.shape[1]))
+        moved.append(own.mean(axis=0) + drawn @ factor.T)
+    return np.stack(moved)
 
 
-@torch.no_grad()
-def _codes(submission: Submission, data: MNISTDataset) -> np.ndarray:
-    """Return the codes of all images, (N, latent_dim)."""
-    labels = torch.from_numpy(data.labels)
-    return submission.encode(to_float(torch.from_numpy(data.images)), labels).double().numpy()
+def _scores(run: Path, data: MNISTDataset, samples: np.ndarray) -> dict[str, Any]:
+    """Return the scores of a run with these samples, uint8 (10, n, 28, 28)."""
+    codes, recon = array(run, "codes"), array(run, "recon")
+    return score_task("Genwithlabel", recon, data.images, data.labels, codes.shape[1], samples)
 
 
 def _decoded(submission: Submission, codes: np.ndarray) -> np.ndarray:

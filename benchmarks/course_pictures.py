@@ -64,8 +64,8 @@ def model_graph(file: BinaryIO, x: np.ndarray, recon_x: np.ndarray) -> None:
     places: dict[str, Box] = {
         "x": (1.4, line, 2.0, 2.0),
         "encoder": (4.6, line, 2.0, 2.4),
-        "mu": (7.7, line + 0.8, 1.7, 1.0),
-        "log_var": (7.7, line - 0.8, 1.7, 1.0),
+        "mu": (7.7, line + 0.7, 1.8, 1.0),
+        "log_var": (7.7, line - 0.7, 1.8, 1.0),
         "z": (11.4, line, 3.1, 1.0),
         "decoder": (15.2, line, 2.0, 2.4),
         "recon_x": (18.5, line, 2.0, 2.0),
@@ -80,6 +80,8 @@ def model_graph(file: BinaryIO, x: np.ndarray, recon_x: np.ndarray) -> None:
     axes.set(xlim=(0, 20), ylim=(0, 7.2))
     _trapezoid(axes, places["encoder"], "encoder", narrow_right=True)
     _trapezoid(axes, places["decoder"], "decoder", narrow_right=False)
+    _box(axes, (7.7, line, 2.4, 2.9), "", line="--", fill="none")  # the encoder's distribution
+    axes.text(7.7, line + 1.75, "$q(z|x)$", ha="center", va="center", size=11)
     for name in ("mu", "log_var"):
         _box(axes, places[name], name)
     _box(axes, places["z"], r"$z = \mu + \sigma\,\epsilon$", family=None)
@@ -87,8 +89,8 @@ def model_graph(file: BinaryIO, x: np.ndarray, recon_x: np.ndarray) -> None:
     _arrow(axes, (11.4, line + 1.45), (11.4, line + 0.55))
     _arrow(axes, (2.45, line), (3.55, line))
     for name in ("mu", "log_var"):
-        _arrow(axes, (5.65, line), (6.8, places[name][1]))
-        _arrow(axes, (8.6, places[name][1]), (9.8, line))
+        _arrow(axes, (5.65, line), (6.78, places[name][1]))
+        _arrow(axes, (8.62, places[name][1]), (9.8, line))
     _arrow(axes, (13.0, line), (14.15, line))
     _arrow(axes, (16.25, line), (17.45, line))
 
@@ -100,20 +102,27 @@ def model_graph(file: BinaryIO, x: np.ndarray, recon_x: np.ndarray) -> None:
         axes.text(across, 0.75, text, ha="center", va="center", size=13, color=color)
     axes.text(10.9, 0.75, "+", ha="center", va="center", size=14)
     axes.text(4.2, 0.75, "loss  =", ha="right", va="center", size=12, color=DARK)
-    _arrow(axes, (7.7, line - 1.35), (7.7, 1.25), "tab:blue")
+    _arrow(axes, (7.7, line - 1.45), (7.7, 1.25), "tab:blue")
     _arrow(axes, (18.5, line - 1.1), (15.8, 1.25), "tab:red")
     axes.plot([1.4, 1.4, 13.2], [line - 1.1, 2.1, 2.1], color="tab:red", lw=1.2)
     _arrow(axes, (13.2, 2.1), (13.2, 1.25), "tab:red")
     save(file, figure)
 
 
-def _box(axes: Axes, box: Box, text: str, family: str | None = "monospace") -> None:
+def _box(
+    axes: Axes,
+    box: Box,
+    text: str,
+    family: str | None = "monospace",
+    line: str = "-",
+    fill: str = "#eef3fa",
+) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     x, y, width, height = box
     corner = (x - width / 2, y - height / 2)
     style = "round,pad=0,rounding_size=0.2"
-    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, fc="#eef3fa", ec=DARK))
+    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, fc=fill, ec=DARK, ls=line))
     axes.text(x, y, text, ha="center", va="center", size=12, family=family)
 
 
