@@ -51,11 +51,10 @@ PER_LABEL = 100  # samples, as in grade.py
 
 SIDE = 3.0  # half the side of the latent plane
 STEPS = 18  # images along it
+SHOWN = 6000  # codes in a picture
 
-EXPLODING = {
-    "explodes": "--submission model.py --epochs 4 --lr 0.1 --var 0.001 --grad_clip 0",
-    "the same, lr 5e-3": "--submission model.py --epochs 4 --lr 5e-3 --var 0.001",
-}
+RATES = ("0.1", "0.005")  # the first explodes
+EXPLODING = "--submission model.py --epochs 4 --batch_size 512 --var 0.05"
 WATCHED = "--pred_step 2 --eval_num 200"  # a row of history every second step
 
 
@@ -171,8 +170,9 @@ def var(runs: Runs) -> dict[str, Any]:
 def explosion(runs: Runs) -> dict[str, Any]:
     """Train one run that explodes and recovers, and one that does not."""
     stored, shown, returns = [], {}, {}
-    for label, options in EXPLODING.items():
-        run, scores = runs.trained(label.replace(" ", "-"), f"{options} {WATCHED}")
+    for rate in RATES:
+        label, options = f"lr {rate}", f"{EXPLODING} --lr {rate}"
+        run, scores = runs.trained(f"lr-{rate}", f"{options} {WATCHED}")
         with open(run / "history.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         log = (run / "train.log").read_text(encoding="utf-8")
@@ -189,10 +189,12 @@ def explosion(runs: Runs) -> dict[str, Any]:
         returns[label] = [int(step) for step in back]
         stored.append(
             {
+                "lr": rate,
                 "command": f"python train.py {options}",
                 "log": [line for line in log.splitlines() if line.startswith("step ")],
                 "steps": int(rows[-1]["step"]),
                 "skipped": skipped[-1],
+                "valid_loss": float(rows[-1]["valid_loss"]),
                 "ssim": scores["ssim"],
             }
         )
@@ -202,7 +204,7 @@ def explosion(runs: Runs) -> dict[str, Any]:
 
 def plane(runs: Runs) -> dict[str, Any]:
     """Train a VAE with two latent dimensions; draw its codes, and what it decodes."""
-    options = f"{RECIPE} --latent_dim 2 --var 0.05"
+    options = f"{RECIPE} --latent_dim 2 --var {SMOOTH}"
     run, scores = runs.trained("plane", options)
     axis = np.linspace(-SIDE, SIDE, 2 * STEPS + 1)[1::2]  # the middle of each image
     across, up = np.meshgrid(axis, axis[::-1])
@@ -210,7 +212,8 @@ def plane(runs: Runs) -> dict[str, Any]:
     decoded = model_of(run).decode(codes, torch.zeros(len(codes), dtype=torch.int64))
     squares = to_uint8(decoded).reshape(STEPS, STEPS, 28, 28)
     seen = array(run, "codes").astype(np.float32)
-    draw("plane.png", pictures.latent_plane, seen, runs.data.labels, squares, SIDE)
+    some = slice(SHOWN)
+    draw("plane.png", pictures.latent_plane, seen[some], runs.data.labels[some], squares, SIDE)
     return {"command": f"python train.py {options}", "ssim": scores["ssim"]}
 
 

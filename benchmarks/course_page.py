@@ -13,7 +13,7 @@ from typing import Any
 from lab import ROOT
 
 FIGURES = ROOT / "benchmarks" / "course.json"
-DIGITS = {"ssim": 4, "mse": 5, "fid": 2, "raw": 2, "score": 2, "kl": 1, "active": 0}
+DIGITS = {"ssim": 4, "mse": 5, "fid": 2, "raw": 2, "score": 2, "kl": 1, "valid_loss": 1}
 
 
 def blocks(stored: Mapping[str, Any]) -> dict[Path, dict[str, str]]:
@@ -45,10 +45,16 @@ def render_var(part: Mapping[str, Any]) -> str:
 
 
 def render_explosion(part: Mapping[str, Any]) -> str:
-    """Return the block `course-explosion`: each command with what its log says."""
-    return "".join(
-        code("bash", [run["command"]]) + (code("", run["log"]) if run["log"] else "")
+    """Return the block `course-explosion`: the run that explodes and its log, then both scores."""
+    explodes = part["runs"][0]
+    rows = [
+        [run["lr"], str(run["steps"]), str(run["skipped"]), *cells(run, ("valid_loss", "ssim"))]
         for run in part["runs"]
+    ]
+    return (
+        code("bash", [explodes["command"]])
+        + code("", explodes["log"])
+        + table(["lr", "steps", "skipped", "valid_loss", "ssim"], rows)
     )
 
 
@@ -115,3 +121,9 @@ def _reading_facts(stored: Mapping[str, Any]) -> dict[str, Any]:
         "fid_fitted": f"{with_prior['fid']:.1f}",
         "raw_fitted": f"{with_prior['raw']:.1f}",
     }
+
+
+READINGS = {
+    "en": lambda stored: "{ssim_first} {ssim_last}\n".format(**_reading_facts(stored)),
+    "zh": lambda stored: "{ssim_first} {ssim_last}\n".format(**_reading_facts(stored)),
+}

@@ -165,7 +165,7 @@ def reconstructions_and_samples(
     """
     figure = plots.figure(9.6, 0.62 * (len(rows) + 1) + 0.35)
     grid = figure.subplots(len(rows) + 1, 2)
-    show(grid[0, 0], tile(images, columns))
+    show(grid[0, 0], tile(images[:columns], columns))
     grid[0, 0].set_title("reconstructions", size=10)
     grid[0, 0].set_ylabel("input", rotation=0, ha="right", va="center", size=10)
     grid[0, 1].set_title("samples", size=10)
