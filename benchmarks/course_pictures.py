@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 110
-PALETTE = 128  # colors of a picture, which makes it a third of the size
+PALETTE = 64  # colors of a picture, which makes it a third of the size
 COLORS = [tuple(part / 255 for part in color) for color in plots.COLORS]
-CODES, PRIOR, DARK = "tab:blue", "0.6", "0.25"
+CODES, DRAWN, DARK = "tab:blue", "tab:orange", "0.25"
 Box = tuple[float, float, float, float]  # centre x, centre y, width, height
 
 
@@ -30,7 +30,7 @@ def save(file: BinaryIO, figure: Figure) -> None:
     """Write a figure as a small PNG."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
-    picture = Image.open(drawn).convert("RGB").quantize(PALETTE)
+    picture = Image.open(drawn).convert("RGB").quantize(PALETTE, Image.Quantize.FASTOCTREE)
     picture.save(file, "PNG", optimize=True)
 
 
@@ -43,7 +43,7 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 
 def show(axes: Axes, image: np.ndarray) -> None:
     """Show a grey image without ticks."""
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -272,6 +272,7 @@ def latent_plane(
         tile(decoded.reshape(-1, 28, 28), decoded.shape[1]),
         cmap="gray",
         extent=(-side, side, -side, side),
+        interpolation="nearest",
     )
     right.set(title="decoder")
     for axes in (left, right):
@@ -300,10 +301,10 @@ def codes_and_draws(
     """
     figure = plots.figure(9.6, 5.2)
     grid = figure.subplots(2, len(panels), height_ratios=(3, 1.3))
-    reach = max(np.abs(np.concatenate([a, b])).max() for a, b, _ in panels.values())
+    reach = 1.05 * max(np.abs(codes).max() for codes, _, _ in panels.values())
     for (above, below), (title, (codes, draws, samples)) in zip(grid.T, panels.items()):
-        above.scatter(*draws.T, s=5, color=PRIOR, linewidths=0, label="drawn")
-        above.scatter(*codes.T, s=5, color=CODES, linewidths=0, label="images", alpha=0.7)
+        above.scatter(*codes.T, s=5, color=CODES, linewidths=0, label="codes of images")
+        above.scatter(*draws.T, s=10, color=DRAWN, linewidths=0, label="drawn")
         above.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         above.set_title(title, size=10)
         above.grid(alpha=0.3)
