@@ -25,7 +25,7 @@ PATTERNS = {
     "files": (r"`([\w.]+\.(?:py|pth|pdf|png|sh|md|csv|log|gif))`", PAGES),
     "options": (r"`(--\w+)", ("student-guide",)),
     "rows of tables": (r"^(\|)", PAGES),
-    "items of lists": (r"^(- )", PAGES),
+    "items of lists": (r"^(- )", ("handout", "student-guide")),
     "blocks": (r"<!-- (course-[\w-]+): (?:begin|end) -->", PAGES),
 }
 CASES = [(page, what) for what, (_, pages) in PATTERNS.items() for page in pages]
