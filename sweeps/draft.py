@@ -56,13 +56,14 @@ def write_draft(
 
 def _draft(folder: Path, search: Grid | Tpe, rows: list[Row], typed: Sequence[str]) -> str:
     names = search.names
+    title = " and ".join(f"`{name}`" for name in names if name != "seed")
     kept = [text for text in typed if text not in NOT_PART_OF_THE_SETTING]
     finished = sum(row["status"] == FINISHED for row in rows)
     pictures = sorted(file.name for file in folder.glob("*.png"))
     best = [
         [
             f"The best of `{row['task']}` is {row['label']}, with a raw score of {row['raw']:.3f}. "
-            "It alone:",
+            f"Its files are in `trials/{row['trial']}`. To train it alone:",
             "",
             *_code(_train_command(search.trials[row["trial"]])),
             "",
@@ -70,7 +71,7 @@ def _draft(folder: Path, search: Grid | Tpe, rows: list[Row], typed: Sequence[st
         for row in best_of(rows, names)
     ]
     lines = [
-        f"# Ablation: {' and '.join(f'`{name}`' for name in names) or 'one setting'}",
+        f"# Ablation: {title or 'the spread over seeds'}",
         "",
         "A draft by `sweep.py`. Copy it into your report, answer the questions, and leave out what "
         "you do not discuss.",
