@@ -268,7 +268,8 @@ def scribbles(runs: Runs) -> dict[str, Any]:
             samples[:, :4].swapaxes(0, 1).reshape(-1, 28, 28),
         )
     draw("codes.png", pictures.codes_and_draws, panels, NUM_CLASSES)
-    return {"rows": rows}
+    command = f"python train.py {RECIPE} --task Genwithlabel --var {SHARP} --seed {SEEDS[0]}"
+    return {"command": command, "rows": rows}
 
 
 def _standard_codes(latent_dim: int) -> np.ndarray:

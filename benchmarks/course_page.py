@@ -59,10 +59,10 @@ def render_explosion(part: Mapping[str, Any]) -> str:
 
 
 def render_scribbles(part: Mapping[str, Any]) -> str:
-    """Return the block `course-scribbles`: the scores for three ways to draw z."""
+    """Return the block `course-scribbles`: the scores for three ways to draw z, one command."""
     names = ("ssim", "mse", "fid", "raw")
     rows = [[name, *cells(row, names)] for name, row in part["rows"].items()]
-    return table(["", *names], rows)
+    return table(["", *names], rows) + code("bash", [part["command"]])
 
 
 def render_ablation(part: Mapping[str, Any]) -> str:

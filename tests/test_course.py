@@ -92,6 +92,9 @@ def test_the_figures_show_what_the_pages_say():
     assert [row["ssim"] for row in swept] == sorted(row["ssim"] for row in swept)
     best = min(swept, key=lambda row: row["fid"])
     assert best not in (swept[0], swept[-1]) and all(row["n"] == 3 for row in swept)
+    steps = [after["ssim"] - before["ssim"] for before, after in zip(swept, swept[1:])]
+    assert min(steps) > 5 * max(row["ssim_spread"] for row in swept)
+    assert best["raw"] == max(row["raw"] for row in swept) < fitted["raw"]
 
 
 def test_the_points_add_up():
