@@ -28,6 +28,11 @@ DOCUMENTS = {
         *("README.md", "README.zh.md", "CONTRIBUTING.md", "staff/README.md", "zoo/README.md"),
         *("docs/cluster.md", "docs/sweeps.md", "docs/reference.md", "docs/speed.md"),
         "docs/deterministic.md",
+        *(
+            f"docs/{page}{language}.md"
+            for page in ("handout", "student-guide", "report-template", "faq")
+            for language in ("", ".zh")
+        ),
     )
 }
 

@@ -26,10 +26,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import sweep
+import train
 from data_utils import MNISTDataset
 from lab import cluster as clusters
 from lab.workers import local_workers
-from sweeps import estimate, pictures, plan, report, search, trial
+from sweeps import draft, estimate, pictures, plan, report, search, trial
 from sweeps.runner import Sweep
 from sweeps.workers import workers_for
 
@@ -113,6 +114,39 @@ def test_the_contact_sheet_of_a_vae_shows_reconstructions(sweep_folder, tiny_dat
         shown, recon = np.load(folder / "shown.npy"), np.load(folder / "inference" / "recon.npy")
         for label in range(10):
             assert np.array_equal(shown[label], recon[np.flatnonzero(labels == label)[0]])
+
+
+def test_a_sweep_drafts_the_section_of_a_report(sweep_folder, tiny_data, tmp_path):
+    text = (sweep_folder / draft.NAME).read_text(encoding="utf-8")
+    assert str(sweep_folder / draft.NAME) in (sweep_folder / "stdout.txt").read_text()
+    sweep_command, train_command = re.findall(r"```bash\npython (.+)\n```", text)
+    assert shlex.split(sweep_command) == words(tiny_data, sweep_folder)
+    best = max(rows_in(sweep_folder), key=lambda row: float(row["raw"]))
+    typed = shlex.split(train_command)
+    options = vars(train.make_parser().parse_args(typed[1:]))
+    for name, value in records_in(sweep_folder)[best["trial"]]["options"].items():
+        assert str(options[name]) == str(value), name  # whatever is not typed is the default
+    assert "`batch_size` 40" in text and "`var`" in text.splitlines()[0]
+    rows = (sweep_folder / "results.md").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 6 and all(row in text for row in rows)
+    pictures_shown = re.findall(r"!\[\w+\]\((.+)\)", text)
+    assert {"heatmap.png", "contact_sheet.png"} == set(pictures_shown)
+    assert text.count(draft.TO_WRITE) == len(draft.QUESTIONS)
+
+
+def test_a_draft_in_which_someone_wrote_is_kept(sweep_folder, tiny_data, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(sweep_folder, copy)
+    file = copy / draft.NAME
+    begun = file.read_text(encoding="utf-8").replace(draft.TO_WRITE, "I expected", 1)
+    file.write_text(begun, encoding="utf-8")
+    result = run(*words(tiny_data, copy, "--report"))
+    assert result.returncode == 0 and "is kept" in result.stdout, result.stderr
+    assert file.read_text(encoding="utf-8") == begun
+    file.unlink()
+    assert run(*words(tiny_data, copy, "--report")).returncode == 0
+    assert draft.TO_WRITE in file.read_text(encoding="utf-8")
+    assert "--report" not in file.read_text(encoding="utf-8")
 
 
 def test_a_trial_scores_what_the_three_commands_score(sweep_folder, tiny_data, tmp_path):
