@@ -73,7 +73,8 @@ CHECK := import sys; v = sys.version_info[:2]; \
 	@touch $@
 
 # staff: begin
-.venv/test: .venv/core requirements/staff.txt requirements/sweep.txt requirements/test.txt
+.venv/test: .venv/core requirements/explore.txt requirements/staff.txt requirements/sweep.txt \
+  requirements/test.txt
 	$(PIP) -r requirements/test.txt
 	@touch $@
 

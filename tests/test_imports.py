@@ -25,7 +25,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "lab": (("lab/**/*.py",), ("root", "ground", "lab")),
     "trainer": (("trainer.py",), ("root", "ground", "lab")),
     "commands": (
-        ("check.py", "train.py", "inference.py", "grade.py"),
+        ("check.py", "train.py", "inference.py", "grade.py", "explore.py"),
         ("root", "ground", "lab", "trainer"),
     ),
     "sweeps": (("sweeps/*.py",), ("root", "ground", "lab", "trainer", "commands", "sweeps")),
@@ -42,7 +42,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}
-OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed"}
+OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed", "onnx", "onnxscript"}
 FOR_SWEEPS = {"filelock", "optuna", "dask", "distributed"}
 FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
 # Files of staff/ that may load a submission: in the sandbox, or only the reference solution.
