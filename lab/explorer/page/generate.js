@@ -81,7 +81,7 @@ function startGenerate(data) {
   followers.push(() => {
     for (const { index, input, output } of sliders) {
       input.value = state.z[index];
-      output.textContent = decimals(state.z[index], 2);
+      output.textContent = short(state.z[index]);
     }
     markLabel(facts.labels_choose === "nothing" ? null : state.label);
     redraw();

@@ -48,7 +48,7 @@ function startPlane(data) {
     }
     context.lineWidth = 1;
     document.getElementById("plane-place").textContent =
-      `${dimensionName(0)} = ${decimals(state.z[0], 2)}, ${dimensionName(1)} = ${decimals(state.z[1], 2)}`;
+      `${dimensionName(0)} = ${short(state.z[0])}, ${dimensionName(1)} = ${short(state.z[1])}`;
   };
   let tiled = null; // the label whose tiles are drawn
   const tile = keepingUp(async () => {

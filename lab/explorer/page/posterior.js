@@ -34,8 +34,8 @@ function makePosteriorChart(container) {
     make("line", { class: "axis", x1: LEFT, x2: WIDTH, y1: level(value), y2: level(value) });
   }
   make("text", { x: LEFT - 6, y: level(0) + 4, "text-anchor": "end" }, "μ");
-  make("text", { x: LEFT - 6, y: 11, "text-anchor": "end" }, decimals(REACH, 1));
-  make("text", { x: LEFT - 6, y: TOP, "text-anchor": "end" }, decimals(-REACH, 1));
+  make("text", { x: LEFT - 6, y: 11, "text-anchor": "end" }, short(REACH));
+  make("text", { x: LEFT - 6, y: TOP, "text-anchor": "end" }, short(-REACH));
   if (withSigma) {
     for (const value of [0, 1]) {
       const y = floor - tall(value);
@@ -71,7 +71,7 @@ function makePosteriorChart(container) {
     }
     const largest = shown.reduce((a, b) => (Math.abs(mu[b]) > Math.abs(mu[a]) ? b : a));
     svg.setAttribute("aria-label", say("posterior.label", {
-      n: shown.length, name: dimensionName(largest), mu: decimals(mu[largest], 2),
+      n: shown.length, name: dimensionName(largest), mu: short(mu[largest]),
     }));
   };
 }

@@ -47,3 +47,9 @@ inEachLanguage(() => {
 function decimals(value, count) {
   return value.toFixed(count).replace("-", "−");
 }
+
+/* Return a number in about five characters, such as 0.25, −12.5 or 1310. */
+function short(value) {
+  const size = Math.abs(value);
+  return decimals(value, size < 9.995 ? 2 : size < 99.95 ? 1 : 0);
+}
