@@ -2,10 +2,25 @@
 /* The chart of q(z|x): mu with the sample z, and sigma, one bar per dimension. */
 
 const BARS = 32; // dimensions in the chart, at most
+const HIGHEST = 1.25; // sigma that fits; the prior's is 1
 
-/* Fill a container with the chart; return a function that shows {mu, logVar, z}. */
+/* Fill a container with the chart, in its width; return a function that shows {mu, logVar, z}. */
 function makePosteriorChart(container) {
-  const WIDTH = 640, LEFT = 40, TOP = 150, GAP = 26, BOTTOM = 80; // units of the drawing
+  let show = () => undefined, last = null;
+  new ResizeObserver(() => {
+    if (container.clientWidth === 0) return;
+    show = drawPosterior(container);
+    if (last) show(last);
+  }).observe(container);
+  return (posterior) => {
+    last = posterior;
+    show(posterior);
+  };
+}
+
+function drawPosterior(container) {
+  const WIDTH = Math.min(736, container.clientWidth), LEFT = 40; // pixels
+  const TOP = 150, GAP = 26, BOTTOM = 80;
   const shown = facts.dimensions.slice(0, BARS).map(({ index }) => index);
   const step = (WIDTH - LEFT) / shown.length;
   const wide = Math.min(26, 0.62 * step);
@@ -14,7 +29,6 @@ function makePosteriorChart(container) {
   const REACH = Math.max(3, ...facts.dimensions.map(({ low, high }) => Math.max(-low, high)));
   const level = (value) => TOP / 2 - Math.max(-REACH, Math.min(REACH, value)) / REACH * TOP / 2;
   const floor = TOP + GAP + BOTTOM;
-  const HIGHEST = 1.25; // sigma; the prior's is 1
   const tall = (sigma) => Math.min(HIGHEST, sigma) / HIGHEST * BOTTOM;
 
   const make = (name, attributes, text) => {
@@ -27,7 +41,7 @@ function makePosteriorChart(container) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${height}`);
   svg.setAttribute("role", "img");
-  container.append(svg);
+  container.replaceChildren(svg);
 
   make("rect", { class: "prior", x: LEFT, width: WIDTH - LEFT, y: level(1), height: level(-1) - level(1) });
   for (const value of [-REACH, 0, REACH]) {
@@ -46,7 +60,7 @@ function makePosteriorChart(container) {
   }
   const bars = shown.map((index, i) => {
     const middle = LEFT + (i + 0.5) * step;
-    if (i % Math.ceil(16 / step) === 0) {
+    if (i % Math.ceil(20 / step) === 0) {
       make("text", { x: middle, y: height - 6, "text-anchor": "middle" }, dimensionName(index));
     }
     const left = { x: middle - wide / 2, width: wide };

@@ -8,7 +8,8 @@ language = /^zh/i.test(language || "en") ? "zh" : "en";
 
 /* Return a text with {name} replaced by values.name. */
 function say(key, values = {}) {
-  return TEXTS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const text = TEXTS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  return text.replaceAll("N(0, I)", "N(0,\u00a0I)"); // on one line
 }
 
 /* Return several texts as one paragraph; Chinese needs no space between sentences. */
