@@ -6,12 +6,13 @@ const HIGHEST = 1.25; // sigma that fits; the prior's is 1
 
 /* Fill a container with the chart, in its width; return a function that shows {mu, logVar, z}. */
 function makePosteriorChart(container) {
-  let show = () => undefined, last = null;
-  new ResizeObserver(() => {
-    if (container.clientWidth === 0) return;
+  let show = drawPosterior(container), width = container.clientWidth, last = null;
+  addEventListener("resize", () => {
+    if (container.clientWidth === width) return;
+    width = container.clientWidth;
     show = drawPosterior(container);
     if (last) show(last);
-  }).observe(container);
+  });
   return (posterior) => {
     last = posterior;
     show(posterior);
