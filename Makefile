@@ -77,7 +77,8 @@ CHECK := import sys; v = sys.version_info[:2]; \
 	$(PIP) -r requirements/docs.txt
 	@touch $@
 
-.venv/test: .venv/core requirements/docs.txt requirements/staff.txt requirements/sweep.txt requirements/test.txt
+.venv/test: .venv/core requirements/docs.txt requirements/explore.txt requirements/staff.txt \
+  requirements/sweep.txt requirements/test.txt
 	$(PIP) -r requirements/test.txt
 	@touch $@
 

@@ -164,7 +164,8 @@ def var(runs: Runs) -> dict[str, Any]:
     draw("var.png", pictures.reconstructions_and_samples, runs.data.images, shown, 10)
     chosen = {f"var {value}": kls[value] for value in (HEALTHY, PARTLY, COLLAPSED)}
     draw("collapse.png", pictures.kl_per_dimension, chosen, ACTIVE)
-    return {"command": f"python train.py {RECIPE} --var {HEALTHY}", "rows": rows}
+    command = f"python train.py {RECIPE} --var {HEALTHY} --save_dir runs/var-{HEALTHY}"
+    return {"command": command, "rows": rows}
 
 
 def explosion(runs: Runs) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def explosion(runs: Runs) -> dict[str, Any]:
         stored.append(
             {
                 "lr": rate,
-                "command": f"python train.py {options}",
+                "command": f"python train.py {options} --save_dir runs/lr-{rate}",
                 "log": [line for line in log.splitlines() if line.startswith("step ")],
                 "steps": int(rows[-1]["step"]),
                 "skipped": skipped[-1],
@@ -214,7 +215,7 @@ def plane(runs: Runs) -> dict[str, Any]:
     seen = array(run, "codes").astype(np.float32)
     some = slice(SHOWN)
     draw("plane.png", pictures.latent_plane, seen[some], runs.data.labels[some], squares, SIDE)
-    return {"command": f"python train.py {options}", "ssim": scores["ssim"]}
+    return {"command": f"python train.py {options} --save_dir runs/plane", "ssim": scores["ssim"]}
 
 
 def ablation(runs: Runs) -> dict[str, Any]:
@@ -269,7 +270,7 @@ def scribbles(runs: Runs) -> dict[str, Any]:
         )
     draw("codes.png", pictures.codes_and_draws, panels, NUM_CLASSES)
     command = f"python train.py {RECIPE} --task Genwithlabel --var {SHARP} --seed {SEEDS[0]}"
-    return {"command": command, "rows": rows}
+    return {"command": f"{command} --save_dir runs/gen-{SHARP}", "rows": rows}
 
 
 def _standard_codes(latent_dim: int) -> np.ndarray:

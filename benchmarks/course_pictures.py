@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from lab import plots
+from lab.latent_plane import COLORS as LABEL_COLORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 DPI = 110
 PALETTE = 64  # colors of a picture, which makes it a third of the size
-COLORS = [tuple(part / 255 for part in color) for color in plots.COLORS]
+COLORS = [tuple(part / 255 for part in color) for color in LABEL_COLORS]
 CODES, DRAWN, DARK = "tab:blue", "tab:orange", "0.25"
 Box = tuple[float, float, float, float]  # centre x, centre y, width, height
 

@@ -25,7 +25,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "lab": (("lab/**/*.py",), ("root", "ground", "lab")),
     "trainer": (("trainer.py",), ("root", "ground", "lab")),
     "commands": (
-        ("check.py", "train.py", "inference.py", "grade.py", "report.py"),
+        ("check.py", "train.py", "inference.py", "grade.py", "report.py", "explore.py"),
         ("root", "ground", "lab", "trainer"),
     ),
     "sweeps": (("sweeps/*.py",), ("root", "ground", "lab", "trainer", "commands", "sweeps")),
@@ -43,7 +43,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}
 FROM_TORCH = {"jinja2", "markupsafe"}  # which torch itself requires
-OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed"}
+OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed", "onnx", "onnxscript"}
 FOR_SWEEPS = {"filelock", "optuna", "dask", "distributed"}
 FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
 FOR_STAFF |= {"markdown_it", "mdit_py_plugins", "docutils", "jupytext", "nbformat"}

@@ -53,7 +53,7 @@ def build(submission: Submission, dataset: MNISTDataset, run: dict[str, Any]) ->
     traced = for_export(submission)
     half = _half_is_enough(traced, subject)
     blobs: dict[str, bytes] = {}
-    held = {}
+    held: dict[str, dict[str, Any]] = {}
     exports = {"decoder": export_decoder}
     if submission.has_encoder:
         exports["encoder"] = export_encoder

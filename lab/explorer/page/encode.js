@@ -48,7 +48,7 @@ function startEncode(data) {
     posterior.mu.forEach((mu, k) => {
       kl += 0.5 * (mu * mu + Math.exp(posterior.logVar[k]) - 1 - posterior.logVar[k]);
     });
-    element("kl").textContent = decimals(kl, 1);
+    element("kl").textContent = short(kl);
   });
   element("kl-box").hidden = !facts.random;
 

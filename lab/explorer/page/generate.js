@@ -20,6 +20,10 @@ function startGenerate(data) {
       "generate.hint." + facts.labels_choose, "ranked." + facts.ranked_by);
   });
 
+  // A label that only sets z is marked until z changes.
+  const isChosen = () => facts.labels_choose === "decoder" || (facts.labels_choose === "codes"
+    && row(data.typical, state.label, DIMENSIONS).every((value, k) => value === state.z[k]));
+
   const redraw = keepingUp(async () => {
     const since = movedAt;
     movedAt = null;
@@ -81,9 +85,9 @@ function startGenerate(data) {
   followers.push(() => {
     for (const { index, input, output } of sliders) {
       input.value = state.z[index];
-      output.textContent = decimals(state.z[index], 2);
+      output.textContent = short(state.z[index]);
     }
-    markLabel(facts.labels_choose === "nothing" ? null : state.label);
+    markLabel(isChosen() ? state.label : null);
     redraw();
   });
 

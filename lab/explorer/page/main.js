@@ -7,7 +7,7 @@ addEventListener("unhandledrejection", (event) => measured.errors.push(String(ev
 function writeHeader() {
   const { run } = facts;
   const parts = [run.name, `${facts.class_name}, latent_dim ${DIMENSIONS}`];
-  if (run.var !== null) parts.push(`var ${run.var}`);
+  if (run.var !== null && facts.has_encoder) parts.push(`var ${run.var}`);
   if (run.epoch !== null) parts.push(say("epoch", { n: run.epoch }));
   if (facts.has_encoder) {
     parts.push(`ssim ${decimals(facts.ssim, 3)}, mse ${decimals(facts.mse, 4)}`);

@@ -31,6 +31,8 @@ function startPlane(data) {
     context.globalAlpha = 1;
     for (let i = 0; dots.checked && data.codes && i < data.labels.length; i++) {
       const [x, y] = toPlace(row(data.codes, i, 2));
+      const shown = facts.labels_choose !== "decoder" || data.labels[i] === state.label;
+      context.globalAlpha = shown ? 1 : 0.25; // the images are those of one label
       context.fillStyle = LABEL_COLORS[data.labels[i]];
       context.strokeStyle = "#fff";
       context.beginPath();
@@ -38,6 +40,7 @@ function startPlane(data) {
       context.fill();
       context.stroke();
     }
+    context.globalAlpha = 1;
     const [x, y] = toPlace(state.z);
     for (const [width, style] of [[7, "#000"], [3, "#fff"]]) {
       context.lineWidth = width;
@@ -48,7 +51,7 @@ function startPlane(data) {
     }
     context.lineWidth = 1;
     document.getElementById("plane-place").textContent =
-      `${dimensionName(0)} = ${decimals(state.z[0], 2)}, ${dimensionName(1)} = ${decimals(state.z[1], 2)}`;
+      `${dimensionName(0)} = ${short(state.z[0])}, ${dimensionName(1)} = ${short(state.z[1])}`;
   };
   let tiled = null; // the label whose tiles are drawn
   const tile = keepingUp(async () => {

@@ -8,7 +8,8 @@ language = /^zh/i.test(language || "en") ? "zh" : "en";
 
 /* Return a text with {name} replaced by values.name. */
 function say(key, values = {}) {
-  return TEXTS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const text = TEXTS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  return text.replaceAll("N(0, I)", "N(0,\u00a0I)"); // on one line
 }
 
 /* Return several texts as one paragraph; Chinese needs no space between sentences. */
@@ -46,4 +47,10 @@ inEachLanguage(() => {
 /* Return a number with this many decimals, with a real minus sign. */
 function decimals(value, count) {
   return value.toFixed(count).replace("-", "−");
+}
+
+/* Return a number in about five characters, such as 0.25, −12.5 or 1310. */
+function short(value) {
+  const size = Math.abs(value);
+  return decimals(value, size < 9.995 ? 2 : size < 99.95 ? 1 : 0);
 }

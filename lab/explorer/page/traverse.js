@@ -21,7 +21,7 @@ function startTraverse() {
     let nearest = 0;
     images.forEach((image, i) => {
       gallery.draw(i, image);
-      gallery.name(i, `${dimensionName(chosen().index)} = ${decimals(value(i), 2)}`);
+      gallery.name(i, `${dimensionName(chosen().index)} = ${short(value(i))}`);
       if (Math.abs(value(i) - here) < Math.abs(value(nearest) - here)) nearest = i;
     });
     gallery.mark(nearest);

@@ -10,8 +10,9 @@ function carries(name) {
 
 /* Return the bytes of an array or network. */
 async function unpack(name) {
-  const element = document.getElementById("blob-" + name);
-  const zipped = Uint8Array.from(atob(element.textContent), (letter) => letter.charCodeAt(0));
+  const letters = atob(document.getElementById("blob-" + name).textContent);
+  const zipped = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) zipped[i] = letters.charCodeAt(i);
   const stream = new Blob([zipped]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
