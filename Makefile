@@ -78,7 +78,7 @@ CHECK := import sys; v = sys.version_info[:2]; \
 	@touch $@
 
 .venv/test: .venv/core requirements/docs.txt requirements/explore.txt requirements/staff.txt \
-  requirements/sweep.txt requirements/test.txt
+  requirements/sweep.txt requirements/tensorboard.txt requirements/test.txt
 	$(PIP) -r requirements/test.txt
 	@touch $@
 

@@ -58,6 +58,7 @@ class TrainOptions(Settings):
     show_loss_plot: bool = option(False, "open the loss curve")
     save_loss_plot: bool = option(True, "write loss_curve.png")
     video: bool = option(False, "write training.gif")
+    tensorboard: bool = option(False, "also write the history for TensorBoard")
     deterministic: bool = option(
         False, "same bytes on every x86 machine, in fp32 with two threads; slower"
     )
@@ -184,6 +185,7 @@ def _set_up(
     from lab.device import keep_freed_memory, pick_device
     from lab.run_folder import RunFolder
     from lab.split_model import Submission
+    from lab.tensorboard import TensorBoard
     from trainer import Trainer
 
     settings = options.settings
@@ -203,8 +205,10 @@ def _set_up(
     folder = RunFolder(options.folder, facts, valid_set, options.save_loss_plot, options.video)
     resuming = _resumes_in_place(options, state)
     folder.claim(resuming, options.overwrite)
-    both = [folder, *callbacks]
-    trainer = Trainer(submission, settings, train_set, valid_set, both, folder.say, progress)
+    every: list[Callback] = [folder, *callbacks]
+    if options.tensorboard:
+        every.append(TensorBoard(options.folder))
+    trainer = Trainer(submission, settings, train_set, valid_set, every, folder.say, progress)
     trainer.prepare()
     if state is not None:
         _refuse_other_data(options.train_data, facts["train_sha256"], state)

@@ -3,7 +3,8 @@
 | subject | files |
 | --- | --- |
 | a submission | loading, split_model (splits it at `decode`), contract, checks/ |
-| training | callbacks, run_folder, watch, training_state, recovery, gradients, schedule, prior |
+| training | callbacks, training_state, recovery, gradients, schedule, prior |
+| beside training | run_folder, watch, tensorboard |
 | inference and grading | trained, stages, outputs, arrays, pictures, metrics, diagnostics |
 | pages | report/ (report.html), explorer/ (explorer.html), latent_plane, moments |
 | speed | device, deterministic, precision, convolutions, conv_functions, trial_step |

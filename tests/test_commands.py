@@ -15,7 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SUBMISSIONS, TINY, assert_clear_error, run, start, write_dataset
+from conftest import (
+    ROOT,
+    SUBMISSIONS,
+    TINY,
+    assert_clear_error,
+    run,
+    start,
+    tiny_training,
+    write_dataset,
+)
 from PIL import Image
 
 import grade
@@ -662,3 +671,26 @@ def test_help_has_examples_and_defaults(command):
 def test_the_original_defaults_stay(module, defaults):
     options = vars(module.make_parser().parse_args([]))
     assert {name: options[name] for name in defaults} == defaults
+
+
+def test_the_history_for_tensorboard_is_that_of_the_csv_file(tmp_path, tiny_data):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = run("train.py", *tiny_training(tiny_data, tmp_path / "run"), "--tensorboard")
+    assert result.returncode == 0, result.stderr
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    with open(tmp_path / "run" / "history.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name, tag in (("train_loss", "train/loss"), ("valid_kl_divergence", "valid/kl_divergence")):
+        found = {event.step: event.value for event in events.Scalars(tag)}
+        expected = {int(row["step"]): float(row[name]) for row in rows}
+        assert found == pytest.approx(expected, rel=1e-6) and len(found) == 2
+
+
+def test_tensorboard_that_is_not_installed_is_a_clear_error(tmp_path, tiny_data):
+    (tmp_path / "tensorboard.py").write_text("raise ImportError('not here')\n")
+    words = [*tiny_training(tiny_data, tmp_path / "run"), "--tensorboard"]
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    result = run("train.py", *words, env={"PYTHONPATH": path})
+    assert_clear_error(result, "requirements/tensorboard.txt")
+    assert not (tmp_path / "run" / "best.pth").exists()

@@ -43,7 +43,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}
 FROM_TORCH = {"jinja2", "markupsafe"}  # which torch itself requires
-OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed", "onnx", "onnxscript"}
+OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed", "onnx", "onnxscript", "tensorboard"}
 FOR_SWEEPS = {"filelock", "optuna", "dask", "distributed"}
 FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
 FOR_STAFF |= {"markdown_it", "mdit_py_plugins", "docutils", "jupytext", "nbformat"}
