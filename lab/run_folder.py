@@ -35,6 +35,7 @@ RUN_FILES = (
     "loss_curve.png",
     "train.log",
     "training.*",
+    "explorer.html",
 )
 
 

@@ -560,7 +560,9 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path, tiny_data):
     assert not list(folder.glob("*.pth")) and not list(folder.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("command", ["train.py", "inference.py", "grade.py", "check.py", "explore.py"])
+@pytest.mark.parametrize(
+    "command", ["train.py", "inference.py", "grade.py", "check.py", "explore.py"]
+)
 def test_help_has_examples_and_defaults(command):
     result = run(command, "--help")
     assert result.returncode == 0 and "examples:" in result.stdout
