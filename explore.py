@@ -69,7 +69,7 @@ def explore(options: ExploreOptions) -> tuple[Path, list[str]]:
     with checkpoint.write_whole(path.parent / PAGE) as file:
         file.write(page.encode())
     return path.parent / PAGE, [
-        f"the {name} does not export ({half['why']}); the page says what it shows instead"
+        f"the {name} cannot run in a browser ({half['why']}); the page says what it shows instead"
         for name, half in held.items()
         if half["precision"] is None
     ]

@@ -22,7 +22,10 @@ from staff.idx import gzipped, idx_bytes
 
 SUBMISSIONS = ROOT / "tests" / "submissions"
 TINY = 120  # images
-LONGEST = ("test_staff.py", "test_sweep.py", "test_commands.py", "test_trainer.py")
+LONGEST = (
+    *("test_staff.py", "test_sweep.py", "test_commands.py", "test_explorer.py"),
+    "test_trainer.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,7 +22,7 @@ import explore
 import train
 from data_utils import MNISTDataset, to_float, to_uint8
 from lab import checkpoint
-from lab.explorer import document, export
+from lab.explorer import document, export, update_runtime
 from lab.metrics import mse_per_image, ssim_per_image
 from lab.trained import load_trained
 
@@ -386,6 +386,7 @@ def test_times_are_shown_with_debug(opened):
     times = shown.page.evaluate("() => measured.sliderMs")
     assert len(times) >= 2 and np.median(times) < 250  # 30 on a laptop; this machine is busy
     assert "slider: last" in shown.page.inner_text("#debug")
+    assert 0 < shown.page.evaluate("() => measured.loadMs") < 30_000
 
 
 # ---------------------------------------------------------------- without a browser
@@ -417,6 +418,21 @@ def test_the_vendored_runtime_is_the_stated_one():
     assert (folder / "LICENSE").read_text().startswith("MIT License")
 
 
+def test_the_runtime_is_updated_whole(tmp_path):
+    files = {
+        "package.json": json.dumps({"version": "9.9.9", "license": "MIT"}).encode(),
+        **{f"dist/{name}": name.encode() for name in document.RUNTIME},
+    }
+    assert update_runtime.write(files, tmp_path)["version"] == "9.9.9"
+    stated = json.loads((tmp_path / "runtime.json").read_text())["sha256"]
+    for name in document.RUNTIME:
+        content = gzip.decompress((tmp_path / f"{name}.gz").read_bytes())
+        assert content == name.encode() and stated[name] == hashlib.sha256(content).hexdigest()
+    files["package.json"] = json.dumps({"version": "9.9.9", "license": "other"}).encode()
+    with pytest.raises(update_runtime.UpdateError, match="under other; expected MIT"):
+        update_runtime.write(files, tmp_path)
+
+
 @pytest.mark.parametrize("upper", [True, False])
 @pytest.mark.parametrize("n", [1, 2, 5, 20])
 def test_triangular_systems(n, upper):
@@ -442,6 +458,18 @@ def test_without_the_packages_one_sentence_says_what_to_install(monkeypatch, cap
     assert words.count("\n") == 1
     assert "not_installed_here" in words and "requirements/explore.txt" in words
     assert "onnx and" not in words  # which is installed
+
+
+def test_a_page_is_opened_only_where_there_are_windows(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(explore.webbrowser, "open", lambda address: opened.append(address) or True)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert not explore.show(tmp_path / "explorer.html") and opened == []
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert explore.show(tmp_path / "explorer.html")
+    assert opened == [(tmp_path / "explorer.html").as_uri()]
 
 
 def test_a_folder_without_a_run(tmp_path):

@@ -9,10 +9,11 @@ The noise is an input: zeros give the code at the posterior mean, N(0, I) gives 
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from data_utils import IMAGE_SIZE, one_line
+from data_utils import IMAGE_SIZE
+from lab.loading import explain
 from lab.split_model import Submission
 
 TOLERANCE = 1e-3  # how far a figure of the page may be from torch's
@@ -203,7 +205,10 @@ def export_decoder(submission: Submission, half: bool) -> Network:
 
 
 def _export(
-    module: nn.Module, example: Callable[[int], dict[str, Tensor]], outputs: list[str], half: bool
+    module: Encoder | Decoder,
+    example: Callable[[int], dict[str, Tensor]],
+    outputs: list[str],
+    half: bool,
 ) -> Network:
     """Export for any batch size, or if that fails, for single images."""
     reason = ""
@@ -224,7 +229,8 @@ def _export(
                     verbose=False,
                 )
         except Exception as error:  # torch and onnxscript raise errors of many types
-            reason = reason or one_line(error)[:200]
+            where = module.submission.path
+            reason = reason or explain(error, where, "export").split(". ")[0]  # one sentence
             continue
         assert converted is not None
         model = converted.model_proto
@@ -262,7 +268,7 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
