@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browsers import CUT_OFF, LAPTOP, PHONE, Opened, address_of, chromium, needs_browser
 from conftest import ROOT, assert_clear_error, run, tiny_training
 from scipy import ndimage
 
@@ -111,6 +113,74 @@ def test_a_folder_of_runs_stands_for_all_of_them(tmp_path, tiny_data, runs):
 
 def test_a_folder_without_a_run_is_a_clear_error(tmp_path):
     assert_clear_error(run("report.py", tmp_path), "holds no checkpoint")
+
+
+# ---------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, tiny_data, runs) -> dict[str, Path]:
+    """Reports of each run, and of all together."""
+    folder = tmp_path_factory.mktemp("pages")
+    for name, paths in {**{k: [v] for k, v in runs.items()}, "all": runs.values()}.items():
+        (folder / name).mkdir()
+        report(folder / name, tiny_data, *paths)
+    return {file.parent.name: file for file in folder.glob("*/report.html")}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
+@needs_browser
+def test_a_chosen_reconstruction_is_shown_closely_by_keyboard_too(pages, browser):
+    shown = Opened(browser, address_of(pages["CVAE"]))
+    first, last = (shown.page.locator("button.sprite").nth(place) for place in (0, 119))
+    worst = json.loads(last.get_attribute("data-numbers"))
+    assert first.get_attribute("aria-pressed") == "true"
+    last.focus()
+    shown.page.keyboard.press("Enter")
+    assert last.get_attribute("aria-pressed") == "true"
+    assert first.get_attribute("aria-pressed") == "false"
+    for name, value in worst.items():
+        assert float(shown.page.inner_text(f'[data-of="{name}"]')) == value
+    large = shown.page.locator(".large").first
+    assert large.evaluate("one => one.style.getPropertyValue('--x')") == "119"
+    assert shown.complaints == []
+
+
+@needs_browser
+def test_language_and_theme_follow_the_browser_until_one_chooses(pages, browser):
+    shown = Opened(browser, address_of(pages["VAE"]), locale="zh-CN", color_scheme="dark")
+    page = shown.page
+    assert page.evaluate("document.documentElement.lang") == "zh-CN"
+    assert "训练报告" in page.inner_text("h1") and "Report" not in page.inner_text("h1")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#language")
+    assert "Report" in page.inner_text("h1") and "训练报告" not in page.inner_text("h1")
+    page.click("#theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+
+
+@needs_browser
+@pytest.mark.parametrize("name", ["CVAE", "GAN", "all"])
+def test_nothing_is_cut_off_on_a_phone(pages, browser, name):
+    shown = Opened(browser, address_of(pages[name]), viewport=PHONE)
+    assert shown.page.evaluate(CUT_OFF) == []
+    width = "document.documentElement.scrollWidth"
+    assert shown.page.evaluate(width) <= PHONE["width"]
+    assert shown.complaints == []
+
+
+@needs_browser
+@pytest.mark.parametrize(("theme", "viewport"), [("light", PHONE), ("dark", LAPTOP)])
+def test_accessibility(pages, browser, theme, viewport):
+    shown = Opened(browser, address_of(pages["all"]), color_scheme=theme, viewport=viewport)
+    found = Axe().run(shown.page).response["violations"]
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert not serious, [(one["id"], one["nodes"][0]["html"][:200]) for one in serious]
 
 
 # ---------------------------------------------------------------- what it measures
