@@ -52,7 +52,8 @@ FOR_STAFF |= {"fontTools"}  # which matplotlib needs
 LOADERS = {"staff/stage.py", "staff/quick_torch.py", "staff/handout_proof.py"}
 TRAINERS = {"staff/build_judge.py"}  # trains the judge, which is not a submission
 MEASURERS = {"staff/copies.py"}  # aligns images with tensors
-LOADING = {"lab/loading.py", "lab/split_model.py", "lab/contract.py", "lab/checks/record.py"}
+LOADING = {"lab/loading.py", "lab/split_model.py", "lab/contract.py", "lab/trained.py"}
+LOADING |= {f"lab/checks/{name}.py" for name in ("record", "record_model", "record_loss")}
 
 
 def layer_of_each_file() -> dict[Path, str]:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 
 from lab.checks.found import Problem, raised
-from lab.checks.model import Checked
 from lab.checks.recording import KL_DRAWS, PIXELS, VARS, Recording, Setting, loss_inputs
+from lab.checks.seen import Checked
 
 NAME = "vae_loss"
 CHECKS = ("likeness", "var", "kl_terms", "kl_zero", "kl_sign", "kl_factor", "sums", "mean")

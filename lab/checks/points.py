@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from lab.checks.found import NOT_DONE, UNTESTED, Problem
 from lab.checks.loss import LossJudge
-from lab.checks.model import NUMBERS, Checked, ModelJudge
+from lab.checks.model import NUMBERS, judge_class
 from lab.checks.recording import Recording, Setting
 from lab.checks.rubric import TESTS, Part, rubric
+from lab.checks.seen import Checked
 
 LOSS = "2.3"
 # A TODO of GenModel and the one of VAE that it repeats, in which the same mistake costs points.
@@ -53,7 +54,7 @@ def judge(recordings: Iterable[tuple[Recording, Setting]]) -> dict[str, Points]:
     for recording, setting in recordings:
         checked: dict[str, Checked] = {LOSS: LossJudge(recording, setting).judge()}
         for name in NUMBERS:
-            checked |= ModelJudge(name, recording, setting).judge()
+            checked |= judge_class(name, recording, setting)
         for number, points in found.items():
             for one, problem in checked[number].items():
                 if problem is not None:
