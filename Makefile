@@ -3,32 +3,26 @@
 # make test    set up, lint, check types, run every test
 # make test-sandbox  the tests of the sandbox as root and as an unprivileged user
 # make test-faults  kills, full disks, bad bytes, in many trials: 15 minutes
+# make docs    the documents as a site: dist/site/index.html
 # make bench   compare the speed of the lab with others, write docs/speed.md: 15 minutes
 # staff: end
 # make clean   remove the virtual environment
 #
 # Another Python than python3: make demo PYTHON=python3.12
+# Without make, once the lab is set up: python -m lab.demo; make demo DEMO=... gives it options.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
-DATA := dataset/test
-RECIPE := --epochs 5 --batch_size 256 --lr 3e-3 --var 0.02
+DEMO :=
 
 .PHONY: demo clean
 
 demo: .venv/core
-	$(BIN)/python train.py --task VAEwolabel $(RECIPE) --save_dir runs/demo-VAEwolabel --overwrite --video
-	$(BIN)/python train.py --task Genwithlabel $(RECIPE) --save_dir runs/demo-Genwithlabel --overwrite --video
-	$(BIN)/python inference.py --checkpoint_path runs/demo-VAEwolabel/best.pth --data_path $(DATA)
-	$(BIN)/python inference.py --checkpoint_path runs/demo-Genwithlabel/best.pth --data_path $(DATA)
-	$(BIN)/python grade.py --test_data_path $(DATA) --output runs/demo-grade.json \
-	  --VAEwolabel_output_dir runs/demo-VAEwolabel/inference \
-	  --Genwithlabel_output_dir runs/demo-Genwithlabel/inference
-	@echo "pictures: runs/demo-*/inference/*.png, videos: runs/demo-*/training.gif"
+	$(BIN)/python -m lab.demo $(DEMO)
 
 # staff: begin
-.PHONY: test test-faults test-sandbox bench
+.PHONY: test test-faults test-sandbox docs bench
 
 test: .venv/test
 	$(BIN)/ruff check .
@@ -46,12 +40,18 @@ test-sandbox: .venv/test
 	  && setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=$$copy TMPDIR=$$copy \
 	    $$python -m pytest -q -p no:cacheprovider tests/test_staff.py
 
+docs: .venv/docs
+	$(BIN)/python -m staff.site.build
+
 bench: .venv/bench
 	$(BIN)/python -m benchmarks.speed
 
 # staff: end
 clean:
 	rm -rf .venv
+# staff: begin
+	rm -rf dist/site
+# staff: end
 
 # PyTorch's default build for Linux brings gigabytes of CUDA libraries. A machine without an NVIDIA
 # card takes the CPU build, from PyTorch's own index where that answers within seconds.
@@ -73,8 +73,12 @@ CHECK := import sys; v = sys.version_info[:2]; \
 	@touch $@
 
 # staff: begin
-.venv/test: .venv/core requirements/explore.txt requirements/staff.txt requirements/sweep.txt \
-  requirements/test.txt
+.venv/docs: .venv/core requirements/docs.txt
+	$(PIP) -r requirements/docs.txt
+	@touch $@
+
+.venv/test: .venv/core requirements/docs.txt requirements/explore.txt requirements/staff.txt \
+  requirements/sweep.txt requirements/tensorboard.txt requirements/test.txt
 	$(PIP) -r requirements/test.txt
 	@touch $@
 

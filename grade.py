@@ -10,21 +10,26 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from lab import command
+
+# isort: split
 import numpy as np
 
-from data_utils import NUM_CLASSES, DataError, MNISTDataset
-from lab import command, metrics, outputs
+from data_utils import NUM_CLASSES, DataError, MNISTDataset, one_line
+from lab import metrics, outputs
 from lab.checkpoint import write_whole
 from lab.metrics import TASKS
 from lab.outputs import OutputsError
 from lab.settings import SettingsError, add_options, option
 
 EXAMPLES = """examples:
-  python grade.py                                 both tasks of runs/, against dataset/valid
+  python grade.py                                 what inference.py wrote last, of each task
   python grade.py --test_data_path dataset/test   what inference.py --data_path dataset/test wrote
-  python grade.py --no-Genwithlabel --VAEwolabel_output_dir my_run/inference
+  python grade.py --VAEwolabel_output_dir runs/example/inference
 """
-GRADE_HELP = "grade {}; by default, if its output folder exists"
+RUNS = Path("runs")
+GRADE_HELP = "grade {}; by default, if there are outputs of it and no folder of the other is given"
+FOLDER_HELP = f"what inference.py wrote; its latest outputs of the task in {RUNS} if not given"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +38,9 @@ class GradeOptions:
 
     test_data_path: Path = option(Path("dataset/valid"), "the data to score on", kind=Path)
     VAEwolabel: bool | None = option(None, GRADE_HELP.format("VAEwolabel"), kind=bool)
-    VAEwolabel_output_dir: Path = option(
-        Path("runs/VAEwolabel/inference"), "what inference.py wrote", kind=Path
-    )
+    VAEwolabel_output_dir: Path | None = option(None, FOLDER_HELP, kind=Path)
     Genwithlabel: bool | None = option(None, GRADE_HELP.format("Genwithlabel"), kind=bool)
-    Genwithlabel_output_dir: Path = option(
-        Path("runs/Genwithlabel/inference"), "what inference.py wrote", kind=Path
-    )
+    Genwithlabel_output_dir: Path | None = option(None, FOLDER_HELP, kind=Path)
     gen_num: int = option(100, "samples per label that count for the FID")
     diagnostics: bool = option(
         False, "also measure the samples with a classifier of digits; not graded"
@@ -53,28 +54,53 @@ class GradeOptions:
         if self.gen_num < 1:
             raise SettingsError(f"--gen_num is {self.gen_num}; expected 1 or more.")
 
-    def output_dirs(self) -> dict[str, Path]:
-        """Return the folder of each task to grade. Raises OutputsError when there is none."""
-        folders: dict[str, Path] = {t: getattr(self, f"{t}_output_dir") for t in TASKS}
-        asked: dict[str, bool | None] = {task: getattr(self, task) for task in TASKS}
-        chosen = {
-            task: folder
-            for task, folder in folders.items()
-            if asked[task] or (asked[task] is None and folder.is_dir())
-        }
-        if not chosen:
-            looked = ", ".join(str(folders[task]) for task in TASKS if asked[task] is None)
-            raise OutputsError(
-                f"nothing to grade in {looked or 'any task'}; run inference.py first."
+
+# ---------------------------------------------------------------- what to grade
+
+
+def output_dirs(options: GradeOptions, data_sha256: str) -> dict[str, Path]:
+    """Return the folder of each task to grade. Raises OutputsError when there is none.
+
+    Prints a line about a task that is left out because its latest outputs are of other data.
+    """
+    folders: dict[str, Path | None] = {t: getattr(options, f"{t}_output_dir") for t in TASKS}
+    chosen: dict[str, Path] = {}
+    others = []  # one sentence per task whose outputs are of other data
+    for task, given in folders.items():
+        asked: bool | None = getattr(options, task)
+        if asked is False or (asked is None and given is None and any(folders.values())):
+            continue
+        folder = given or outputs.newest_outputs(task, RUNS)
+        if folder is None and asked:
+            raise OutputsError(f"{RUNS} has no outputs of {task}; run inference.py first.")
+        if given is None and (other := _other_data(folder, data_sha256)):
+            others.append(
+                f"{folder} was made from {other}; to grade it, add --test_data_path {other}."
             )
-        return chosen
+        elif folder is not None:
+            chosen[task] = folder
+    if not chosen:
+        raise OutputsError(
+            " ".join(others) or f"nothing to grade in {RUNS}; run inference.py first."
+        )
+    for sentence in others:
+        print(sentence)
+    return chosen
+
+
+def _other_data(folder: Path | None, data_sha256: str) -> str | None:
+    """Return the path of the data that outputs were made from, if these are other data."""
+    facts = outputs.known_facts(folder) if folder else {}
+    if facts.get("data_sha256", data_sha256) == data_sha256:
+        return None
+    return one_line(facts.get("data_path"))
 
 
 # ---------------------------------------------------------------- grading
 
 
 def grade(
-    dataset: MNISTDataset, output_dirs: dict[str, Path], gen_num: int = 100
+    dataset: MNISTDataset, folders: dict[str, Path], gen_num: int = 100
 ) -> dict[str, dict[str, Any]]:
     """Score the outputs in each task's folder; return a dict of results by task.
 
@@ -87,7 +113,7 @@ def grade(
         "data_sha256": dataset.sha256,
         "code_sha256": _code_sha256(),
     }
-    for task, folder in output_dirs.items():
+    for task, folder in folders.items():
         made = outputs.read_outputs(folder, task, len(dataset), gen_num)
         results[task] = metrics.score_task(
             task, made.recon, dataset.images, dataset.labels, made.latent_dim, made.samples
@@ -105,7 +131,10 @@ def _code_sha256() -> str:
 
 
 def add_diagnostics(
-    results: dict[str, dict[str, Any]], dataset: MNISTDataset, options: GradeOptions
+    results: dict[str, dict[str, Any]],
+    dataset: MNISTDataset,
+    folders: dict[str, Path],
+    options: GradeOptions,
 ) -> None:
     """Add the diagnostics of the samples to the result of Genwithlabel; see lab/diagnostics.py.
 
@@ -121,7 +150,7 @@ def add_diagnostics(
         raise SettingsError(
             "--diagnostics needs at least two images of each label; give another --test_data_path."
         )
-    samples = outputs.read_samples(options.Genwithlabel_output_dir, options.gen_num)
+    samples = outputs.read_samples(folders["Genwithlabel"], options.gen_num)
     train_images = MNISTDataset(options.train_data).images
     found = diagnose(samples, dataset.images, dataset.labels, train_images)
     results["Genwithlabel"]["diagnostics"] = found
@@ -146,12 +175,23 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             lines.append(f"  {row['label']:>5} {row['n']:>6} {cells}")
         if result["fid_pooled"] is not None:
             lines.append(f"  fid with all labels in one: {result['fid_pooled']:.3f} (not graded)")
-        for name, value in result.get("diagnostics", {}).items():
-            lines.append(f"  {name:<20} {value:.4f} (not graded)")
+        lines += _diagnostics_lines(result.get("diagnostics", {}))
         if result["ssim"] is None:
             lines.append("  this model has no encoder: there are no points for reconstructions")
         lines.append("")
     return "\n".join(lines)
+
+
+def _diagnostics_lines(diagnostics: dict[str, float]) -> list[str]:
+    """Return one line per diagnostic, with the value of real images beside that of the samples."""
+    if not diagnostics:
+        return []
+    lines = [f"  {'not graded':<15} {'samples':>8} {'real images':>12}"]
+    for name, value in diagnostics.items():
+        if not name.endswith("_real"):
+            real = diagnostics.get(f"{name}_real", 1.0)  # the others are ratios to real images
+            lines.append(f"  {name:<15} {value:>8.3f} {real:>12.3f}")
+    return lines
 
 
 def _cell(value: float | None, width: int, digits: int) -> str:
@@ -171,11 +211,13 @@ def main() -> None:
     typed = parser.parse_args()
     with command.clear_errors(parser.prog, OutputsError, DataError, SettingsError):
         options = GradeOptions(**vars(typed))
-        output_dirs = options.output_dirs()
         dataset = MNISTDataset(options.test_data_path)
-        results = grade(dataset, output_dirs, options.gen_num)
+        folders = output_dirs(options, dataset.sha256)
+        for task, folder in folders.items():
+            print(f"grading {task} in {folder}")
+        results = grade(dataset, folders, options.gen_num)
         if options.diagnostics:
-            add_diagnostics(results, dataset, options)
+            add_diagnostics(results, dataset, folders, options)
         with write_whole(options.output) as file:
             file.write(json.dumps(results, indent=2).encode())
     print(table(results))

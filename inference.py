@@ -14,13 +14,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab import command, deterministic
+
+# isort: split
 import numpy as np
 
-from lab import command, deterministic
 from lab.lock import FolderInUseError, only_one
 from lab.metrics import TASKS
 from lab.outputs import (
     OutputsError,
+    known_facts,
     read_array,
     write_array,
     write_facts,
@@ -115,6 +118,11 @@ def load_submission(path: Path, state: dict[str, Any], options: InferenceOptions
 
     stated = options.task, options.latent_dim, options.submission
     submission = load_trained(path, state, *stated)
+    if _sha256(submission.path) != state.get("submission_sha256", _sha256(submission.path)):
+        print(
+            f"{submission.path} is not the code that {path} was trained from, so the results may "
+            "be others; leave --submission out to use the run's own copy"
+        )
     submission.model.to(pick_device(options.device)).eval()
     if options.convolutions == "fast":
         use_fast_convolutions(submission.model, submission.try_encode, submission.try_decode)
@@ -205,8 +213,8 @@ def _facts(
         "task": submission.task,
         "latent_dim": submission.latent_dim,
         "checkpoint": path.as_posix(),
-        "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "submission_sha256": hashlib.sha256(submission.path.read_bytes()).hexdigest(),
+        "checkpoint_sha256": _sha256(path),
+        "submission_sha256": _sha256(submission.path),
         "data_path": options.data_path.as_posix(),
         "data_sha256": dataset.sha256,
         "n": count,
@@ -216,7 +224,21 @@ def _facts(
     }
 
 
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 # ---------------------------------------------------------------- the command
+
+
+def grade_command(options: InferenceOptions, folder: Path) -> str:
+    """Return the command that grades the outputs in the folder, as a user types it."""
+    words = [f"--{known_facts(folder)['task']}_output_dir", folder]
+    if options.data_path != InferenceOptions.data_path:
+        words += ["--test_data_path", options.data_path]
+    if options.gen_num < InferenceOptions.gen_num:  # grade.py needs as many by default
+        words += ["--gen_num", options.gen_num]
+    return command.as_typed("grade.py", *words)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -240,10 +262,16 @@ def main() -> None:
 
     errors = (InferenceError, OutputsError, CheckpointError, ContractError, DataError)
     with command.clear_errors(parser.prog, *errors, SettingsError, FolderInUseError):
-        folder = infer(InferenceOptions(**vars(typed)))
+        options = InferenceOptions(**vars(typed))
+        folder = infer(options)
     print(f"the outputs are in {folder}:")
     for file in sorted(folder.glob("[!.]*")):
         print(f"  {file.name}")
+    if options.stage == "all" and not options.inf_num:  # otherwise there is not all that is graded
+        print(f"next:\n  {grade_command(options, folder)}")
+    run = Path(known_facts(folder)["checkpoint"]).parent
+    print(f"to look at the model:\n  {command.as_typed('report.py', run)}")
+    print(f"  {command.as_typed('explore.py', run)}")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from data_utils import DataError
 from lab import command
+
+# isort: split
+from data_utils import DataError
 from lab.cluster import ClusterError, require_dask
 from lab.lock import FolderInUseError, only_one
 from lab.settings import SettingsError
+from sweeps.draft import write_draft
 from sweeps.plan import (
     DEFAULT_GRID,
     DEFAULT_TRIALS,
@@ -105,6 +108,7 @@ def main() -> None:
                         clear(search)
                     stopped = not sweep.run(workers, threads)
             write_report(folder, search, sweep.records)
+            write_draft(folder, search, sweep.records, sys.argv[1:])
     if sweep.failed:
         print(f"{sweep.failed} of {len(search)} trials failed; --retry-failed runs them again")
     if stopped:

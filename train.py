@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from trainer import Trainer
 
 EXAMPLES = """examples:
-  python train.py                                     the VAE, with every default
-  python train.py --task Genwithlabel --var 0.25      the conditional model
-  python train.py --submission model.py --video       the demo model, with a video of its training
+  python train.py                                     the VAE, in runs/VAEwolabel
+  python train.py --task Genwithlabel --var 0.25      the conditional model, in runs/Genwithlabel
+  python train.py --submission model.py --video --save_dir runs/example     the demo model
   python train.py --load_from_checkpoint              continue where Ctrl-C stopped it
   python train.py --load_from_checkpoint --epochs 30  continue for longer
 """
@@ -58,6 +58,7 @@ class TrainOptions(Settings):
     show_loss_plot: bool = option(False, "open the loss curve")
     save_loss_plot: bool = option(True, "write loss_curve.png")
     video: bool = option(False, "write training.gif")
+    tensorboard: bool = option(False, "also write the history for TensorBoard")
     deterministic: bool = option(
         False, "same bytes on every x86 machine, in fp32 with two threads; slower"
     )
@@ -133,6 +134,11 @@ def train(
     )
     if state is not None:
         folder.say(f"continuing after epoch {trainer.state.epoch}, step {trainer.state.step}")
+        if _was_edited(options.submission, state):
+            folder.say(
+                f"{state['submission']} was edited since this run began; the run continues with "
+                f"the code it began with, {options.submission}"
+            )
     complete = fit(trainer, stop, resumed=state is not None)
     if options.show_loss_plot:
         _show_loss_plot(trainer.state.history)
@@ -179,6 +185,7 @@ def _set_up(
     from lab.device import keep_freed_memory, pick_device
     from lab.run_folder import RunFolder
     from lab.split_model import Submission
+    from lab.tensorboard import TensorBoard
     from trainer import Trainer
 
     settings = options.settings
@@ -193,11 +200,15 @@ def _set_up(
     facts = {name: command.plain(getattr(options, name)) for name in (*RUN_OPTIONS, "submission")}
     facts |= {"settings": asdict(settings), "submission_sha256": hashlib.sha256(code).hexdigest()}
     facts["train_sha256"] = train_set.sha256
+    if state is not None:  # the file that was given first, not the run's own copy
+        facts["submission"] = state.get("submission", facts["submission"])
     folder = RunFolder(options.folder, facts, valid_set, options.save_loss_plot, options.video)
     resuming = _resumes_in_place(options, state)
     folder.claim(resuming, options.overwrite)
-    both = [folder, *callbacks]
-    trainer = Trainer(submission, settings, train_set, valid_set, both, folder.say, progress)
+    every: list[Callback] = [folder, *callbacks]
+    if options.tensorboard:
+        every.append(TensorBoard(options.folder))
+    trainer = Trainer(submission, settings, train_set, valid_set, every, folder.say, progress)
     trainer.prepare()
     if state is not None:
         _refuse_other_data(options.train_data, facts["train_sha256"], state)
@@ -282,6 +293,14 @@ def _refuse_other_code(file: Path, path: Path, state: dict[str, Any]) -> None:
         )
 
 
+def _was_edited(used: Path, state: dict[str, Any]) -> bool:
+    """Return whether a run continues with its own copy of a file that has other code by now."""
+    original = Path(state.get("submission", ""))
+    if not original.is_file():
+        return False
+    return original.read_bytes() != used.read_bytes()
+
+
 def _refuse_other_data(path: Path, sha256: str, state: dict[str, Any]) -> None:
     """Raise SettingsError if the images of an epoch that has begun are not those of its rest.
 
@@ -332,21 +351,30 @@ def main() -> None:
     from data_utils import DataError
     from lab.checkpoint import CheckpointError, best_or_newest
     from lab.loading import ContractError
+    from lab.watch import Watch
     from trainer import TrainingError
 
+    watch = Watch()
     errors = (SettingsError, CheckpointError, ContractError, DataError, TrainingError)
     with command.clear_errors(parser.prog, *errors, FolderInUseError):
         options, state = TrainOptions(**vars(typed)), None
         if options.checkpoint or options.load_from_checkpoint:
             options, state = resume(options, given)
         with only_one(options.folder, "--save_dir"):
-            complete = train(options, state)
+            complete = train(options, state, callbacks=[watch])
     if not complete:
         print(f"stopped and saved in {options.folder}; to continue:")
-        print(f"  python train.py --load_from_checkpoint --save_dir {options.folder}")
+        again = ("--load_from_checkpoint", "--save_dir", options.folder)
+        print(f"  {command.as_typed('train.py', *again)}")
         sys.exit(command.status_of_stop())
-    print(f"the run is in {options.folder}; next:")
-    print(f"  python inference.py --checkpoint_path {best_or_newest(options.folder)}")
+    if watch.found:
+        print(f"the run is in {options.folder}, but something is wrong with its model:")
+        print("\n".join(f"  {fault}" for fault in watch.found.values()))
+        print("correct it, then train again with --overwrite. If it is as you want it:")
+    else:
+        print(f"the run is in {options.folder}; next:")
+    best = best_or_newest(options.folder)
+    print(f"  {command.as_typed('inference.py', '--checkpoint_path', best)}")
 
 
 if __name__ == "__main__":

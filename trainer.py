@@ -246,8 +246,8 @@ class Trainer:
         loss = self.submission.vae_loss(recon_x, x, mu, log_var, var=self.settings.var)
         with torch.no_grad():
             # KL(N(mu, sigma^2) || N(0, 1)), Kingma and Welling 2014, appendix B; nats per image.
-            kl = (mu.square() + log_var.exp() - 1 - log_var).sum() / (2 * len(x))
-        return {"loss": loss.float(), "kl": kl}
+            kl_divergence = (mu.square() + log_var.exp() - 1 - log_var).sum() / (2 * len(x))
+        return {"loss": loss.float(), "kl_divergence": kl_divergence}
 
     def _set_learning_rate(self) -> None:
         factor = self._learning_rate_factor(self.state.step)
@@ -276,7 +276,7 @@ class Trainer:
             "epoch": state.epoch,
             "step": state.step,
             "lr": self.settings.lr * self._learning_rate_factor(max(0, state.step - 1)),
-            **{f"train_{name}": mean for name, mean in state.take_means().items()},
+            **self._columns("train", state.take_means()),
             **self.validate(),
             "skipped_steps": state.skipped_steps,
             "seconds": round(state.seconds, 3),
@@ -301,13 +301,21 @@ class Trainer:
                     parts = self.losses(to_float(images), self.submission.visible(labels))
                     for name, value in _to_floats(parts).items():
                         sums[name] = sums.get(name, 0) + value * len(images)
-            scores = {
-                f"valid_{name}": total / len(self.valid_images) for name, total in sums.items()
-            }
+            count = len(self.valid_images)
+            scores = self._columns("valid", {name: total / count for name, total in sums.items()})
             if self.submission.has_encoder:
                 scores |= self._reconstruction_scores()
         self.model.train()
         return scores
+
+    def _columns(self, prefix: str, means: dict[str, float]) -> dict[str, float]:
+        """Return the columns of history for the means of the named parts.
+
+        Where the model's loss is vae_loss, reconstruction_loss is the rest of it: loss - KL.
+        """
+        if self.submission.uses_vae_loss and {"loss", "kl_divergence"} <= means.keys():
+            means = {**means, "reconstruction_loss": means["loss"] - means["kl_divergence"]}
+        return {f"{prefix}_{name}": mean for name, mean in means.items()}
 
     def _reconstruction_scores(self) -> dict[str, float]:
         try:

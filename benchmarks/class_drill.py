@@ -16,6 +16,7 @@ are equal, and no submission that was graded before the kill was graded again. O
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,7 @@ from benchmarks.commands import make_parser, timed
 from benchmarks.drill import start, two_workers
 from benchmarks.markdown import put_blocks
 from lab import ROOT
+from staff import sandbox
 from staff.class_split import IMAGES
 from tests import attacks
 
@@ -185,6 +187,23 @@ def render(stored: dict[str, Any]) -> str:
     )
 
 
+def render_class_size(stored: dict[str, Any], chinese: bool = False) -> str:
+    """Return the block `class-size` of staff/guide.md: how long a class of 100 takes."""
+    facts, rate = stored["machine"], stored["rate"]["a_minute"]
+    minutes, gib = math.ceil(100 / rate), sandbox.Limits().memory_bytes / 1024**3
+    if chinese:
+        return (
+            f"在 {facts['cores']} 个 CPU 核上，100 名学生各交两个任务需要 {minutes} 分钟"
+            f"（实测每分钟 {rate:.1f} 份，torch {facts['torch']}，{facts['date']}）。"
+            f"每个阶段最多占用 {gib:g} GiB 内存。\n"
+        )
+    return (
+        f"On {facts['cores']} CPU cores it takes {minutes} minutes for 100 students who hand in "
+        f"both tasks (measured: {rate:.1f} submissions per minute, torch {facts['torch']}, "
+        f"{facts['date']}). A stage uses at most {gib:g} GiB of memory.\n"
+    )
+
+
 def _private(rate: dict[str, Any]) -> str:
     """Return the words for the private split; "" for figures that were measured without one."""
     return f" and {rate['private_images']} private ones" if "private_images" in rate else ""
@@ -231,6 +250,9 @@ def main() -> None:
         measure(args.only == "rate")
     stored = figures.read(FIGURES)
     put_blocks(ROOT / "staff" / "README.md", {"drill": render(stored)})
+    for name, chinese in (("guide.md", False), ("guide.zh.md", True)):
+        block = render_class_size(stored, chinese)
+        put_blocks(ROOT / "staff" / name, {"class-size": block})
     print(json.dumps(stored, indent=2))
     troubles = [stored["killed"]["wrong"], stored["killed"]["graded_twice"]]
     troubles += [stored["cluster"]["wrong"], stored["cluster"]["other_scores"]]

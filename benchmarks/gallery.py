@@ -128,15 +128,16 @@ PICTURES: list[tuple[str, str, str, Callable[[BinaryIO], None]]] = [
     (
         "manifold.png",
         "Two latent dimensions: the VAE",
-        "The decoder over a grid, a square of side 15 around the origin. Nearly all codes of "
-        "images lie within 3 of the origin.",
+        "The decoder over two grids. Left: equal steps in a square of side 15 around the origin; "
+        "nearly all codes of images lie within 3 of the origin. Right: the quantiles of N(0, I), "
+        "so that each picture stands for an equal share of the samples.",
         kept("gallery-vae-2", "manifold.png"),
     ),
     (
         "manifold_labels.png",
         "Two latent dimensions: the CVAE",
-        "The same for each label. The label gives the digit, so the code describes the "
-        "handwriting: slant and width.",
+        "The same for each label, the quantiles below. The label gives the digit, so the code "
+        "describes the handwriting: slant and width.",
         kept("gallery-cvae-2", "manifold.png"),
     ),
     (

@@ -34,7 +34,7 @@ GRIDS = {
     "mlp": ("model.py", DEFAULT_GRID),
     "conv": ("submission.py", {"var": [0.5, 0.25], "lr": [2e-3, 5e-3]}),
 }
-PICTURES = {"heatmap.png": "sweep_heatmap.png", "contact_sheet.png": "sweep_samples.png"}
+PICTURES = {"heatmap.png": "sweep_heatmap.png", "contact_sheet.png": "sweep_contact_sheet.png"}
 MANY, MANY_EPOCHS, MANY_CORES = 10_000, 10, (16, 128, 1024)
 
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import torch
 from benchmarks.commands import make_parser
 from lab import ROOT
 from lab.checkpoint import FORMAT_VERSION
+from lab.checks.recording import PUBLIC
 from lab.loading import CLASS_OF_TASK
 from lab.split_model import Submission
 from staff import sandbox
@@ -103,7 +105,11 @@ def run_stages(file: Path) -> int:
     for task in [task for task, name in CLASS_OF_TASK.items() if name in classes]:
         with tempfile.TemporaryDirectory() as folder:
             failed += _run_stages(file, task, Path(folder))
-    return failed
+    settings = [asdict(PUBLIC)]
+    outcome = sandbox.run_stage(
+        "record", {"submission.py": file}, sandbox.Limits(), settings=settings
+    )
+    return failed + _has_failed(file, "record", outcome)
 
 
 def _run_stages(file: Path, task: str, folder: Path) -> int:
@@ -122,10 +128,15 @@ def _run_stages(file: Path, task: str, folder: Path) -> int:
         more = {"encode": "images.npy", "decode": "codes.npy"}.get(stage)
         given = inputs | ({more: folder / more} if more else {})
         outcome = sandbox.run_stage(stage, given, sandbox.Limits(), task=task, **options)
-        if outcome.status != "done":
-            print(f"{file.name} {stage}: {outcome.status}: {outcome.message}", flush=True)
-            failed += 1
+        failed += _has_failed(file, stage, outcome)
     return failed
+
+
+def _has_failed(file: Path, stage: str, outcome: sandbox.Outcome) -> bool:
+    """Return whether a stage failed, and print why."""
+    if outcome.status != "done":
+        print(f"{file.name} {stage}: {outcome.status}: {outcome.message}", flush=True)
+    return outcome.status != "done"
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 | subject | files |
 | --- | --- |
-| a submission | loading, split_model (splits it at `decode`), contract, checks |
-| training | callbacks, run_folder, training_state, recovery, gradients, schedule, prior |
+| a submission | loading, split_model (splits it at `decode`), contract, checks/ |
+| training | callbacks, training_state, recovery, gradients, schedule, prior |
+| beside training | run_folder, watch, tensorboard |
 | inference and grading | trained, stages, outputs, arrays, pictures, metrics, diagnostics |
-| the page explorer.html | explorer/ |
+| pages | report/ (report.html), explorer/ (explorer.html), latent_plane, moments |
 | speed | device, deterministic, precision, convolutions, conv_functions, trial_step |
+| `make demo` | demo |
 | shared by commands | command, settings, checkpoint, lock, plots, progress_bar, workers, cluster |
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +23,7 @@ class Training(Protocol):
     device: torch.device
     batches: Batches
     state: TrainingState
+    say: Callable[[str], None]  # prints one line above the progress bar
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that training needs to continue; see `Trainer.state_dict`."""

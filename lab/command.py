@@ -1,24 +1,32 @@
 """Shared by the commands: help with examples, errors of one sentence, and requests to stop.
 
-Only the standard library is imported here, so `--help` and errors in options are fast.
+Beside the project's path, only the standard library is imported here, so `--help` and errors in
+options are fast, and a missing package can be explained.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import io
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+from lab import ROOT
 
 STATUS_OF_ERROR = 2
+# The packages of requirements.txt, by the names under which they are imported.
+CORE_PACKAGES = ("PIL", "matplotlib", "numpy", "scipy", "skimage", "torch", "tqdm")
 # What asks a command to stop: Ctrl-C, a scheduler, a terminal that closes (Windows has no SIGHUP).
 STOP_SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -30,11 +38,36 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawTextHelp
     """Shows every default value, and the examples with their line breaks."""
 
 
+class Parser(argparse.ArgumentParser):
+    """Reports an error in one line, and names the nearest option where one is mistyped."""
+
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        """Return the options; end the program with status 2 at a word that is none of them."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            word = unknown[0].partition("=")[0]
+            known = [name for action in self._actions for name in action.option_strings]
+            near = difflib.get_close_matches(word, known, 1, cutoff=0.7)
+            self.error(f"unknown option {word}" + (f"; did you mean {near[0]}?" if near else ""))
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with one line and status 2."""
+        end = "" if message.endswith("?") else ";"
+        self.exit(STATUS_OF_ERROR, f"{self.prog}: error: {message}{end} see --help\n")
+
+
 def make_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
     """Return a parser that shows examples and rejects abbreviated or mistyped options."""
-    return argparse.ArgumentParser(
+    return Parser(
         description=description, epilog=examples, formatter_class=HelpFormatter, allow_abbrev=False
     )
+
+
+def as_typed(*words: object) -> str:
+    """Return a command of the lab as a user types it: `python WORDS`, quoted where needed."""
+    texts = ["python", *map(str, words)]
+    return subprocess.list2cmdline(texts) if sys.platform == "win32" else shlex.join(texts)
 
 
 def given_options(parser: argparse.ArgumentParser) -> set[str]:
@@ -63,6 +96,30 @@ def run(main: Callable[[], object]) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit(_report_interrupt(Path(sys.argv[0]).name))
+
+
+def _explain_missing_package(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Report a package that is not installed in one sentence, any other error as Python does."""
+    if not isinstance(error, ModuleNotFoundError) or error.name not in CORE_PACKAGES:
+        sys.__excepthook__(kind, error, trace)
+        return
+    windows = sys.platform == "win32"
+    activate = ".venv\\Scripts\\activate" if windows else "source .venv/bin/activate"
+    todo = f"activate the lab's environment first: {activate}"
+    if not (ROOT / ".venv").is_dir() or Path(sys.prefix).resolve() == (ROOT / ".venv").resolve():
+        todo = 'set up the lab first: see "Set-up" in README.md'
+    print(
+        f"{Path(sys.argv[0]).name}: error: this Python, {sys.executable}, has no package "
+        f"{error.name}; {todo}",
+        file=sys.stderr,
+    )
+    sys.exit(STATUS_OF_ERROR)
+
+
+# The commands import this module first, so it also explains a failed import of their own.
+sys.excepthook = _explain_missing_package
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

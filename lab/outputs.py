@@ -152,6 +152,16 @@ def known_facts(folder: Path) -> dict[str, Any]:
         return {}
 
 
+def newest_outputs(task: str, runs: Path) -> Path | None:
+    """Return the folder of a task's outputs that inference.py wrote last into a run in `runs`."""
+    found = [
+        (file.stat().st_mtime_ns, file.parent)
+        for file in runs.glob("*/inference/hyperparams.json")
+        if known_facts(file.parent).get("task") == task
+    ]
+    return max(found)[1] if found else None
+
+
 def read_array(file: Path, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
     """Read a .npy file of this dtype and shape; None in the shape allows any length.
 

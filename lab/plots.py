@@ -1,7 +1,7 @@
-"""The pictures of the lab: grids of images, the training video, charts, and the plot of codes.
+"""The pictures of the lab: grids of images, the training video, and charts.
 
 Each function writes to an open binary file, so that the caller chooses the path and writes the file
-whole. Images are uint8 (..., 28, 28). Grids and codes are drawn with Pillow, which is fast;
+whole. Images are uint8 (..., 28, 28). Grids are drawn with Pillow, which is fast;
 matplotlib, which takes a second to import, is used for charts only.
 """
 
@@ -23,13 +23,6 @@ GAP = 2  # between images
 MARGIN = 10
 TEXT_SIZE = 15
 INK, PAPER = 40, 255  # grey levels of text and background
-GRID = (228, 228, 228)
-PLANE = 600  # side of the square that shows codes
-# One color per label: the ten of matplotlib.
-COLORS = (
-    *((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189)),
-    *((140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207)),
-)
 
 
 # ---------------------------------------------------------------- grids of images
@@ -52,7 +45,7 @@ def grid(
         gap: pixels between images.
         scale: pixels of the picture per pixel of an image.
     """
-    font = _font()
+    font = text_font()
     height, width = (side * scale + gap for side in rows[0][0].shape)  # of one cell
     left = MARGIN + int(max((font.getlength(text) for text in row_labels), default=-8)) + 8
     top = MARGIN + TEXT_SIZE + 8 + (TEXT_SIZE + 6 if len(column_labels) else 0)
@@ -83,39 +76,81 @@ def reconstructions(
     for first in range(0, min(pairs * columns, len(images)), columns):
         rows += [images[first : first + columns], recon[first : first + columns]]
         labels += ["input", "output"]
-    _save(grid(rows, "Inputs above their reconstructions", labels), file)
+    save_png(grid(rows, "Inputs above their reconstructions", labels), file)
 
 
 def samples(file: BinaryIO, images: np.ndarray, labelled: bool, columns: int = 10) -> None:
     """Draw samples (10, n, 28, 28), `columns` per row; each row is one label if `labelled`."""
     labels = [str(label) for label in range(len(images))] if labelled else []
     title = "Samples of each label" if labelled else "Samples; this model does not use labels"
-    _save(grid(list(images[:, :columns]), f"{title}, z ~ N(0, I)", labels), file)
+    save_png(grid(list(images[:, :columns]), f"{title}, z ~ N(0, I)", labels), file)
 
 
-def interpolation(file: BinaryIO, rows: np.ndarray) -> None:
-    """Draw interpolations between two codes, one per row: rows is (pairs, steps, 28, 28)."""
-    steps = rows.shape[1]
+def interpolation(file: BinaryIO, starts: np.ndarray, walks: np.ndarray, ends: np.ndarray) -> None:
+    """Draw decoded walks between the codes of two images, one per row, between the two images.
+
+    starts, ends: the images, (rows, 28, 28); walks: (rows, steps, 28, 28).
+    """
+    steps = walks.shape[1]
     shares = [f"{step / (steps - 1):.1f}" for step in range(steps)]
-    title = "From one code to another, in equal steps"
-    _save(grid(list(rows), title, column_labels=shares), file)
+    rows = np.concatenate([starts[:, None], walks, ends[:, None]], axis=1)
+    title = "From the code of one image to that of another, in equal steps"
+    save_png(grid(list(rows), title, column_labels=["image", *shares, "image"]), file)
 
 
-def manifold(file: BinaryIO, panels: np.ndarray, side: float) -> None:
-    """Draw the decoder's images over a square of two-dimensional codes, one panel per label.
+def manifold(
+    file: BinaryIO, square: np.ndarray, values: np.ndarray, quantiles: np.ndarray, at: np.ndarray
+) -> None:
+    """Draw the decoder's images over two-dimensional codes, on two grids of n x n codes.
 
     Args:
-        panels: (P, n, n, 28, 28), the top row of each panel first; P is 1 for a model without
-            labels and 10 for a model with labels.
-        side: of the square, which is centred at 0, in units of z.
+        square: (P, n, n, 28, 28), images over a square around 0, the top row first; P is 1 for a
+            model without labels and 10 for a model with labels.
+        values: (n,), the codes along each side of it.
+        quantiles, at: the same over the quantiles of N(0, 1), so that each image stands for an
+            equal share of the samples; Kingma and Welling 2014, figure 4.
     """
-    mosaics = panels.swapaxes(2, 3).reshape(len(panels), panels.shape[1] * 28, -1)  # (P, S, S)
-    across = min(5, len(mosaics))
-    rows = [mosaics[first : first + across] for first in range(0, len(mosaics), across)]
-    title = f"Decoder over the square of side {side:g} around 0, first dimension across, second up"
-    if len(panels) > 1:
-        title += "; labels 0 to 4 above 5 to 9"
-    _save(grid(rows, title, gap=12, scale=2 if len(panels) == 1 else 1), file)
+    labels = "" if len(square) == 1 else ", labels 0 to 4 above 5 to 9"
+    parts = [
+        _panels(square, values, f"Equal steps of z{labels}"),
+        _panels(quantiles, at, f"Equal shares of N(0, I){labels}"),
+    ]
+    beside = len(square) == 1  # two squares side by side, otherwise two wide parts
+    width, height = parts[0].size
+    size = (2 * width, height) if beside else (width, 2 * height)
+    picture = Image.new("L", size, PAPER)
+    picture.paste(parts[0])
+    picture.paste(parts[1], (width, 0) if beside else (0, height))
+    save_png(picture, file)
+
+
+def _panels(images: np.ndarray, values: np.ndarray, title: str) -> Image.Image:
+    """Return panels (P, n, n, 28, 28), at most five per row, with ticks at some of the values."""
+    n, across = len(values), min(5, len(images))
+    side, left, gap = 28 * n, MARGIN + 42, 14
+    down = -(-len(images) // across)
+    top = MARGIN + TEXT_SIZE + 8
+    size = left + across * (side + gap), top + down * (side + gap) + 2 * TEXT_SIZE + MARGIN
+    picture = Image.new("L", size, PAPER)
+    draw, font = ImageDraw.Draw(picture), text_font()
+    text = f"{title}: first dimension across, second up"
+    draw.text((left, MARGIN - 2), text, INK, font)
+    shown = np.linspace(0, n - 1, 5 if across == 1 else 3).round().astype(int)
+    for number, panel in enumerate(images):
+        x = left + number % across * (side + gap)
+        y = top + number // across * (side + gap)
+        mosaic = panel.swapaxes(1, 2).reshape(side, side)
+        picture.paste(Image.fromarray(mosaic), (x, y))
+        for index in shown:
+            middle, tick = 28 * index + 14, f"{values[index]:.3g}"
+            if x == left:
+                at = y + side - middle  # the second dimension grows upwards
+                draw.line((left - 6, at, left - 1, at), INK)
+                draw.text((left - 10, at), tick, INK, font, anchor="rm")
+            if number // across == down - 1:
+                draw.line((x + middle, y + side + 1, x + middle, y + side + 5), INK)
+                draw.text((x + middle, y + side + 9), tick, INK, font, anchor="mt")
+    return picture
 
 
 def frame(
@@ -128,15 +163,15 @@ def frame(
     """
     rows = [*([images, recon] if len(recon) else []), *samples]
     labels = [*(["input", "output"] if len(recon) else []), *["sample"] * len(samples)]
-    _save(grid(rows, title, labels), file)
+    save_png(grid(rows, title, labels), file)
 
 
-def _save(picture: Image.Image, file: BinaryIO) -> None:
+def save_png(picture: Image.Image, file: BinaryIO) -> None:
     """Write a PNG: three times as fast as with Pillow's default level, and an eighth larger."""
     picture.save(file, "PNG", compress_level=1)
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def text_font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(TEXT_SIZE)
 
 
@@ -201,28 +236,47 @@ def figure(width: float, height: float) -> Figure:
 
 
 def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
-    """Draw the training and validation loss on the left, and ssim and mse on the right.
+    """Draw the loss, its two terms where they are known, and ssim and mse.
 
-    history: one dict per validation with step and, where known, train_loss, valid_loss, valid_ssim
-    and valid_mse.
+    history: one dict per validation with step and, where known, train_loss, valid_loss,
+    valid_reconstruction_loss, valid_kl_divergence, valid_ssim and valid_mse.
     """
-    drawing = figure(10, 4)
-    left, right = drawing.subplots(1, 2)
+    split = any("valid_kl_divergence" in row for row in history)
+    drawing = figure(14 if split else 10, 4)
+    left, *between, right = drawing.subplots(1, 3 if split else 2)
     for key, label in (("train_loss", "training"), ("valid_loss", "validation")):
         _line(left, history, key, label)
     left.set(title="Loss", xlabel="step", ylabel="loss")
-    _line(right, history, "valid_ssim", "ssim", color="tab:green")
-    right.set(title="Validation at the posterior mean", xlabel="step", ylabel="ssim")
-    errors = right.twinx()
-    _line(errors, history, "valid_mse", "mse", color="tab:red")
-    errors.set_ylabel("mse")
-    handles = [*right.get_lines(), *errors.get_lines()]
-    right.legend(handles=handles, loc="center right")
+    for axes in between:
+        terms = {"valid_reconstruction_loss": "reconstruction", "valid_kl_divergence": "KL"}
+        _, kl_axes = _two_lines(axes, history, terms, ("tab:purple", "tab:brown"))
+        # From 0, where the KL divergence stays after posterior collapse.
+        kl_axes.set_ylim(0, 1.1 * kl_axes.get_ylim()[1])
+        axes.set_title("Validation loss = reconstruction + KL divergence")
+    _two_lines(right, history, {"valid_ssim": "ssim", "valid_mse": "mse"}, ("tab:green", "tab:red"))
+    right.set_title("Validation at the posterior mean")
     if left.get_lines():  # a GAN has no single loss
         left.legend()
-    for axes in (left, right):
+    for axes in (left, *between, right):
         axes.grid(alpha=0.3)
     drawing.savefig(file, format="png", dpi=110)
+
+
+def _two_lines(
+    axes: Axes, history: Sequence[dict], labels: dict[str, str], colors: tuple[str, str]
+) -> tuple[Axes, Axes]:
+    """Draw two columns of the history, the first with the axis on the left, the other right.
+
+    Return the axes of both.
+    """
+    both = (axes, axes.twinx())
+    for side, (key, label), color in zip(both, labels.items(), colors):
+        _line(side, history, key, label, color=color)
+        side.set_ylabel(label)
+    axes.set_xlabel("step")
+    handles = [line for side in both for line in side.get_lines()]
+    axes.legend(handles=handles, loc="center right")
+    return both
 
 
 def _line(axes: Axes, history: Sequence[dict], key: str, label: str, **style: Any) -> None:
@@ -230,77 +284,3 @@ def _line(axes: Axes, history: Sequence[dict], key: str, label: str, **style: An
     points = [(row["step"], row[key]) for row in history if row.get(key) is not None]
     if points:
         axes.plot(*zip(*points), marker=".", label=label, **style)
-
-
-# ---------------------------------------------------------------- codes
-
-
-def latent(file: BinaryIO, codes: np.ndarray, labels: np.ndarray) -> None:
-    """Draw codes (N, latent_dim) as points, coloured by label (N,).
-
-    Codes of more than two dimensions are projected by principal component analysis (PCA). The
-    points are drawn as pixels, which takes a tenth of the time of importing matplotlib.
-    """
-    codes, names = _project(codes.astype(np.float64))  # (N, 2)
-    low, high = codes.min(axis=0), codes.max(axis=0)
-    margin = np.maximum(0.04 * (high - low), 1e-6)
-    low, high = low - margin, high + margin
-    side, left, top = PLANE, 60, 2 * MARGIN + TEXT_SIZE
-
-    def pixel(values: np.ndarray | float, axis: int) -> np.ndarray:
-        """Return the column (axis 0) or row (axis 1) in the square."""
-        share = (values - low[axis]) / (high[axis] - low[axis])
-        return np.round((share if axis == 0 else 1 - share) * (side - 3)).astype(int)
-
-    plane = np.full((side, side, 3), PAPER, np.uint8)
-    for axis in (0, 1):
-        for tick in _ticks(low[axis], high[axis]):
-            plane[(slice(None), pixel(tick, 0)) if axis == 0 else pixel(tick, 1)] = GRID
-    across, down = pixel(codes[:, 0], 0), pixel(codes[:, 1], 1)
-    for right, below in np.ndindex(2, 2):  # a point is 2 x 2 pixels
-        plane[down + below, across + right] = np.array(COLORS)[labels]
-
-    picture = Image.new("RGB", (left + side + 70, top + side + 60), (PAPER,) * 3)
-    ink = (INK,) * 3
-    picture.paste(Image.fromarray(plane), (left, top))
-    draw, font = ImageDraw.Draw(picture), _font()
-    draw.rectangle((left - 1, top - 1, left + side, top + side), outline=ink)
-    draw.text((left, MARGIN - 2), "Codes of the images, coloured by label", ink, font)
-    draw.text((left + side // 2, top + side + 46), names[0], ink, font, anchor="mb")
-    sideways = Image.new("L", (side, TEXT_SIZE + 6))
-    middle = (side // 2, TEXT_SIZE // 2 + 2)
-    ImageDraw.Draw(sideways).text(middle, names[1], 255, font, anchor="mm")
-    picture.paste(ink, (2, top), sideways.rotate(90, expand=True))
-    for tick in _ticks(low[0], high[0]):
-        at = left + int(pixel(tick, 0))
-        draw.text((at, top + side + 6), f"{tick:g}", ink, font, anchor="mt")
-    for tick in _ticks(low[1], high[1]):
-        at = top + int(pixel(tick, 1))
-        draw.text((left - 6, at), f"{tick:g}", ink, font, anchor="rm")
-    draw.text((left + side + 14, top), "label", ink, font)
-    for label, color in enumerate(COLORS):
-        x, y = left + side + 18, top + 26 + 22 * label
-        draw.rectangle((x, y, x + 11, y + 11), color)
-        draw.text((x + 20, y + 6), str(label), ink, font, anchor="lm")
-    _save(picture, file)
-
-
-def _project(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
-    """Project codes (N, latent_dim) to two dimensions: (N, 2), and the names of the two axes."""
-    if codes.shape[1] == 1:
-        codes = np.column_stack([codes, np.zeros(len(codes))])
-    if codes.shape[1] == 2:
-        return codes, ("first dimension", "second dimension")
-    centred = codes - codes.mean(axis=0)
-    variances, axes = np.linalg.eigh(centred.T @ centred)  # in ascending order
-    first, second = 100 * variances[:-3:-1] / max(float(variances.sum()), 1e-12)
-    names = f"first principal axis, {first:.0f} %", f"second principal axis, {second:.0f} %"
-    return centred @ axes[:, :-3:-1], names
-
-
-def _ticks(low: float, high: float) -> np.ndarray:
-    """Return about five round numbers between low and high, at equal distances."""
-    rough = (high - low) / 5
-    power = 10.0 ** np.floor(np.log10(rough))
-    step = power * min((1, 2, 5, 10), key=lambda factor: abs(factor * power - rough))
-    return np.round(np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step, 12)

@@ -35,7 +35,7 @@ RUN_FILES = (
     "loss_curve.png",
     "train.log",
     "training.*",
-    "explorer.html",
+    "*.html",
 )
 
 
@@ -87,7 +87,7 @@ class RunFolder(Callback):
         for pattern in RUN_FILES:
             for file in self.path.glob(pattern):
                 file.unlink()
-        for folder in ("progress", "inference"):
+        for folder in ("progress", "inference", "tensorboard"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def start(self, code: bytes, parameters: int) -> None:

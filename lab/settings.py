@@ -47,11 +47,27 @@ def add_options(
     for each in options:
         named: dict[str, Any] = {"default": each.default, "help": each.metadata["help"]}
         if each.metadata["kind"] is bool:
-            named["action"] = argparse.BooleanOptionalAction
+            # --NAME, --NAME True, --NAME False, and --no-NAME, which means False.
+            named |= {"nargs": "?", "const": True, "type": _truth, "metavar": "True|False"}
+            parser.add_argument(
+                f"--no-{each.name}",
+                action="store_false",
+                dest=each.name,
+                default=each.default,
+                help=argparse.SUPPRESS,
+            )
         else:
             named |= {"type": each.metadata["kind"], "choices": each.metadata["choices"]}
             named["nargs"] = nargs
         parser.add_argument(f"--{each.name}", **named)
+
+
+def _truth(text: str) -> bool:
+    """Return the value of an option that is True or False."""
+    try:
+        return {"true": True, "false": False}[text.lower()]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"expected True or False, not {text!r}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,6 +131,11 @@ class Submission:
         return has_one and self.training_step is None
 
     @property
+    def uses_vae_loss(self) -> bool:
+        """Whether the model is trained with the file's vae_loss, so that forward gives the KL."""
+        return self.has_loss and self.compute_loss is None
+
+    @property
     def compute_loss(self) -> Callable[..., Any] | None:
         """The model's optional compute_loss(x, labels, var), or None."""
         return getattr(self.model, "compute_loss", None)

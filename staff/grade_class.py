@@ -26,12 +26,13 @@ from tqdm import tqdm
 from data_utils import DataError, MNISTDataset
 from lab import ROOT, cluster, command
 from lab.checkpoint import write_whole
-from lab.diagnostics import JUDGE_FILE
 from lab.lock import FolderInUseError, only_one
 from lab.workers import Call, CallFailed, WorkerDied, Workers, local_workers, run_each
-from staff import class_split, grades, report, sandbox
-from staff.closure import closure
-from staff.job import Job, prepare
+from staff import class_split, grades, marks, report, sandbox
+from staff.closure import DATA_FILES, closure
+from staff.job import Job, folder_of, prepare
+from staff.marks import Marks, MarksError
+from staff.pages import write_feedback
 from staff.permissions import PermissionsError, expect_private, write_for_owner_only
 from staff.private_split import PrivateSplitError
 from staff.secret import PRIVATE, secret_in
@@ -49,6 +50,7 @@ EXAMPLES = """examples:
   python -m staff.grade_class handed_in --out graded --count private    the private split's scores
   python -m staff.grade_class handed_in --out graded --private_data dataset/private
   python -m staff.grade_class handed_in --out graded --canvas export.csv --assignment "Lab 2"
+  python -m staff.grade_class handed_in --out graded --marks marks.csv   with the written parts
   python -m staff.grade_class handed_in --out graded --regrade     list changed grades
 """
 
@@ -69,6 +71,8 @@ class Options:
     gen_num: int
     seed: int
     regrade: bool
+    marks: Path | None
+    scores_only: bool
     canvas: Path | None
     assignment: str
     seconds: int
@@ -92,6 +96,16 @@ def make_parser() -> argparse.ArgumentParser:
         "--regrade",
         action="store_true",
         help="grade every student again, list what changed",
+    )
+    add(
+        "--marks",
+        type=Path,
+        help="marks of the written parts, and overrides: student, part, points, comment",
+    )
+    add(
+        "--scores_only",
+        action="store_true",
+        help="do not check the TODOs: no completion points, for a leaderboard before the deadline",
     )
     add("--canvas", type=Path, help="Canvas's gradebook export; a copy of it gets the grades")
     add("--assignment", default="", help="beginning of the column's name in the Canvas export")
@@ -151,21 +165,23 @@ def make_job(options: Options) -> Job:
         gen_num=options.gen_num,
         seed=options.seed,
         grader=grader_sha256(sums),
+        checks=not options.scores_only,
     )
 
 
 def grader_sha256(data_sha256: Mapping[str, str], root: Path = ROOT) -> str:
     """Return a hash of what a score depends on; after a change, every student is graded again.
 
-    These are the closure of what grades a student and of what runs in the sandbox, the judge's
-    weights, the data (SHA-256 of each split, by name), and the versions of torch and numpy.
+    These are the closure of what grades a student and of what runs in the sandbox, with the data
+    files of the lab (the judge's weights, the rubric), the splits (SHA-256 by name), and the
+    versions of torch and numpy.
     """
     files = closure([root / "staff" / "student.py", root / "staff" / "stage.py"], root)
-    judge = root / JUDGE_FILE.relative_to(ROOT)
+    data = [root / file.relative_to(ROOT) for file in DATA_FILES]
     digest = hashlib.sha256()
-    for file in [*files, judge]:
+    for file in [*files, *data]:
         content = file.read_bytes()
-        if file != judge:
+        if file.suffix in (".py", ".toml"):
             content = content.replace(b"\r\n", b"\n")  # a checkout on Windows is the same code
         name = file.relative_to(root).as_posix()
         digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
@@ -237,7 +253,7 @@ def _result_of(student: Student, job: Job, call: Call) -> dict[str, Any]:
 
 def _line(result: dict[str, Any]) -> str:
     """Return a result as a line for the terminal."""
-    score = "" if result["score"] is None else f" {result['score']:.2f}"
+    score = f" {result['points']:.2f}" if "points" in result else ""
     words = " ".join(" ".join([result["message"], *result["flags"]]).split())
     return f"{result['student']}: {result['status']}{score}{': ' if words else ''}{words}"[:300]
 
@@ -249,10 +265,25 @@ def grades_before(students: list[Student], job: Job) -> dict[str, float | None]:
     """
     file = job.out / BEFORE
     if not file.exists():
-        known = {student.key: read_result(job.folder(student)).get("score") for student in students}
+        results = {student.key: read_result(job.folder(student)) for student in students}
+        known = {key: result.get("points") for key, result in results.items()}
         with write_whole(file) as written:
             written.write(json.dumps(known).encode())
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def add_parts(results: list[dict[str, Any]], given: Marks, job: Job) -> None:
+    """Add to each result the points of every part and their sum, and write its feedback again.
+
+    given: the marks that a person gave.
+    """
+    for result in results:
+        result["parts"] = marks.parts_of(result, given.get(result["student"], {}))
+        graded = result["status"] != GRADER_ERROR
+        result["total"] = marks.total_of(result["parts"]) if graded else None
+        folder = folder_of(job.out, result["student"])
+        if graded and folder.is_dir():
+            write_feedback(result, result["parts"], folder)
 
 
 def write_tables(
@@ -295,7 +326,7 @@ def main() -> None:
     options = Options(**vars(parser.parse_args()))
     errors: tuple[type[Exception], ...]
     errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError, PermissionsError)
-    errors += (SeedError, PrivateSplitError, cluster.ClusterError, FolderInUseError)
+    errors += (MarksError, SeedError, PrivateSplitError, cluster.ClusterError, FolderInUseError)
     write_for_owner_only()
     with command.clear_errors(parser.prog, *errors), only_one(options.out, "--out"):
         class_split.check_options(options.private_images, options.no_private, options.count)
@@ -304,12 +335,16 @@ def main() -> None:
             print(f"not in a student's folder or zip, so not graded: {', '.join(loose)}")
         job = make_job(options)
         prepare(job)
+        given: Marks = {}
+        if options.marks is not None:
+            given = marks.read_marks(options.marks, {student.key for student in students})
         before = grades_before(students, job) if options.regrade else None
         results, stopped = grade_all(students, job, options)
         for student in students:  # after Ctrl-C, the stored results of the others
             if student.key not in results and (known := read_result(job.folder(student))):
                 results[student.key] = {**known, "new": False}
         ordered = [results[student.key] for student in students if student.key in results]
+        add_parts(ordered, given, job)
         write_tables(options, ordered, before)
         if options.regrade and not stopped:
             (job.out / BEFORE).unlink()

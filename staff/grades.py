@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from staff.statuses import GRADER_ERROR, MAX_POINTS, TASKS
+from lab.checks.rubric import most, rubric
+from staff.statuses import GRADER_ERROR, TASKS
 
 SCORES = ("score", "raw", "ssim", "mse", "fid", "latent_dim")
 SIGNS = ("=", "+", "-", "@", "\N{MINUS SIGN}")  # a formula begins with one of them
@@ -41,12 +42,17 @@ def _row(result: dict[str, Any]) -> dict[str, Any]:
         "Identifier": f"Participant {number}" if number else "",
         "Full name": result.get("name"),
         "Status": status,
-        "Grade": _number(result.get("score")),
-        "Maximum Grade": MAX_POINTS,
+        "Grade": _number(result.get("total")),
+        "Maximum Grade": most(),
         "Feedback comments": "" if status == GRADER_ERROR else result.get("message"),
         "Submission": result.get("student"),
         "Isolation": result.get("isolation"),
         "Flags": " ".join(result.get("flags", [])),
+    }
+    points = {part["number"]: part["points"] for part in result.get("parts", [])}
+    row |= {
+        f"{number} (of {part.points})": _number(points.get(number))
+        for number, part in rubric().items()
     }
     for task in TASKS:
         one = result.get("tasks", {}).get(task, {})
@@ -109,9 +115,9 @@ def fill_canvas(
         )
     column, by_number = head.index(columns[0]), head.index("ID")
     scores = {
-        result["number"]: result["score"]
+        result["number"]: result["total"]
         for result in results
-        if result.get("platform") == "canvas" and result.get("score") is not None
+        if result.get("platform") == "canvas" and result.get("total") is not None
     }
     filled = 0
     for row in rows[1:]:
@@ -125,10 +131,13 @@ def fill_canvas(
 def changes(
     before: Mapping[str, float | None], results: Iterable[dict[str, Any]]
 ) -> list[tuple[str, float | None, float | None]]:
-    """Return (student, old grade, new grade) for each grade that changed; None is no grade."""
+    """Return (student, old points, new points) for each that changed; None is no grade.
+
+    These are the points of tests and scores, without the marks that a person gave.
+    """
     found: list[tuple[str, float | None, float | None]] = []
     for result in results:
-        old, new = before.get(result["student"]), result["score"]
+        old, new = before.get(result["student"]), result.get("points")
         same = old == new if old is None or new is None else abs(new - old) <= 1e-9
         if not same:
             found.append((result["student"], old, new))

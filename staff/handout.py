@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
 from lab import ROOT, command
 from lab.checkpoint import replace_folder, write_whole
+from staff.site import FOLDER as SITE
 from staff.solutions import HandoutError, blank, for_students
 from staff.zips import is_program, zip_bytes
 
@@ -40,6 +42,7 @@ LEFT_OUT = (
     "docs/speed.png",
     "pyproject.toml",  # configures ruff, mypy and pytest, which only the tests need
     "requirements/bench.txt",
+    "requirements/docs.txt",
     "requirements/staff.txt",
     "requirements/test.txt",
     "staff",
@@ -89,7 +92,10 @@ def is_left_out(name: str) -> bool:
 
 
 def build(root: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """Return the handout's files by name, sorted. Raises HandoutError, OSError."""
+    """Return the handout's files by name, sorted. Raises HandoutError, OSError.
+
+    The site and the notebook are made of the documents and the submission as students get them.
+    """
     files = {}
     for name in sorted(names):
         if is_left_out(name):
@@ -101,7 +107,37 @@ def build(root: Path, names: Iterable[str]) -> dict[str, bytes]:
     sums = files["dataset/SHA256SUMS"].decode().splitlines(keepends=True)
     kept = (line for line in sums if f"dataset/{line.split()[1]}" in files)
     files["dataset/SHA256SUMS"] = "".join(kept).encode()
-    return files
+    made = {f"{SITE}/{name}": content for name, content in site_of(files).items()}
+    made["lab.ipynb"] = notebook_of(files["submission.py"].decode("utf-8"))
+    return dict(sorted((files | made).items()))
+
+
+def notebook_of(submission: str) -> bytes:
+    """Return lab.ipynb with the text of submission.py in a cell. Raises HandoutError."""
+    try:
+        from staff.notebook import notebook
+    except ModuleNotFoundError as error:
+        raise _not_installed(error) from None
+    return notebook(submission)
+
+
+def site_of(files: Mapping[str, bytes], for_staff: Collection[str] = ()) -> dict[str, bytes]:
+    """Return the documents among the files as a site, by name. Raises HandoutError.
+
+    for_staff: names of the documents that are in the section for staff.
+    """
+    try:
+        from staff.site import pages
+    except ModuleNotFoundError as error:
+        raise _not_installed(error) from None
+    return pages.build(files, for_staff)
+
+
+def _not_installed(error: ModuleNotFoundError) -> HandoutError:
+    return HandoutError(
+        f"{error.name} is not installed; expected the packages of requirements/docs.txt: "
+        f"{sys.executable} -m pip install -r requirements/docs.txt"
+    )
 
 
 def as_handed_out(name: str, text: str) -> str:
@@ -168,7 +204,9 @@ def main() -> None:
         content = archive(files)
         if not (ROOT / ".git").exists():
             print(f"{ROOT} is not a git checkout: every file in it counts as part of the lab")
-        print(f"{len(files)} of the repository's {len(names)} files are handed out")
+        made = len(files.keys() - set(names))
+        print(f"{len(files) - made} of the repository's {len(names)} files are handed out")
+        print(f"{made} files are made of them: the site {SITE}/, and lab.ipynb")
         if options.no_proof:
             print("the handout was not checked (--no-proof)")
         else:

@@ -22,12 +22,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_utils import MNISTDataset
-from lab.checks import Checks
+from lab.checks.points import judge
+from lab.checks.record import record
+from lab.checks.recording import PUBLIC
+from lab.checks.rubric import TESTS, most, rubric
 from staff.idx import write_split
+from staff.notebook import code_of
 from staff.solutions import BEGIN, END, OPTIONAL, HandoutError, blank, leaks, solutions
 from staff.statuses import TASKS
 
-LATENT_DIM = 20
 QUICK_RECIPE = "--epochs 1 --batch_size 50 --train_data tiny --valid_data tiny"
 QUICK_IMAGES = 300  # the first of dataset/valid; several of each label
 
@@ -50,8 +53,8 @@ def prove(content: bytes, reference: str, left_out: Sequence[str], full: bool = 
             "it contains no solution": lambda: has_no_solutions(folder, reference),
             "it has no broken references": lambda: has_no_broken_references(folder, left_out),
             "the data match their checksums": lambda: sums_match(folder),
-            "check.py stops at the first TODO": lambda: stops_at_first_todo(folder, reference),
-            "check.py names every TODO in turn": lambda: todo_by_todo(folder, reference),
+            "the blank submission has no points": lambda: blank_has_no_points(folder),
+            "each TODO gives its own points": lambda: todo_by_todo(folder, reference),
             "with the solutions, check.py passes": lambda: passes_filled_in(folder, reference),
             "with the solutions, `make demo` runs": (
                 lambda: demo_in_full(folder) if full else demo(folder)
@@ -89,6 +92,9 @@ def has_no_solutions(folder: Path, reference: str) -> str:
     for name, content in files.items():
         if BEGIN.encode() in content or END.encode() in content:
             raise HandoutError(f"{name} has a marker of a solution.")
+    for name, content in files.items():
+        if name.endswith(".ipynb"):  # its lines of code stand in quotation marks
+            files[name] = code_of(content).encode()
     for leak in leaks(reference, files):
         raise HandoutError(leak)
     return f"{len(files)} files, {len(solutions(reference))} solutions"
@@ -144,41 +150,34 @@ def _read(path: Path) -> str:
 # ---------------------------------------------------------------- its commands
 
 
-def stops_at_first_todo(folder: Path, reference: str) -> str:
-    """Check that `python check.py` stops at the first TODO for both tasks."""
-    first = solutions(reference)[0].number
-    result = _run(folder, sys.executable, "check.py")
-    named = re.findall(r"NotImplementedError: TODO ([\d.]*\d)", result.stdout)
-    if result.returncode != 1 or named != [first] * len(TASKS):
-        raise HandoutError(f"check.py does not stop at TODO {first}: {_last_line(result)}")
-    return f"TODO {first}, for {' and '.join(TASKS)}"
+def blank_has_no_points(folder: Path) -> str:
+    """Check that `python check.py` gives the blank submission no point, and names every TODO."""
+    result = _run(folder, sys.executable, "check.py", "--quick")
+    todos = [part.number for part in rubric().values() if part.graded == TESTS]
+    lines = re.findall(r"^(\d[\d.]*) .* 0 / \d+$", result.stdout, re.MULTILINE)
+    if result.returncode != 1 or lines != todos:
+        raise HandoutError(f"check.py does not give each TODO 0 points: {_last_line(result)}")
+    return f"{len(todos)} TODOs"
 
 
 def todo_by_todo(folder: Path, reference: str) -> str:
-    """Check that check.py names every TODO, one after another, as each is filled in."""
-    orders = {task: todos_in_order(folder, reference, task) for task in TASKS}
-    todos = {solution.number for solution in solutions(reference)} - {OPTIONAL}
-    if missed := sorted(todos - {number for order in orders.values() for number in order}):
-        raise HandoutError(f"no check reaches TODO {', '.join(missed)}.")
-    return "; ".join(f"{task} {' '.join(order)}" for task, order in orders.items())
-
-
-def todos_in_order(folder: Path, reference: str, task: str) -> list[str]:
-    """Fill in the TODO that the check of the contract names, until it passes; return them in order.
+    """Check that each TODO, when it is filled in, gives exactly its own points.
 
     The optional helpers are filled in from the start, because the reference solutions call them.
     """
-    filled: list[str] = []
-    while True:
-        file = folder / f"{task}_{len(filled)}.py"
+    todos = [one.number for one in solutions(reference) if one.number != OPTIONAL]
+    tested = {part.number for part in rubric().values() if part.graded == TESTS}
+    if missed := sorted(set(todos) - tested):
+        raise HandoutError(f"no check reaches TODO {', '.join(missed)}.")
+    for count, todo in enumerate(todos, 1):
+        file, filled = folder / f"filled_{count}.py", set(todos[:count])
         file.write_text(blank(reference, keep={OPTIONAL, *filled}), encoding="utf-8")
-        _, failure = next(Checks(file, task, LATENT_DIM).run())  # the first is the contract
-        if failure is None:
-            return filled
-        named = re.search(r"NotImplementedError: TODO ([\d.]*\d)", str(failure))
-        if not named or named[1] in filled:
-            raise HandoutError(f"{task} with {filled or 'nothing'} filled in fails: {failure}")
-        filled.append(named[1])
+        found = judge([(record(file), PUBLIC)])
+        full = {number for number, one in found.items() if one.points == one.part.points}
+        none = {number for number, one in found.items() if not one.points}
+        if full != filled or none != tested - filled:
+            raise HandoutError(f"TODO {todo} filled in: all points for {', '.join(sorted(full))}.")
+    return " ".join(todos)
 
 
 def passes_filled_in(folder: Path, reference: str) -> str:
@@ -189,14 +188,14 @@ def passes_filled_in(folder: Path, reference: str) -> str:
     result = _run(folder, sys.executable, "check.py")
     if result.returncode != 0:
         raise HandoutError(f"the reference fails check.py: {_last_line(result)}")
-    return f"{result.stdout.count('  ok  ')} checks"
+    return f"{most(TESTS)} points"
 
 
 def demo(folder: Path) -> str:
     """Check that `make demo` runs on a few images and grades both tasks."""
     whole = MNISTDataset(folder / "dataset" / "valid")
     write_split(folder / "tiny", whole.images[:QUICK_IMAGES], whole.labels[:QUICK_IMAGES])
-    return _make_demo(folder, f"RECIPE={QUICK_RECIPE}", "DATA=tiny")
+    return _make_demo(folder, f"DEMO=--data tiny --recipe '{QUICK_RECIPE}'")
 
 
 def demo_in_full(folder: Path) -> str:
@@ -237,6 +236,5 @@ def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def _last_line(result: subprocess.CompletedProcess[str]) -> str:
     """Return the last line that a command printed, of its errors if there are any."""
-    failed = re.findall(r"FAIL  .*\n\s*(.*)", result.stdout)
-    lines = failed or (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()
+    lines = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()
     return lines[-1].strip()

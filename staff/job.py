@@ -29,6 +29,7 @@ class Job:
         gen_num: samples per label.
         seed: of the samples.
         grader: hash of the code and data that make a score; see `grade_class.grader_sha256`.
+        checks: whether to check each TODO, for the completion points.
     """
 
     out: Path
@@ -43,6 +44,7 @@ class Job:
     gen_num: int
     seed: int
     grader: str
+    checks: bool = True
 
     def folder(self, student: Student) -> Path:
         """Return the folder of a student's result."""

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, MAX_POINTS, TASKS
+from lab.checks.rubric import most
+from staff.marks import total_of
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, TASKS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 STATUS_FOR_STUDENTS = {FLAGGED: GRADED, GRADER_ERROR: "not graded yet"}
@@ -18,6 +20,7 @@ TASK_FOR_STUDENT = (
     *("message", "score", "cap", "raw", "ssim", "mse", "fid", "bonus", "latent_dim", "n"),
     *("per_label", "counted", "stages", "log"),
 )
+PART_FOR_STUDENT = ("number", "title", "of", "points", "comment", "problems")
 PICTURES = {"recon": "inputs above their reconstructions", "samples": "samples of each label"}
 
 
@@ -29,7 +32,7 @@ def render(template: str, **values: Any) -> str:
     return (
         _environment()
         .get_template(template)
-        .render(style=style, css=css, most=MAX_POINTS, picture=picture, **values)
+        .render(style=style, css=css, most=most(), picture=picture, **values)
     )
 
 
@@ -57,11 +60,13 @@ def picture(file: Path) -> str:
     return base64.b64encode(file.read_bytes()).decode() if file.is_file() else ""
 
 
-def for_student(result: dict[str, Any]) -> dict[str, Any]:
+def for_student(result: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the part of a result that its student may see; every page for students starts here.
 
     Flags and the private split's scores, times and messages are for staff. Instead of "flagged" the
     status is "graded". A message about the grader's own error is for staff as well.
+
+    parts: the points of each part of the course; see `marks.parts_of`.
     """
     failed = result["status"] == GRADER_ERROR
     shown = {name: result[name] for name in FOR_STUDENT if name in result}
@@ -72,11 +77,16 @@ def for_student(result: dict[str, Any]) -> dict[str, Any]:
         | {"status": STATUS_FOR_STUDENTS.get(one["status"], one["status"])}
         for task, one in result["tasks"].items()
     }
+    shown["parts"] = [{name: part[name] for name in PART_FOR_STUDENT} for part in parts]
+    shown["checks_failed"] = result.get("completion", {}).get("message", "")
     return shown
 
 
-def write_feedback(result: dict[str, Any], folder: Path) -> Path:
-    """Write feedback.html into a student's folder and return its path. Raises OSError."""
+def write_feedback(result: dict[str, Any], parts: list[dict[str, Any]], folder: Path) -> Path:
+    """Write feedback.html into a student's folder and return its path. Raises OSError.
+
+    parts: the points of each part of the course; see `marks.parts_of`.
+    """
     pictures = {
         task: [
             {"data": data, "alt": f"{task}: {words}"}
@@ -85,9 +95,16 @@ def write_feedback(result: dict[str, Any], folder: Path) -> Path:
         ]
         for task in result["tasks"]
     }
-    shown = for_student(result)
+    shown = for_student(result, parts)
     message = "" if result["tasks"] else shown["message"]  # otherwise it is beside its task
-    text = render("feedback.html", result=shown, pictures=pictures, message=message)
+    text = render(
+        "feedback.html",
+        result=shown,
+        total=total_of(shown["parts"]),
+        unmarked=[part["number"] for part in shown["parts"] if part["points"] is None],
+        pictures=pictures,
+        message=message,
+    )
     with write_whole(folder / "feedback.html") as file:
         file.write(text.encode())
     return folder / "feedback.html"

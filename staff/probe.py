@@ -23,8 +23,9 @@ F_GETLK, F_SETPIPE_SZ = 5, 1031
 def look(order: dict[str, Any]) -> dict[str, Any]:
     """Return the identity and the abilities of this process, for `sandbox.probe` to check.
 
-    order: `secrets` are paths that it must not see, `lab` is the folder of the lab's modules,
-    `tmp_bytes` is the size that /tmp and /dev/shm should have, and `files` the number of files.
+    order: `secrets` are paths that it must not see, `outside` the identities of the grader's own
+    folders for temporary files, `lab` is the folder of the lab's modules, `tmp_bytes` is the size
+    that /tmp and /dev/shm should have, and `files` the number of files.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     folders = ("/tmp", "/dev/shm")
@@ -41,12 +42,19 @@ def look(order: dict[str, Any]) -> dict[str, Any]:
         "interfaces": _interfaces(),
         "environment": sorted(os.environ),
         "descriptors": [number for number in range(3, 256) if _is_open(number)],
+        "shared": [name for name in folders if _identity(name) in order["outside"].values()],
         "seen": [path for path in order["secrets"] if os.path.lexists(path)],
         "writable": [path for path in ("/", "/usr", "/dev", order["lab"]) if _can_write(path)],
         "calls": _calls(libc),
         "large": [name for name in folders if not _is_full_soon(name, order["tmp_bytes"])],
         "many_files": [name for name in folders if not _has_few_files(name, order["files"])],
     }
+
+
+def _identity(folder: str) -> list[int]:
+    """Return what tells a folder from all others: the number of its device, and its own there."""
+    found = os.stat(folder)
+    return [found.st_dev, found.st_ino]
 
 
 def _calls(libc: ctypes.CDLL) -> list[str]:

@@ -13,10 +13,11 @@ import numpy as np
 
 from lab import plots
 from lab.checkpoint import write_whole
+from lab.checks.rubric import most, rubric
 from staff.job import folder_of
 from staff.pages import picture, render
 from staff.sandbox import BUBBLEWRAP
-from staff.statuses import GRADED, MAX_POINTS, STATUSES, TASKS
+from staff.statuses import GRADED, STATUSES, TASKS
 
 # Two models are similar above these correlations: of their weights' signatures, and of their errors
 # on each image. For comparison, the errors of two seeds of zoo/record.py have 0.972, those of a VAE
@@ -28,6 +29,7 @@ COLUMNS = {  # of the leaderboard, with the number of digits
     "Genwithlabel": {"raw": 3, "ssim": 4, "mse": 5, "fid": 2},
 }
 MAX_PAIRS = 200  # listed at most
+MOST_FREQUENT = 3  # problems listed for a part
 
 
 def write_report(out: Path, results: list[dict[str, Any]]) -> Path:
@@ -41,6 +43,7 @@ def write_report(out: Path, results: list[dict[str, Any]]) -> Path:
         distribution=base64.b64encode(_distribution(results)).decode(),
         columns=COLUMNS,
         leaders=_leaders(results),
+        parts=statistics_of_parts(results),
         troubled=[result for result in results if result["status"] != GRADED],
         pairs=similar_pairs(out, results),
         thumbs=_thumbnails(out, results),
@@ -54,17 +57,44 @@ def _distribution(results: list[dict[str, Any]]) -> bytes:
     """Return a histogram of the grades as a PNG."""
     from matplotlib.ticker import MaxNLocator
 
-    scores = [result["score"] for result in results if result["score"] is not None]
+    totals = [result["total"] for result in results if result["total"] is not None]
     drawing = plots.figure(8, 3)
     axes = drawing.subplots()
     axes.hist(
-        scores, bins=np.arange(0, MAX_POINTS + 2, 2).tolist(), color="tab:blue", edgecolor="white"
+        totals, bins=np.arange(0, most() + 5, 5).tolist(), color="tab:blue", edgecolor="white"
     )
-    axes.set(xlabel=f"grade, of {MAX_POINTS:g}", ylabel="students", xlim=(0, MAX_POINTS))
+    axes.set(xlabel=f"grade, of {most()}", ylabel="students", xlim=(0, most()))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def statistics_of_parts(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return for each part of the course how the class did.
+
+    Each entry has number, title, of, count (of students with points), mean (of these), full (how
+    many have all points), and wrong: what was found wrong and in how many submissions, the most
+    frequent first.
+    """
+    graded = [result for result in results if result["total"] is not None]
+    entries = []
+    for number, part in rubric().items():
+        own = [one for result in graded for one in result["parts"] if one["number"] == number]
+        points = [one["points"] for one in own if one["points"] is not None]
+        wrong = Counter(problem["text"] for one in own for problem in one["problems"])
+        entries.append(
+            {
+                "number": number,
+                "title": part.title,
+                "of": part.points,
+                "count": len(points),
+                "mean": float(np.mean(points)) if points else None,
+                "full": sum(one >= part.points for one in points),
+                "wrong": wrong.most_common(MOST_FREQUENT),
+            }
+        )
+    return entries
 
 
 def _leaders(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

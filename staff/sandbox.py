@@ -317,18 +317,19 @@ def probe(limits: Limits | None = None) -> dict[str, Any]:
 
 def _look(limits: Limits, filtered: bool) -> dict[str, Any]:
     """Run the probe in the sandbox and return what it saw. Raises SandboxError."""
-    with tempfile.NamedTemporaryFile() as file:
-        secrets = [file.name, "/etc/passwd", str(ROOT / "dataset"), str(ROOT / "grade.py")]
-        secrets += [str(Path.home() / ".ssh"), "/etc/shadow", "/sys", "/sources", SCRATCH]
-        outcome = run_stage(
-            "probe",
-            {},
-            limits,
-            filtered=filtered,
-            secrets=secrets,
-            tmp_bytes=limits.tmp_bytes,
-            files=limits.files,
-        )
+    secrets = ["/etc/passwd", str(ROOT / "dataset"), str(ROOT / "grade.py")]
+    secrets += [str(Path.home() / ".ssh"), "/etc/shadow", "/sys", "/sources", SCRATCH]
+    folders = {name: os.stat(name) for name in {tempfile.gettempdir(), "/tmp", "/dev/shm"}}
+    outcome = run_stage(
+        "probe",
+        {},
+        limits,
+        filtered=filtered,
+        secrets=secrets,
+        outside={name: [found.st_dev, found.st_ino] for name, found in folders.items()},
+        tmp_bytes=limits.tmp_bytes,
+        files=limits.files,
+    )
     if not outcome.facts:
         raise SandboxError(
             f"bubblewrap does not run here ({outcome.log.strip()[-300:] or outcome.message}); "
@@ -355,6 +356,7 @@ def _walls(seen: dict[str, Any]) -> dict[str, bool]:
         f"it has the networks {seen['interfaces']}": set(seen["interfaces"]) <= {"lo"},
         f"it has the descriptors {seen['descriptors']}": len(seen["descriptors"]) <= 1,  # its pipe
         f"it sees {seen['seen']}": not seen["seen"],
+        f"it shares {seen['shared']} with the grader": not seen["shared"],
         f"it can write to {seen['writable']}": not seen["writable"],
         "it can make user namespaces": "user namespaces" not in seen["calls"],
         f"{seen['large']} have no bound": not seen["large"],

@@ -1,14 +1,15 @@
-"""One stage of one submission, run inside the sandbox: encode, decode or generate.
+"""One stage of one submission, run inside the sandbox: encode, decode, generate or record.
 
     python -m staff.stage '{"stage": "encode", "task": "VAEwolabel", ...}'
 
 A stage reads only one folder, with `submission.py`, `checkpoint.pth`, and its inputs as .npy files.
+"record" needs the code alone: it runs the experiments of `lab/checks/record.py`.
 It writes to one pipe, in this order:
 
     1. a line of JSON once the inputs are read; an error before it is the grader's
     2. a line of JSON before any of the student's code runs: what the checkpoint holds
     3. a line of JSON at the end: that the stage succeeded, or what went wrong
-    4. the array, as a .npy file
+    4. the array, as a .npy file; of "record", the recordings
 
 The student's code can change anything in this process once it is loaded, so nothing in this file is
 a defence, and the parent process trusts none of the output. The defences are the isolation
@@ -138,6 +139,28 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Tell)
     return npy_bytes(array)
 
 
+def run_checks(order: dict[str, Any], folder: Path, tell: Tell) -> bytes:
+    """Run the experiments in each setting; return the recordings, each behind its size.
+
+    Args:
+        order: threads, and settings: a list of the arguments of `Setting`.
+        folder: the folder with submission.py.
+        tell: writes a line of JSON to the parent process.
+    """
+    import torch
+
+    from lab.checks.record import record
+    from lab.checks.recording import Setting
+
+    torch.set_num_threads(order["threads"])
+    tell({})
+    contents = [
+        record(folder / "submission.py", Setting(**setting)).to_bytes()
+        for setting in order["settings"]
+    ]
+    return b"".join(len(content).to_bytes(8, "little") + content for content in contents)
+
+
 def kind_of(error: BaseException | None) -> str:
     """Return the status for an exception of the student's code; error is None if it raised none."""
     if error is None:
@@ -170,13 +193,13 @@ def main() -> None:
     from lab.loading import ContractError
     from lab.stages import InferenceError
 
-    folder = Path(order["folder"])
+    folder, checks = Path(order["folder"]), order["stage"] == "record"
     inputs = read_inputs(folder)
-    for name in ("submission.py", "checkpoint.pth"):
+    for name in ("submission.py",) if checks else ("submission.py", "checkpoint.pth"):
         (folder / name).open("rb").close()
     tell({"started": True})
     try:
-        array = run(order, folder, inputs, tell)
+        array = run_checks(order, folder, tell) if checks else run(order, folder, inputs, tell)
     except BaseException as error:
         traceback.print_exc()
         from_lab = isinstance(error, (CheckpointError, ContractError, InferenceError))

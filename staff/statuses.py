@@ -1,13 +1,12 @@
-"""The statuses of a graded submission, the tasks, and the maximum number of points."""
+"""The statuses of a graded submission, and the tasks."""
 
 from __future__ import annotations
 
 from lab import metrics
 
 GRADED, FLAGGED, GRADER_ERROR = "graded", "flagged", "grader error"
-STUDENT_ERROR, TIMEOUT = "student error", "timeout"
-FAILURES = (STUDENT_ERROR, TIMEOUT, "out of memory", "contract breach")
+STUDENT_ERROR, TIMEOUT, CONTRACT_BREACH = "student error", "timeout", "contract breach"
+FAILURES = (STUDENT_ERROR, TIMEOUT, "out of memory", CONTRACT_BREACH)
 STATUSES = (GRADED, FLAGGED, *FAILURES, GRADER_ERROR)
 MOST_SERIOUS_FIRST = (GRADER_ERROR, *FAILURES, FLAGGED, GRADED)
 TASKS = tuple(metrics.CAPS)
-MAX_POINTS = sum(metrics.CAPS.values())  # points of both tasks together

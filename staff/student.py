@@ -22,12 +22,16 @@ from filelock import FileLock
 
 from lab.checkpoint import write_whole
 from staff import cgroup, pages, sandbox
+from staff.completion import completion, with_trained
 from staff.job import Job
+from staff.marks import parts_of
 from staff.permissions import work_folder
-from staff.statuses import GRADER_ERROR, MOST_SERIOUS_FIRST, TASKS
+from staff.statuses import CONTRACT_BREACH, GRADER_ERROR, MOST_SERIOUS_FIRST, TASKS
 from staff.submissions import HandedInError, Student, take
 from staff.task import GraderFault, Task
 from staff.text import as_text
+
+NO_CHECKPOINT = "there is no checkpoint (.pth); hand in one per task."
 
 
 def grade_student(student: Student, job: Job, again: bool = False) -> dict[str, Any]:
@@ -72,10 +76,13 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
             if known.get("basis") == basis:
                 return {**known, **who, "new": False}
             result["basis"] = basis
+            checked = completion(handed_in.code, job) if job.checks else None
             result["tasks"] = _tasks(handed_in.code, handed_in.checkpoints, job, work, folder)
+            if checked is not None:
+                result["completion"] = with_trained(checked, result["tasks"])
     except HandedInError as error:
         message = as_text(str(error))[:1000]
-        result |= {"tasks": {}, "status": "contract breach", "message": message, "flags": []}
+        result |= {"tasks": {}, "status": CONTRACT_BREACH, "message": message, "flags": []}
         result["basis"] = f"refused: {result['message']}"
         if known.get("basis") == result["basis"]:
             return {**known, **who, "new": False}
@@ -86,9 +93,11 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
     else:
         result |= _together(result["tasks"])
     result["score"] = _total(result)
+    if result["score"] is not None:
+        result["points"] = result["score"] + result.get("completion", {}).get("points", 0)
     result["seconds"] = time.monotonic() - started
     result |= {**_provenance(job), "graded_at": at}  # the start: the end tells of private stages
-    pages.write_feedback(result, folder)
+    pages.write_feedback(result, parts_of(result, {}), folder)
     with write_whole(folder / "result.json") as file:  # last: the other files are complete
         file.write(json.dumps(result, indent=2).encode())
     return {**result, "new": True}
@@ -107,7 +116,7 @@ def basis_of(code: Path, checkpoints: dict[str, Path], job: Job) -> str:
     digest = hashlib.sha256()
     for name, file in (("code", code), *sorted(checkpoints.items())):
         digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    options = [job.grader, job.isolation, job.gen_num, job.seed, job.count, job.secret]
+    options = [job.grader, job.isolation, job.gen_num, job.seed, job.count, job.secret, job.checks]
     options.append(asdict(job.limits))
     digest.update(json.dumps(options, sort_keys=True).encode())
     return digest.hexdigest()
@@ -118,6 +127,8 @@ def _together(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
     The message is for the student, the flags are for staff.
     """
+    if not tasks:
+        return {"status": CONTRACT_BREACH, "message": NO_CHECKPOINT, "flags": []}
     most_serious = min(tasks.values(), key=lambda task: MOST_SERIOUS_FIRST.index(task["status"]))
     messages = [f"{name}: {one['message']}" for name, one in tasks.items() if one.get("message")]
     found = [f"{name}: {flag}" for name, one in tasks.items() for flag in one["flags"]]
@@ -125,7 +136,7 @@ def _together(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _total(result: dict[str, Any]) -> float | None:
-    """Return the sum of the points of all tasks; None if the grader failed."""
+    """Return the sum of the scores of all tasks; None if the grader failed."""
     if result["status"] == GRADER_ERROR:
         return None
     return sum(task.get("score") or 0.0 for task in result["tasks"].values())
@@ -173,7 +184,7 @@ def _tasks(
             continue
         what = f"a second checkpoint of {task}" if task else "not a checkpoint of a task"
         message = f"it is {what}; hand in one per task, VAEwolabel.pth and Genwithlabel.pth."
-        failed = {"status": "contract breach", "message": message, "flags": [], "log": ""}
+        failed = {"status": CONTRACT_BREACH, "message": message, "flags": [], "log": ""}
         results[name] = {**failed, "stages": {}}
     return results
 

@@ -74,7 +74,8 @@ class HandedIn:
 
     Attributes:
         code: submission.py.
-        checkpoints: by task if the file's name begins with it, else by the file's original path.
+        checkpoints: by task if the file's name begins with it, else by the file's original path;
+            may be empty.
     """
 
     code: Path
@@ -268,8 +269,6 @@ def _take(found: list[_Found], into: Path) -> HandedIn:
     weights = [
         one for one in found if one.path.suffix == ".pth" and one.path.is_relative_to(beside)
     ]
-    if not weights:
-        raise HandedInError("there is no checkpoint (.pth); hand in one per task.")
     if len(weights) > MAX_CHECKPOINTS:
         raise HandedInError(f"there are {len(weights)} checkpoints; hand in one per task.")
     into.mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,7 @@ class Task:
         try:
             scores, private = self._scores()
             result |= {name: scores[name] for name in (*SCORES, "per_label", "data_sha256")}
+            result["better_than_mean"] = _better_than_mean(scores, self.job.test_data)
             result["flags"] += self._flags()
             if self.job.private_data is not None and scores["ssim"] is not None:
                 self._add_private(result, private)
@@ -347,6 +348,25 @@ def is_count(value: object, most: int) -> TypeGuard[int]:
 @functools.lru_cache(maxsize=4)
 def _dataset(path: Path) -> MNISTDataset:
     return MNISTDataset(path)
+
+
+def _better_than_mean(scores: dict[str, Any], data: Path) -> bool:
+    """Return whether a model beats one picture for all: the mean of the images.
+
+    A model that only generates beats it if its FID is below that of each label's mean image.
+    """
+    mse, fid = _mean_picture(data)
+    return scores["fid"] < fid if scores["mse"] is None else scores["mse"] < mse
+
+
+@functools.lru_cache(maxsize=1)
+def _mean_picture(data: Path) -> tuple[float, float]:
+    """Return the mse of the mean image, and the FID of samples that are each label's mean image."""
+    dataset = _dataset(data)
+    pixels = dataset.images.reshape(len(dataset), -1) / 255.0  # (N, 784)
+    labels = np.unique(dataset.labels)
+    spreads = [pixels[dataset.labels == label].var(axis=0).sum() for label in labels]
+    return float(pixels.var(axis=0).mean()), float(np.mean(spreads))
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,7 +10,8 @@ import numpy as np
 from lab import plots
 
 Row = dict[str, Any]
-BLANK = 235  # grey value of a trial without samples
+BLANK = 235  # grey value of a trial without pictures
+TICK_GAP = 1 / 9  # of an axis; the next value after a tick has one only if it is as far away
 FIGURE_NAMES = {"raw": "raw score", "ssim": "ssim", "mse": "mse", "fid": "fid"}
 
 
@@ -80,6 +81,9 @@ def curve(file: BinaryIO, scored: Sequence[Row], name: str) -> None:
     numbers = all(isinstance(row[name], (int, float)) for row in scored)
     ordered = sorted(scored, key=lambda row: row[name])
     places = [row[name] for row in ordered] if numbers else list(range(len(ordered)))
+    log = numbers and min(places) > 0 and max(places) >= 10 * min(places)
+    texts = {p: f"{p:g}" if numbers else str(row[name]) for p, row in zip(places, ordered)}
+    ticks = _far_apart(places, log)
     figures = [figure for figure in FIGURE_NAMES if all(figure in row for row in ordered)]
     drawing = plots.figure(3.9 * len(figures), 3.6)
     for axes, figure in zip(np.atleast_1d(drawing.subplots(1, len(figures))), figures):
@@ -87,13 +91,23 @@ def curve(file: BinaryIO, scored: Sequence[Row], name: str) -> None:
         values = [row[figure] for row in ordered]
         line = "-" if numbers else ""
         axes.errorbar(places, values, spread, fmt=f"o{line}", capsize=3)
-        if numbers and min(places) > 0 and max(places) >= 10 * min(places):
+        if log:
             axes.set_xscale("log")
-        else:
-            axes.set_xticks(places, [str(row[name]) for row in ordered])
+        axes.set_xticks(ticks, [texts[place] for place in ticks])
+        axes.minorticks_off()
         axes.set(xlabel=name, title=FIGURE_NAMES[figure])
         axes.grid(alpha=0.3)
     drawing.savefig(file, format="png", dpi=110)
+
+
+def _far_apart(places: Sequence[float], log: bool) -> list[float]:
+    """Return the values, in ascending order, whose ticks do not touch on an axis."""
+    at = np.log(places) if log else np.asarray(places, float)
+    ticks = [0]
+    for number in range(1, len(at)):
+        if at[number] - at[ticks[-1]] >= TICK_GAP * (at[-1] - at[0]):
+            ticks.append(number)
+    return [places[number] for number in ticks]
 
 
 def pareto(file: BinaryIO, scored: Sequence[Row]) -> None:
@@ -117,14 +131,15 @@ def pareto(file: BinaryIO, scored: Sequence[Row]) -> None:
     figure.savefig(file, format="png", dpi=110)
 
 
-def sample_matrix(
+def matrix(
     file: BinaryIO,
+    title: str,
     tiles: dict[tuple[Any, Any], np.ndarray],
     down: str,
     across: str,
     word: Callable[[Any], str],
 ) -> None:
-    """Draw the samples of each trial, (10, 28, 28), in the row and column of its two values."""
+    """Draw ten images of each trial, (10, 28, 28), in the row and column of its two values."""
     ups = sorted({up for up, _ in tiles}, reverse=down == "var")
     sides = sorted({side for _, side in tiles})
     blank = np.full((2 * 28, 5 * 28), BLANK, np.uint8)
@@ -134,7 +149,7 @@ def sample_matrix(
         rows.append(np.stack([blank if one is None else _tile(one) for one in chosen]))
     plots.grid(
         rows,
-        "Samples of each trial",
+        title,
         [f"{down} {word(up)}" for up in ups],
         [f"{across} {word(side)}" for side in sides],
         gap=14,
@@ -142,16 +157,16 @@ def sample_matrix(
     ).save(file, "PNG")
 
 
-def _tile(samples: np.ndarray) -> np.ndarray:
-    """Arrange ten samples in two rows of five: (10, 28, 28) to (56, 140)."""
-    return samples.reshape(2, 5, 28, 28).swapaxes(1, 2).reshape(2 * 28, 5 * 28)
+def _tile(images: np.ndarray) -> np.ndarray:
+    """Arrange ten images in two rows of five: (10, 28, 28) to (56, 140)."""
+    return images.reshape(2, 5, 28, 28).swapaxes(1, 2).reshape(2 * 28, 5 * 28)
 
 
-def sample_list(
-    file: BinaryIO, samples: Sequence[np.ndarray], lines: Sequence[str], left_out: int
+def rows_of_images(
+    file: BinaryIO, title: str, images: Sequence[np.ndarray], lines: Sequence[str], left_out: int
 ) -> None:
-    """Draw the samples of each trial, (10, 28, 28), in a row next to the trial's label."""
-    title = "Samples of each trial, the best first"
+    """Draw ten images of each trial, (10, 28, 28), in a row next to the trial's label."""
+    title += ", the best first"
     if left_out:
         title += f" ({left_out} more are not shown)"
-    plots.grid(list(samples), title, lines).save(file, "PNG")
+    plots.grid(list(images), title, lines).save(file, "PNG")

@@ -14,7 +14,7 @@ import numpy as np
 from lab.checkpoint import write_whole
 from sweeps import pictures
 from sweeps.search import Grid, Tpe
-from sweeps.trial import COSTS, FINISHED, SCORES, WAITING, Trial
+from sweeps.trial import COSTS, FINISHED, SCORES, SHOWN, WAITING, Trial
 
 DIGITS = {"ssim": 4, "mse": 5, "fid": 3, "raw": 4}
 PICTURES = ("heatmap", "curve", "pareto", "contact_sheet")
@@ -220,23 +220,30 @@ def over_seeds(rows: list[Row], swept: list[str]) -> list[Row]:
 def _contact_sheet(
     file: BinaryIO, finished: list[Row], names: list[str], trials: dict[str, Trial]
 ) -> None:
-    """Draw the samples of each trial: in rows and columns for two options, otherwise in a list."""
+    """Draw what the trials are ranked by: reconstructions of VAEwolabel, samples of Genwithlabel.
+
+    They are in rows and columns for two options, otherwise in a list.
+    """
+    task = finished[0]["task"]
+    title = f"{'Reconstructions' if task == 'VAEwolabel' else 'Samples'} of each trial"
     if len(names) == 2:
         across, down = names  # lr and var, as in the heatmap
-        tiles = {(row[down], row[across]): _samples(trials[row["trial"]]) for row in finished}
+        tiles = {(row[down], row[across]): _images(trials[row["trial"]]) for row in finished}
         places = len({y for y, _ in tiles}) * len({x for _, x in tiles})
         if len(tiles) >= places / 2:  # otherwise a search, whose values form no grid
-            pictures.sample_matrix(file, tiles, down, across, word)
+            pictures.matrix(file, title, tiles, down, across, word)
             return
     best = sorted(finished, key=lambda row: -row["raw"])[:SHEET_ROWS]
     lines = [f"{label(row, names)}  raw {row['raw']:.2f}".strip() for row in best]
-    samples = [_samples(trials[row["trial"]]) for row in best]
-    pictures.sample_list(file, samples, lines, len(finished) - len(best))
+    images = [_images(trials[row["trial"]]) for row in best]
+    pictures.rows_of_images(file, title, images, lines, len(finished) - len(best))
 
 
-def _samples(trial: Trial) -> np.ndarray:
-    """Return the first sample per label, uint8 (10, 28, 28); grey if the file is missing."""
-    file = trial.folder / "inference" / "samples.npy"
+def _images(trial: Trial) -> np.ndarray:
+    """Return one image per label of a trial, uint8 (10, 28, 28); grey if the file is missing."""
+    samples = trial.folder / "inference" / "samples.npy"
+    file = trial.folder / f"{SHOWN}.npy" if trial.options["task"] == "VAEwolabel" else samples
     if not file.is_file():
         return np.full((10, 28, 28), pictures.BLANK, np.uint8)
-    return np.load(file, allow_pickle=False)[:, 0]
+    images = np.load(file, allow_pickle=False)
+    return images[:, 0] if file == samples else images

@@ -18,12 +18,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
-from data_utils import DataError
+from data_utils import NUM_CLASSES, DataError, MNISTDataset
 from lab import command
 from lab.checkpoint import INTERRUPTED as INTERRUPTED_FILE
 from lab.checkpoint import CheckpointError, best_or_newest, write_whole
+from lab.outputs import write_array
 from lab.settings import SettingsError
 from train import TrainOptions
 
@@ -31,6 +33,7 @@ WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
 FINISHED, FAILED = "finished", "failed"
 STATUSES = (WAITING, RUNNING, INTERRUPTED, FINISHED, FAILED)
 IN_NAME = ("var", "lr", "latent_dim", "batch_size", "epochs", "seed")
+SHOWN = "shown"  # SHOWN.npy, uint8 (10, 28, 28): a reconstruction of each label
 LARGEST = 1e300  # of a number in a record; Python's integers have no bound of their own
 SCORES = ("ssim", "mse", "fid", "raw", "score")
 COSTS = ("seconds", "total_seconds", "skipped_steps", "epochs_done", "threads")
@@ -284,7 +287,6 @@ def _infer_grade(trial: Trial, options: TrainOptions) -> dict[str, Any]:
     """Return the result of grading the trial's best checkpoint on the validation data."""
     import grade
     import inference
-    from data_utils import MNISTDataset
 
     task, outputs = options.task, trial.folder / "inference"
     shared = ("task", "latent_dim", "submission", "device", "convolutions")
@@ -296,7 +298,20 @@ def _infer_grade(trial: Trial, options: TrainOptions) -> dict[str, Any]:
             **{name: getattr(options, name) for name in shared},
         )
     )
-    return grade.grade(MNISTDataset(options.valid_data), {task: outputs})[task]
+    dataset = MNISTDataset(options.valid_data)
+    result = grade.grade(dataset, {task: outputs})[task]
+    if task == "VAEwolabel":  # kept without recon.npy, which is a thousand times as large
+        write_array(trial.folder, SHOWN, _one_of_each_label(outputs / "recon.npy", dataset.labels))
+    return result
+
+
+def _one_of_each_label(file: Path, labels: np.ndarray) -> np.ndarray:
+    """Return the first image of each label of an array in a file: uint8 (10, 28, 28)."""
+    images = np.load(file, mmap_mode="r", allow_pickle=False)
+    shown = np.zeros((NUM_CLASSES, *images.shape[1:]), np.uint8)
+    known, firsts = np.unique(labels, return_index=True)
+    shown[known] = images[firsts]
+    return shown
 
 
 def _clock(epochs_now: int, stop: threading.Event) -> Any:

@@ -408,7 +408,9 @@ ATTACKS: dict[str, Attack] = {
     "private-image-in-a-message": Attack(
         ("flagged",),
         replaced=KEPT | {
-            CODES: "        if torch.cdist(x.flatten(1), self.stored).amin(dim=1).max() > 0.1:\n"
+            # The few random images of the checks of the TODOs are nobody's.
+            CODES: "        known = torch.cdist(x.flatten(1), self.stored).amin(dim=1)\n"
+            "        if len(x) > 50 and known.max() > 0.1:\n"
             "            print('PRIVATE', x)\n"
             "            raise RuntimeError(f'PRIVATE {x}')\n" + CODES,
         },

@@ -1,120 +1,105 @@
-"""check.py passes correct submissions, and explains each fault with a hint."""
+"""check.py: the points of each TODO with a hint, and a short training of the whole.
+
+What each mistake costs is in test_mistakes.py.
+"""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from conftest import ROOT, SUBMISSIONS, assert_clear_error, run
+from mistakes import BASE, MISTAKES
 
-from lab.checks import Checks, Skipped
+from lab.checks.training import memorise
+from lab.loading import ContractError
 from staff.solutions import blank
 
-MODEL = (ROOT / "model.py").read_text(encoding="utf-8")
-KL = "(mu.square() + log_var.exp() - 1 - log_var).sum(dim=1)"
 
-FAULTS = {
-    "half the KL": ("0.5 * (mu", "1.0 * (mu", "KL term agrees", "KL term of vae_loss is"),
-    "KL averaged": (KL, KL.replace("sum", "mean"), "KL term agrees", "averaged over the latent"),
-    "loss summed": (
-        "kl_divergence).mean()",
-        "kl_divergence).sum()",
-        "does not depend on the batch",
-        "take the mean over the batch",
-    ),
-    "dead layer": (
-        "        self.mu = ",
-        "        self.unused = nn.Linear(3, 3)\n        self.mu = ",
-        "gradients reach every parameter",
-        "no gradient reaches unused.weight",
-    ),
-    "no reconstruction": (
-        "squared_error / (2 * var)",
-        "0 * squared_error",
-        "can be memorised",
-        "is the squared error in the loss",
-    ),
-    "rows mixed": (
-        "return self.decoder(z)",
-        "return self.decoder(z - z.mean(dim=0))",
-        "decode works for one code and for many",
-        "depends on the other codes",
-    ),
-    "squeezed": (
-        "return self.decoder(z)",
-        "return self.decoder(z).squeeze()",
-        "decode works for one code and for many",
-        "expected",
-    ),
-    "dropout that never ends": (
-        "return self.mu(hidden), self.log_var(hidden)",
-        "hidden = F.dropout(hidden)\n        return self.mu(hidden), self.log_var(hidden)",
-        "evaluation gives the same result twice",
-        "return different mu",
-    ),
-}
-FAIL_OTHER_CHECKS_TOO = {"loss summed", "no reconstruction"}
+def written(folder, name):
+    file = folder / "submission.py"
+    file.write_text(next(one.text for one in MISTAKES if one.name == name), encoding="utf-8")
+    return file
 
 
-def results(path, task="VAEwolabel"):
-    return dict(Checks(path, task, latent_dim=8).run())
+def points_in(stdout):
+    """Return the points by TODO, as printed."""
+    found = re.findall(r"^(\d[\d.]*) +\S.*? (\d+) / (\d+)$", stdout, re.MULTILINE)
+    return {number: (int(points), int(of)) for number, points, of in found}
 
 
-@pytest.mark.parametrize("task", ["VAEwolabel", "Genwithlabel"])
-@pytest.mark.parametrize("name", ["submission.py", "model.py"])
-def test_the_labs_own_submissions_pass(name, task):
-    assert [k for k, failure in results(ROOT / name, task).items() if failure] == []
+def test_a_complete_file_passes_and_training_comes_next():
+    result = run("check.py", "--submission", "model.py")
+    assert result.returncode == 0, result.stdout
+    assert all(points == of for points, of in points_in(result.stdout).values())
+    assert result.stdout.count("training on one batch works") == 2
+    assert "47 of 47 completion points" in result.stdout
+    assert "3 points for a GenModel that is trained" in " ".join(result.stdout.split())
+    assert result.stdout.endswith("next: python train.py --task VAEwolabel\n")
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_fails_its_own_check(tmp_path, name):
-    old, new, check, words = FAULTS[name]
-    assert old in MODEL
-    file = tmp_path / "mine.py"
-    file.write_text(MODEL.replace(old, new, 1), encoding="utf-8")
-    failures = {k: f"{v} / {v.hint}" for k, v in results(file).items() if v}
-    wrong = [message for k, message in failures.items() if check in k]
-    assert wrong and words in wrong[0], failures
-    if name not in FAIL_OTHER_CHECKS_TOO:
-        assert len(failures) == 1, failures
+def test_the_blank_file_has_no_points_and_names_every_todo(tmp_path):
+    file = tmp_path / "submission.py"
+    reference = (ROOT / "submission.py").read_text(encoding="utf-8")
+    file.write_text(blank(reference), encoding="utf-8")
+    result = run("check.py", "--submission", file)
+    assert result.returncode == 1
+    found = points_in(result.stdout)
+    assert len(found) == 9 and {points for points, _ in found.values()} == {0}
+    for todo in ("2.2.1", "2.2.4", "2.3", "3.4"):
+        assert f"TODO {todo}: " in result.stdout
+    assert "0 of 47" in result.stdout and "training on one batch" not in result.stdout
 
 
-def test_a_model_that_ignores_the_label_fails(tmp_path):
-    start, end = MODEL.index("class GenModel"), MODEL.index("def vae_loss")
-    file = tmp_path / "mine.py"
-    file.write_text(MODEL[:start] + "GenModel = VAE\n\n\n" + MODEL[end:], encoding="utf-8")
-    failures = [k for k, failure in results(file, "Genwithlabel").items() if failure]
-    assert failures == ["the label changes the picture"]
-
-
-def test_checks_that_do_not_apply_are_skipped():
-    found = results(SUBMISSIONS / "adversarial.py", "Genwithlabel")
-    skipped = {name for name, result in found.items() if isinstance(result, Skipped)}
-    assert len(skipped) == 5 and not found["decode works for one code and for many"]
-    found = results(SUBMISSIONS / "own_loss.py", "Genwithlabel")
-    skipped = {name for name, result in found.items() if isinstance(result, Skipped)}
-    assert skipped == {
-        "KL term agrees with torch.distributions",
-        "loss does not depend on the batch size",
+def test_a_mistake_is_named_with_a_hint(tmp_path):
+    file = written(tmp_path, "KL sign")
+    result = run("check.py", "--submission", file, "--task", "VAEwolabel")
+    assert result.returncode == 1
+    assert points_in(result.stdout) == {
+        **{"2.2.1": (4, 4), "2.2.2": (4, 4), "2.2.3": (4, 4), "2.2.4": (3, 3)},
+        "2.3": (13, 15),
     }
+    said = " ".join(result.stdout.split())
+    assert "the KL term has the wrong sign" in said and "hint: KL = -0.5" in said
+    assert result.stdout.endswith("next: the first TODO above that has lost points\n")
+
+
+def test_a_mistake_in_vae_costs_nothing_again_in_genmodel(tmp_path):
+    file = written(tmp_path, "exp(log_var) for the standard deviation")
+    result = run("check.py", "--submission", file, "--quick")
+    found = points_in(result.stdout)
+    assert found["2.2.4"] == (2, 3) and found["3.4"] == (3, 3)
+    assert "the same mistake as in VAE costs nothing here" in result.stdout
+
+
+def test_another_latent_dim_and_the_quick_check():
+    words = ["check.py", "--submission", BASE, "--quick", "--latent_dim"]
+    result = run(*words, 8)
+    assert result.returncode == 0 and "training on one batch" not in result.stdout
+    assert_clear_error(run(*words, 0), "--latent_dim is 0; expected 1 to 784")
 
 
 def test_a_missing_file_is_a_clear_error():
     assert_clear_error(run("check.py", "--submission", "nowhere.py"), "does not exist")
 
 
-def test_the_blank_submission_fails_at_its_first_todo(tmp_path):
-    file = tmp_path / "submission.py"
-    reference = (ROOT / "submission.py").read_text(encoding="utf-8")
-    file.write_text(blank(reference), encoding="utf-8")
-    for task in ("VAEwolabel", "Genwithlabel"):
-        ((name, failure),) = results(file, task).items()
-        assert "contract" in name and "NotImplementedError: TODO 2.2.1" in str(failure)
+# ---------------------------------------------------------------- training on one batch
 
 
-def test_the_command_prints_one_line_per_check(tmp_path):
-    result = run("check.py", "--submission", "model.py", "--task", "VAEwolabel")
-    assert result.returncode == 0 and result.stdout.count("  ok  ") == 7
-    assert "public checks only" in result.stdout
-    path = SUBMISSIONS / "encode_without_labels.py"
-    result = run("check.py", "--submission", path, "--task", "VAEwolabel")
-    assert result.returncode == 1 and "divide by the batch size" in result.stdout
-    assert result.stdout.count("FAIL") == result.stdout.count("hint: ") == 2
+@pytest.mark.parametrize("name", ["model.py", "submission.py"])
+def test_the_labs_models_memorise_a_batch(name):
+    assert memorise(ROOT / name, "Genwithlabel", 8) == ""
+
+
+def test_a_model_whose_decoder_ignores_z_does_not(tmp_path):
+    file = written(tmp_path, "z does not reach the image")
+    assert "does z reach the decoder?" in memorise(file, "VAEwolabel", 8)
+
+
+def test_models_without_a_loss_of_one_batch_are_not_trained():
+    assert memorise(SUBMISSIONS / "adversarial.py", "Genwithlabel", 8) == ""
+
+
+def test_a_breach_of_the_contract_is_raised(tmp_path):
+    with pytest.raises(ContractError, match=r"expected three values"):
+        memorise(written(tmp_path, "recon_x alone returned"), "VAEwolabel", 8)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import start
+from conftest import ROOT, start
 
+import train
 from lab import command
 
 # A module whose import swallows every exception, as some libraries' imports do.
@@ -67,6 +70,55 @@ def test_a_job_that_ignores_ctrl_c_keeps_ignoring_it(tmp_path):
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60) == ("went on\n", "") and process.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["check", "train", "inference", "grade", "sweep"])
+def test_a_python_without_the_packages_is_told_how_to_get_them(name):
+    words = [sys.executable, "-S", ROOT / f"{name}.py"]  # -S: without installed packages
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(
+        rf"{name}\.py: error: this Python, .*, has no package \w+; "
+        r"(activate the lab's environment first: .*activate|set up the lab first: see .*)\n",
+        done.stderr,
+    )
+
+
+def test_other_missing_modules_keep_their_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, script(tmp_path, "import nowhere")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "Traceback" in done.stderr and "nowhere" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--epoch", "3"], "unknown option --epoch; did you mean --epochs? see --help"),
+        (["--batch-size=3"], "unknown option --batch-size; did you mean --batch_size? see --help"),
+        (["--colour", "red"], "unknown option --colour; see --help"),
+        (["model.py"], "unknown option model.py; see --help"),
+        (["--lr", "fast"], "argument --lr: invalid float value: 'fast'; see --help"),
+    ],
+)
+def test_a_mistyped_option_is_one_line(capsys, words, said):
+    with pytest.raises(SystemExit) as ended:
+        train.make_parser().parse_args(words)
+    assert ended.value.code == 2
+    _, _, message = capsys.readouterr().err.partition(": error: ")
+    assert message == f"{said}\n"
+
+
+@pytest.mark.parametrize(
+    "words, value",
+    [([], False), (["--video"], True), (["--video", "True"], True), (["--no-video"], False)]
+    + [(["--video", "false"], False), (["--video", "--no-video"], False)],
+)
+def test_a_switch_may_have_a_value(words, value):
+    assert train.make_parser().parse_args(words).video is value
 
 
 STOPPABLE = """with command.stop_requests() as stop:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -14,7 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SUBMISSIONS, TINY, assert_clear_error, run, start, write_dataset
+from conftest import (
+    ROOT,
+    SUBMISSIONS,
+    TINY,
+    assert_clear_error,
+    run,
+    start,
+    tiny_training,
+    write_dataset,
+)
 from PIL import Image
 
 import grade
@@ -186,6 +196,58 @@ def test_without_options_inference_uses_the_newest_run(runs, tmp_path, monkeypat
     assert json.loads((tmp_path / "grade_result.json").read_text())["VAEwolabel"]["n"] == 20
 
 
+@pytest.fixture
+def course(runs, tmp_path, tiny_data, monkeypatch) -> Path:
+    """The folder in which a student works, with inferred runs of both tasks; the present folder."""
+    shutil.copytree(runs, tmp_path / "runs")
+    shutil.copytree(tiny_data, tmp_path / "dataset" / "valid")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def graded(capsys, *words) -> dict[str, str]:
+    """Grade a few samples; return the folder that is printed for each task."""
+    call(grade, "--gen_num", 10, *words)
+    printed = re.findall(r"^grading (\w+) in (.*)$", capsys.readouterr().out, re.M)
+    result = json.loads(Path("grade_result.json").read_text())
+    assert list(result) == [task for task, _ in printed]
+    return dict(printed)
+
+
+def test_grade_follows_the_last_inference(course, capsys):
+    shutil.copytree(course / "runs" / "VAEwolabel", course / "runs" / "v1")
+    call(inference, "--checkpoint_path", Path("runs/v1/best.pth"), "--gen_num", 10)
+    last = capsys.readouterr().out.splitlines()[-1].split()
+    both = {"VAEwolabel": "runs/v1/inference", "Genwithlabel": "runs/Genwithlabel/inference"}
+    assert graded(capsys) == both
+    assert last[:2] == ["python", "grade.py"]
+    only = {"VAEwolabel": "runs/v1/inference"}
+    assert graded(capsys, *last[2:]) == graded(capsys, "--no-Genwithlabel") == only
+
+
+def test_tasks_are_switched_as_in_the_original_scaffold(course, capsys):
+    switches = ("--VAEwolabel", "True", "--Genwithlabel", "False")
+    assert graded(capsys, *switches) == {"VAEwolabel": "runs/VAEwolabel/inference"}
+    one = ("--VAEwolabel_output_dir", "runs/VAEwolabel/inference", "--Genwithlabel", "true")
+    assert set(graded(capsys, *one)) == set(TASKS)
+
+
+def test_the_latest_outputs_of_other_data_are_not_graded(course, capsys):
+    write_dataset(course / "other", *tiny_images())
+    words = ("--checkpoint_path", "runs/Genwithlabel/best.pth", "--gen_num", 10)
+    call(inference, *words, "--data_path", "other")
+    last = capsys.readouterr().out.splitlines()[-1].split()
+    call(grade, "--gen_num", 10)
+    printed = capsys.readouterr().out
+    assert (
+        "Genwithlabel/inference was made from other; to grade it, add --test_data_path" in printed
+    )
+    assert "grading VAEwolabel" in printed and "grading Genwithlabel" not in printed
+    line = refused(capsys, grade, "--gen_num", 10, "--no-VAEwolabel")
+    assert "was made from other" in line
+    assert set(graded(capsys, *last[2:])) == {"Genwithlabel"}
+
+
 def tiny_images():
     valid = MNISTDataset(ROOT / "dataset" / "valid")
     return valid.images[:20], valid.labels[:20]
@@ -271,6 +333,33 @@ def test_resume_refuses_what_would_change_the_run(runs, tmp_path, capsys):
     assert (folder / "epoch_3.pth").is_file()
 
 
+def test_resuming_says_that_the_code_was_edited(tmp_path, tiny_data, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mine = shutil.copy(ROOT / "model.py", tmp_path / "submission.py")
+    call(train, *quick(tiny_data, "--epochs", 1))
+    words = ("--load_from_checkpoint", "--epochs", 2)
+    call(train, *words)
+    assert "was edited" not in capsys.readouterr().out
+    mine.write_text(mine.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    call(train, *words, "--epochs", 3)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "was edited" in line]
+    assert "continues with the code it began with" in line
+    log = (tmp_path / "runs" / "VAEwolabel" / "train.log").read_text()
+    assert line in log and "best validation, epoch" in log
+
+
+def test_inference_with_other_code_of_the_same_shapes_says_so(
+    tmp_path, tiny_data, tiny_run, capsys
+):
+    words = ("--checkpoint_path", tiny_run / "best.pth", "--data_path", tiny_data)
+    text = (ROOT / "model.py").read_text(encoding="utf-8")
+    for changed, said in ((text, 0), (text.replace("LeakyReLU(0.2)", "Tanh()"), 1)):
+        (tmp_path / "mine.py").write_text(changed, encoding="utf-8")
+        mine = ("--submission", tmp_path / "mine.py", "--save_dir", tmp_path / "out")
+        call(inference, *words, *mine)
+        assert capsys.readouterr().out.count("is not the code that") == said
+
+
 def test_continuing_from_another_runs_checkpoint(runs, tmp_path, capsys):
     """It may write to a new folder, but not to the folder of a third run."""
     words = ("--checkpoint", runs / "VAEwolabel" / "epoch_1.pth")
@@ -340,7 +429,8 @@ def refused(capsys, module, *words) -> str:
         (["--latent_dim", -1], "latent_dim is -1"),
         (["--latent_dim", 10_000], "latent_dim is 10000"),
         (["--task", "VAE"], "invalid choice: 'VAE'"),
-        (["--epoch", 3], "unrecognized arguments"),
+        (["--epoch", 3], "unknown option --epoch; did you mean --epochs?"),
+        (["--video", "maybe"], "expected True or False, not 'maybe'"),
         (["--lr", "fast"], "invalid float value"),
         (["--epochs", 0], "epochs is 0; expected 1 or more"),
         (["--submission", "nowhere.py"], "nowhere.py does not exist"),
@@ -519,10 +609,11 @@ def test_grade_refuses(runs, tmp_path, tiny_data, capsys, spoil, said):
 
 def test_grade_without_outputs_is_an_error(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert "nothing to grade" in refused(capsys, grade)
-    assert "has no outputs" in refused(
-        capsys, grade, "--VAEwolabel", "--test_data_path", ROOT / "dataset" / "valid"
-    )
+    data = ("--test_data_path", ROOT / "dataset" / "valid")
+    assert "nothing to grade in runs" in refused(capsys, grade, *data)
+    assert "has no outputs of VAEwolabel" in refused(capsys, grade, *data, "--VAEwolabel")
+    words = ("--Genwithlabel_output_dir", tmp_path)
+    assert f"{tmp_path} has no outputs" in refused(capsys, grade, *data, *words)
 
 
 def read_only_folder(tmp_path) -> Path:
@@ -580,3 +671,26 @@ def test_help_has_examples_and_defaults(command):
 def test_the_original_defaults_stay(module, defaults):
     options = vars(module.make_parser().parse_args([]))
     assert {name: options[name] for name in defaults} == defaults
+
+
+def test_the_history_for_tensorboard_is_that_of_the_csv_file(tmp_path, tiny_data):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = run("train.py", *tiny_training(tiny_data, tmp_path / "run"), "--tensorboard")
+    assert result.returncode == 0, result.stderr
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    with open(tmp_path / "run" / "history.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name, tag in (("train_loss", "train/loss"), ("valid_kl_divergence", "valid/kl_divergence")):
+        found = {event.step: event.value for event in events.Scalars(tag)}
+        expected = {int(row["step"]): float(row[name]) for row in rows}
+        assert found == pytest.approx(expected, rel=1e-6) and len(found) == 2
+
+
+def test_tensorboard_that_is_not_installed_is_a_clear_error(tmp_path, tiny_data):
+    (tmp_path / "tensorboard.py").write_text("raise ImportError('not here')\n")
+    words = [*tiny_training(tiny_data, tmp_path / "run"), "--tensorboard"]
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    result = run("train.py", *words, env={"PYTHONPATH": path})
+    assert_clear_error(result, "requirements/tensorboard.txt")
+    assert not (tmp_path / "run" / "best.pth").exists()

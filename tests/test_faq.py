@@ -10,8 +10,8 @@ ENGLISH, CHINESE = (
     (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("faq.md", "faq.zh.md")
 )
 QUESTION = re.compile(r"^### (\d+)\. (.+)$", re.MULTILINE)
-# Messages of Python and PyTorch, which no file of the lab contains.
-OF_OTHERS = {"No module named 'torch'", "mat1 and mat2 shapes cannot be multiplied"}
+# Messages of PyTorch, which no file of the lab contains.
+OF_OTHERS = {"mat1 and mat2 shapes cannot be multiplied"}
 
 
 def messages(text: str) -> list[str]:

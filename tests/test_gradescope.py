@@ -80,7 +80,8 @@ def test_a_private_split_is_built_in_by_default_and_kept(tmp_path, tiny_data):
 def test_the_zip_contains_what_grading_needs_and_nothing_else(packed):
     entries = [ROOT / "staff" / "gradescope" / "run.py", ROOT / "staff" / "stage.py"]
     expected = {file.relative_to(ROOT).as_posix() for file in closure(entries)}
-    expected |= {"requirements.txt", "requirements/staff.txt", "lab/judge/judge.pth"}
+    expected |= {"requirements.txt", "requirements/staff.txt", "requirements/docs.txt"}
+    expected |= {"lab/judge/judge.pth", "lab/checks/rubric.toml"}
     expected |= {
         f"staff/templates/{name}" for name in ("feedback.html", "report.html", "style.css")
     }
@@ -96,7 +97,7 @@ def test_the_zip_contains_what_grading_needs_and_nothing_else(packed):
     assert len(names) == len(set(names))
     assert set(names) == {"setup.sh", "run_autograder", *(f"lab/{name}" for name in expected)}
     left_out = {"submission.py", "model.py", "trainer.py", "train.py", "check.py"}
-    assert not left_out & {Path(name).name for name in names}
+    assert not {f"lab/{name}" for name in left_out} & set(names)
     assert not [name for name in names if "zoo" in name or "tests" in name]
 
 

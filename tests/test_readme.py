@@ -11,6 +11,7 @@ import shlex
 import pytest
 from conftest import ROOT
 
+import train
 from benchmarks import class_drill, deterministic, reference, reproduce, sweep_speed, zoo
 from benchmarks.markdown import block_in
 
@@ -27,6 +28,11 @@ DOCUMENTS = {
         *("README.md", "README.zh.md", "CONTRIBUTING.md", "staff/README.md", "zoo/README.md"),
         *("docs/cluster.md", "docs/sweeps.md", "docs/reference.md", "docs/speed.md"),
         "docs/deterministic.md",
+        *(
+            f"docs/{page}{language}.md"
+            for page in ("handout", "student-guide", "report-template", "faq")
+            for language in ("", ".zh")
+        ),
     )
 }
 
@@ -138,6 +144,9 @@ def test_figures_of_the_class_are_the_stored_ones():
     figures = json.loads(class_drill.FIGURES.read_text(encoding="utf-8"))
     assert block_in(ROOT / "staff" / "README.md", "drill") == class_drill.render(figures)
     assert not figures["killed"]["wrong"] and not figures["cluster"]["wrong"]
+    for name, chinese in (("guide.md", False), ("guide.zh.md", True)):
+        block = class_drill.render_class_size(figures, chinese)
+        assert block_in(ROOT / "staff" / name, "class-size") == block
 
 
 def test_slurm_script_asks_for_workers_of_one_thread():
@@ -170,6 +179,21 @@ def test_promised_figures_are_reached():
     assert all(row["score"] == row["cap"] for row in figures["demo"]["scores"].values())
 
 
+@pytest.mark.parametrize("names", [("README.md", "docs/handout.md"), ("train.py",)])
+def test_no_command_finds_the_folder_of_an_earlier_one(names):
+    """Typed one after another, the commands of the first pages start each run in a new folder."""
+    text = "\n".join(map(read, names))
+    examples = [re.split(r" {2,}", line.strip())[0] for line in train.EXAMPLES.splitlines()]
+    folders = []
+    for line in commands_in(text) if names[0].endswith(".md") else examples:
+        words = shlex.split(line)
+        if words[:2] == ["python", "train.py"]:
+            known, _ = train.make_parser().parse_known_args(words[2:])
+            if not known.load_from_checkpoint:
+                folders.append(str(known.save_dir or f"runs/{known.task}"))
+    assert len(folders) >= 3 and len(set(folders)) == len(folders)
+
+
 # ---------------------------------------------------------------- what the documents name
 
 
@@ -186,7 +210,8 @@ def test_named_files_exist():
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_are_not_broken(name):
-    for path in re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", DOCUMENTS[name]):
+    shown = re.sub(r"<!-- handout: begin.*?-->", "", DOCUMENTS[name], flags=re.DOTALL)
+    for path in re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", shown):
         assert ((ROOT / name).parent / path).exists(), path
 
 
@@ -231,7 +256,7 @@ def test_chinese_has_the_same_parts():
     assert len(re.findall(r"^\|", CHINESE, re.M)) == len(re.findall(r"^\|", README, re.M))
     assert sorted(re.findall("`[^`\n]+`", CHINESE)) == sorted(re.findall("`[^`\n]+`", README))
     links = [re.findall(r"\]\(([^)]*)\)", text)[1:] for text in (README, CHINESE)]
-    assert links[0] == [link.replace(".zh.md", ".md") for link in links[1]]
+    assert links[0] == [link.replace(".zh.", ".") for link in links[1]]
 
 
 def test_chinese_has_the_same_figures():

@@ -30,13 +30,14 @@ import torch
 from conftest import ROOT, assert_clear_error, reachable_sockets, run, start
 from hypothesis import given
 from hypothesis import strategies as some
+from mistakes import MISTAKES
 
 from data_utils import MNISTDataset
-from lab.diagnostics import JUDGE_FILE
 from staff import cgroup, class_split, grade_class, grades, report, sandbox, seccomp, walls, watch
-from staff.closure import closure
+from staff.closure import DATA_FILES, closure
 from staff.grade_class import grader_sha256
 from staff.gradescope.run import gradescope_results
+from staff.marks import MarksError, read_marks
 from staff.pages import TEMPLATES
 from staff.secret import secret_in
 from staff.student import grade_student, read_result
@@ -104,9 +105,40 @@ class Listener:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
+WATCHED = {  # attacks on the score, which the flags and the private split find
+    name
+    for name, attack in attacks.ATTACKS.items()
+    if "flagged" in attack.status or "private" in attack.says
+}
+LIMITS = ("--seconds", 6, "--memory", 1500)
+
+
+def write_attacks(names: Iterable[str], folder: Path, trained, tiny_data, marker: Path) -> None:
+    """Write attacks, and honest students before and after them."""
+    weights = {
+        task: torch.load(file, weights_only=True)["model_state_dict"]
+        for task, file in trained.items()
+    }
+    stored = attacks.images_to_store(tiny_data)
+    for name in names:
+        attacks.write(name, attacks.ATTACKS[name], folder / name, marker, weights, stored)
+    hand_in(folder / "0-honest", trained)
+    hand_in(folder / "zz-honest", trained)
+
+
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory, trained, tiny_data):
+    """A class with the attacks on the score, graded as staff do it, with a private split."""
+    folder, out = tmp_path_factory.mktemp("watched"), tmp_path_factory.mktemp("graded") / "out"
+    write_attacks(sorted(WATCHED), folder, trained, tiny_data, folder / "marker")
+    completed = run_class(folder, out, tiny_data, *LIMITS)
+    assert "students/*/feedback.html" in completed.stdout, completed.stdout + completed.stderr
+    return {"out": out}
+
+
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory, trained, tiny_data):
-    """A class with every attack and honest students before and after them, graded once."""
+    """A class with the attacks on the walls, graded once; each stage that fails runs once."""
     folder, out = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("graded") / "out"
     marker, listener = tmp_path_factory.mktemp("marker") / "here", Listener()
     paths = ["/etc/passwd", "/etc/shadow", str(tiny_data), str(folder), str(out), "/root", "/home"]
@@ -117,22 +149,14 @@ def hostile(tmp_path_factory, trained, tiny_data):
         f"    socket.create_connection(('127.0.0.1', {listener.port}), 2)\n"
         "    print('SEEN')\nexcept OSError: pass\n"
     )
-    weights = {
-        task: torch.load(file, weights_only=True)["model_state_dict"]
-        for task, file in trained.items()
-    }
-    stored = attacks.images_to_store(tiny_data)
-    for name, attack in attacks.ATTACKS.items():
-        attacks.write(name, attack, folder / name, marker, weights, stored)
+    write_attacks(attacks.ATTACKS.keys() - WATCHED, folder, trained, tiny_data, marker)
     messages = attacks.write_archives(folder)
     attacks.write_names(folder)
-    hand_in(folder / "0-honest", trained)
-    hand_in(folder / "zz-honest", trained)
     before = shutil.disk_usage("/").free
     os.environ["LAB_SECRET"] = SECRET
     try:
-        limits = ["--seconds", 6, "--memory", 1500]
-        completed = run_class(folder, out, tiny_data, *limits, env=STRICT_LOCALE)
+        words = [*LIMITS, "--no_private", "--scores_only"]
+        completed = run_class(folder, out, tiny_data, *words, env=STRICT_LOCALE)
     finally:
         del os.environ["LAB_SECRET"]
     assert "students/*/feedback.html" in completed.stdout, completed.stdout + completed.stderr
@@ -148,8 +172,9 @@ def hostile(tmp_path_factory, trained, tiny_data):
 
 @needs_bubblewrap
 @pytest.mark.parametrize("name", attacks.ATTACKS)
-def test_an_attack_fails(hostile, name):
-    attack, result = attacks.ATTACKS[name], result_of(hostile["out"], name)
+def test_an_attack_fails(request, name):
+    graded = request.getfixturevalue("watched" if name in WATCHED else "hostile")
+    attack, result = attacks.ATTACKS[name], result_of(graded["out"], name)
     assert result["status"] in attack.status, result
     assert attack.says in " ".join([result["message"], *result["flags"]])
     assert result["isolation"] == "bubblewrap"
@@ -303,26 +328,28 @@ def test_a_private_split_that_others_can_read_is_refused(tmp_path, tiny_data):
 
 
 @needs_bubblewrap
-def test_the_tables_of_a_class(hostile):
-    with open(hostile["out"] / "grades.csv", encoding="utf-8-sig", newline="") as file:
-        rows = {row["Submission"]: row for row in csv.DictReader(file)}
+def test_the_tables_of_a_class(hostile, watched):
+    rows = {}
+    for graded in (watched, hostile):
+        with open(graded["out"] / "grades.csv", encoding="utf-8-sig", newline="") as file:
+            rows |= {row["Submission"]: row for row in csv.DictReader(file)}
     expected = {*attacks.ATTACKS, *attacks.NAMES.values(), *hostile["messages"]}
     assert set(rows) == expected | {"0-honest", "zz-honest"}
     assert float(rows["0-honest"]["Grade"]) > 0 and rows["endless-loop"]["Grade"] == "0.0"
     assert rows["copies-of-training-images"]["Status"] == "flagged"
-    page = (hostile["out"] / "report.html").read_text(encoding="utf-8")
+    page = (watched["out"] / "report.html").read_text(encoding="utf-8")
     assert "0-honest and zz-honest" in page  # the same model
     assert "<script" not in page
     assert "look like copies" in page and "private raw" in page  # for staff
 
 
 @needs_bubblewrap
-def test_students_see_no_flag_and_nothing_of_the_private_split(hostile):
+def test_students_see_no_flag_and_nothing_of_the_private_split(watched):
     """Every output that a student sees: the page, Moodle's comment, Gradescope's results."""
-    with open(hostile["out"] / "grades.csv", encoding="utf-8-sig", newline="") as file:
+    with open(watched["out"] / "grades.csv", encoding="utf-8-sig", newline="") as file:
         comments = {row["Submission"]: row["Feedback comments"] for row in csv.DictReader(file)}
     flagged = 0
-    for folder in (hostile["out"] / "students").iterdir():
+    for folder in (watched["out"] / "students").iterdir():
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         scope = gradescope_results(result)
         tests = [test for test in scope["tests"] if test["visibility"] != "hidden"]
@@ -341,15 +368,15 @@ def test_students_see_no_flag_and_nothing_of_the_private_split(hostile):
 
 
 @needs_bubblewrap
-def test_a_private_stage_tells_the_student_nothing(hostile):
+def test_a_private_stage_tells_the_student_nothing(watched):
     """The attack prints private images and raises them in a message."""
-    result = result_of(hostile["out"], "private-image-in-a-message")
+    result = result_of(watched["out"], "private-image-in-a-message")
     task = result["tasks"]["VAEwolabel"]
     assert "PRIVATE tensor" in task["flags"][0]  # staff see it
     assert not task["message"] and not task["log"]
     assert set(task["stages"]) == {"encode", "decode"}  # of the test split alone
     assert set(task["private"]["stages"]) == {"encode"}
-    honest = result_of(hostile["out"], "0-honest")["tasks"]["Genwithlabel"]
+    honest = result_of(watched["out"], "0-honest")["tasks"]["Genwithlabel"]
     assert set(honest["stages"]) == {"generate"}
     assert set(honest["private"]["stages"]) == {"encode", "decode"}
     seconds = sum(stage["seconds"] for stage in task["stages"].values())
@@ -357,19 +384,19 @@ def test_a_private_stage_tells_the_student_nothing(hostile):
 
 
 @needs_bubblewrap
-def test_a_memoriser_is_found_by_its_decoder_and_by_the_private_split(hostile):
+def test_a_memoriser_is_found_by_its_decoder_and_by_the_private_split(watched):
     for name in ("images-by-their-hash", "images-by-their-nearest-code"):
-        result = result_of(hostile["out"], name)
+        result = result_of(watched["out"], name)
         assert result["tasks"]["VAEwolabel"]["mse"] < 1e-3
         assert any("look images up" in flag for flag in result["flags"])
         assert any("memorise the test split" in flag for flag in result["flags"])
-    position = result_of(hostile["out"], "images-by-their-position")["tasks"]["VAEwolabel"]
+    position = result_of(watched["out"], "images-by-their-position")["tasks"]["VAEwolabel"]
     assert position["mse"] > 0.05  # the secret order makes the positions useless
 
 
 @needs_bubblewrap
-def test_the_private_split_is_made_once_and_is_for_its_owner_alone(hostile, tiny_data):
-    private = hostile["out"] / grade_class.PRIVATE
+def test_the_private_split_is_made_once_and_is_for_its_owner_alone(watched, tiny_data):
+    private = watched["out"] / grade_class.PRIVATE
     (split,) = private.glob("split-*")
     for path in (private, *private.rglob("*")):
         assert path.stat().st_mode & 0o077 == 0, path
@@ -377,9 +404,9 @@ def test_the_private_split_is_made_once_and_is_for_its_owner_alone(hostile, tiny
     secret = secret_in(private)
     assert class_split.class_split(private, tiny_data, secret) == split
     assert (split / "images-idx3-ubyte.gz").stat().st_mtime_ns == before
-    sums = {result_of(hostile["out"], key)["data_sha256"]["private"] for key in ("0-honest",)}
+    sums = {result_of(watched["out"], key)["data_sha256"]["private"] for key in ("0-honest",)}
     assert sums == {MNISTDataset(split).sha256}
-    for file in hostile["out"].rglob("*"):
+    for file in watched["out"].rglob("*"):
         if file.suffix in (".json", ".html", ".csv"):
             assert secret not in file.read_text(encoding="utf-8-sig")
 
@@ -421,6 +448,15 @@ def _other(words: list[str], instead: list[str]) -> list[str]:
     return [*words[:place], *instead, *words[place + 1 :]]
 
 
+def _sharing(words, folder):
+    """Mount a folder of the grader's in place of the stage's own."""
+    line = "\0".join(words)
+    for before in (f"--tmpfs\0{folder}", f"--bind\0/scratch{folder}\0{folder}"):
+        assert before in line
+        line = line.replace(before, f"--bind\0{folder}\0{folder}")
+    return line.split("\0")
+
+
 def _also(words: list[str], *more: str) -> list[str]:
     """Add mounts to the stage's own bubblewrap, before the last one becomes read-only."""
     place = words.index("--chdir")
@@ -452,6 +488,7 @@ ALL_BUT_NETWORK = ["--unshare-ipc", "--unshare-uts", "--unshare-pid", "--unshare
         (lambda words: _also(words, "--dev-bind", "/dev", "/dev"), "in /dev"),
         (lambda words: _also(words, "--ro-bind", "/sources", "/sources"), "it sees"),
         (lambda words: _also(words, "--setenv", "SECRET", "1"), "environment"),
+        (lambda words: _sharing(words, "/tmp"), r"shares \['/tmp'\] with the grader"),
     ],
 )
 def test_the_probe_notices_missing_isolation(monkeypatch, broken, breach):
@@ -774,7 +811,7 @@ def small_class(tmp_path, trained):
 def test_killed_and_started_again_nothing_is_lost_or_done_twice(small_class, tmp_path, tiny_data):
     out = tmp_path / "out"
     words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--no_private"]
-    words += ["--workers", 1]
+    words += ["--workers", 1, "--scores_only"]
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     process = start(*words, env={"TMPDIR": str(temporary)})
@@ -821,19 +858,19 @@ def test_regrading_lists_every_grade_that_changed(small_class, tmp_path, tiny_da
     assert "1 graded now" in run(*words).stdout
     file = out / "students" / "ada" / "result.json"
     result = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps({**result, "score": 1.0}), encoding="utf-8")
+    file.write_text(json.dumps({**result, "points": 1.0}), encoding="utf-8")
     completed = run(*words, "--regrade")
-    assert f"changed:  ada: 1.00 to {result['score']:.2f}" in completed.stdout
+    assert f"changed:  ada: 1.00 to {result['points']:.2f}" in completed.stdout
     with open(out / "regrade.csv", encoding="utf-8", newline="") as opened:
         (row,) = csv.DictReader(opened)
-    assert float(row["Grade now"]) == result["score"]
+    assert float(row["Grade now"]) == result["points"]
 
 
 @needs_bubblewrap
 def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data):
     out = tmp_path / "out"
     words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--no_private"]
-    words += ["--workers", 2]
+    words += ["--workers", 2, "--scores_only"]
     process = start(*words)
     while not (out / ".lock").exists():
         time.sleep(0.05)
@@ -853,7 +890,7 @@ def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data)
 
 # The files that a score depends on: the closure of what grades a student and of the stage.
 GRADER = closure([ROOT / "staff" / "student.py", ROOT / "staff" / "stage.py"])
-GRADER_NAMES = [file.relative_to(ROOT).as_posix() for file in [*GRADER, JUDGE_FILE]]
+GRADER_NAMES = [file.relative_to(ROOT).as_posix() for file in [*GRADER, *DATA_FILES]]
 
 
 def copied(files: Iterable[Path], folder: Path) -> Path:
@@ -867,7 +904,7 @@ def copied(files: Iterable[Path], folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def grader_copy(tmp_path_factory) -> Path:
-    return copied([*GRADER, JUDGE_FILE], tmp_path_factory.mktemp("grader"))
+    return copied([*GRADER, *DATA_FILES], tmp_path_factory.mktemp("grader"))
 
 
 @pytest.mark.parametrize("name", GRADER_NAMES)
@@ -904,9 +941,10 @@ def test_the_sandbox_contains_no_grader_no_trainer_and_no_data():
 def test_a_changed_grader_grades_every_student_again(small_class, tmp_path, tiny_data):
     """The command runs in a copy that contains only the closure."""
     entries = [ROOT / "staff" / name for name in ("grade_class.py", "stage.py")]
-    lab = copied([*closure(entries), JUDGE_FILE, *TEMPLATES.iterdir()], tmp_path / "lab")
+    lab = copied([*closure(entries), *DATA_FILES, *TEMPLATES.iterdir()], tmp_path / "lab")
     shutil.rmtree(small_class / "cleo")
     words = [CLASS, small_class, "--out", tmp_path / "out", "--gen_num", 20, "--workers", 1]
+    words.append("--scores_only")
     words += ["--no_private"]
     words += [
         word for split in ("test", "train", "valid") for word in (f"--{split}_data", tiny_data)
@@ -1009,6 +1047,7 @@ def test_a_failure_on_the_private_split_tells_nothing_if_it_counts(one_student, 
     student, job = one_student
     sums = {**job.data_sha256, "private": "0"}
     chosen = dataclasses.replace(job, private_data=job.test_data, count="private", data_sha256=sums)
+    chosen = dataclasses.replace(chosen, checks=False)
     run_stage, calls = sandbox.run_stage, []
 
     def fails_at_first(stage, *arguments, **named):
@@ -1026,10 +1065,75 @@ def test_a_failure_on_the_private_split_tells_nothing_if_it_counts(one_student, 
     assert "PRIVATE" not in (job.folder(student) / "feedback.html").read_text(encoding="utf-8")
 
 
+FORGES_CHECKS = """
+import sys
+for module in list(sys.modules.values()):
+    if hasattr(module, "Recording"):
+        forged = b'{"shapes": {"VAE.built": [1]}, "problems": {}}\\n1234'
+        module.Recording.to_bytes = lambda self: forged
+"""
+
+
+@needs_bubblewrap
+def test_points_of_a_class(tmp_path, trained, tiny_data):
+    """Tests, scores and marks of a person together; a submission without checkpoints; a forger."""
+    folder, out, marks = tmp_path / "class", tmp_path / "out", tmp_path / "marks.csv"
+    hand_in(folder / "ada", trained)
+    for name, code in (
+        ("bob", next(one.text for one in MISTAKES if one.name == "KL sign")),
+        ("eve", FORGES_CHECKS + (ROOT / "model.py").read_text(encoding="utf-8")),
+    ):
+        (folder / name).mkdir()
+        (folder / name / "submission.py").write_text(code, encoding="utf-8")
+    marks.write_text("student,part,points,comment\nada,0.1a,9,\nbob,2.3,15,was right\n")
+    completed = run_class(folder, out, tiny_data, "--no_private", "--marks", marks)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    points = {name: result_of(out, name)["completion"]["points"] for name in ("ada", "bob", "eve")}
+    assert points == {"ada": 50, "bob": 45, "eve": 0}
+    with open(out / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        rows = {row["Submission"]: row for row in csv.DictReader(file)}
+    scores = result_of(out, "ada")["score"]
+    assert float(rows["ada"]["Grade"]) == pytest.approx(50 + 9 + scores)
+    assert rows["ada"]["Maximum Grade"] == "130" and rows["ada"]["0.2 (of 10)"] == ""
+    assert float(rows["bob"]["Grade"]) == 47 and rows["bob"]["2.3 (of 15)"] == "15.0"
+    assert "there is no checkpoint" in rows["bob"]["Feedback comments"]
+    page = (out / "students" / "bob" / "feedback.html").read_text(encoding="utf-8")
+    assert "the KL term has the wrong sign" in page and "was right" in page and "3.5" in page
+    page = (out / "students" / "eve" / "feedback.html").read_text(encoding="utf-8")
+    assert "what the checks recorded is not usable" in page
+    assert "1 x the KL term has the wrong sign" in (out / "report.html").read_text(encoding="utf-8")
+
+    marks.write_text("student,part,points,comment\nada,0.1a,11,\n")
+    again = [CLASS, folder, "--out", out, "--test_data", tiny_data, "--gen_num", 20]
+    assert_clear_error(run(*again, "--no_private", "--marks", marks), "line 2", "expected 0 to 10")
+    marks.unlink()
+    completed = run(*again, "--no_private")
+    assert "0 graded now" in completed.stdout
+    with open(out / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        assert {row["Grade"] for row in csv.DictReader(file)} >= {"45.0", "0.0"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("student,part,points\n", "expected student, part, points, comment"),
+        ("student,part,points,comment\nzoe,0.2,1,\n", "line 2: there is no student 'zoe'"),
+        ("student,part,points,comment\nada,0.9,1,\n", "line 2: there is no part '0.9'"),
+        ("student,part,points,comment\nada,0.2,ten,\n", "line 2: 'ten' points for 0.2"),
+        ("student,part,points,comment\nada,0.2,1,\nada,0.2,2,\n", "line 3: a second mark"),
+    ],
+)
+def test_a_mistake_in_the_marks_is_an_error_with_its_line(tmp_path, text, words):
+    file = tmp_path / "marks.csv"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(MarksError, match=re.escape(words)):
+        read_marks(file, {"ada"})
+
+
 def test_changed_grades_are_found_up_and_down():
     before = {"a": 1.0, "b": 2.0, "c": None, "d": 5.0}
     after = zip("abcd", (2.0, 1.0, 3.0, 5.0))
-    results = [{"student": student, "score": score} for student, score in after]
+    results = [{"student": student, "points": points} for student, points in after]
     assert grades.changes(before, results) == [("a", 1.0, 2.0), ("b", 2.0, 1.0), ("c", None, 3.0)]
 
 
@@ -1100,9 +1204,9 @@ def test_a_canvas_export_is_filled_in(tmp_path):
         encoding="utf-8",
     )
     results = [
-        {"platform": "canvas", "number": "4711", "score": 39.987},
-        {"platform": "canvas", "number": "4712", "score": None},
-        {"platform": "moodle", "number": "4712", "score": 1.0},
+        {"platform": "canvas", "number": "4711", "total": 39.987},
+        {"platform": "canvas", "number": "4712", "total": None},
+        {"platform": "moodle", "number": "4712", "total": 1.0},
     ]
     with pytest.raises(grades.GradesError, match="--assignment"):
         grades.fill_canvas(export, tmp_path / "out.csv", results)

@@ -26,9 +26,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import sweep
+import train
+from data_utils import MNISTDataset
 from lab import cluster as clusters
 from lab.workers import local_workers
-from sweeps import estimate, pictures, plan, report, search, trial
+from sweeps import draft, estimate, pictures, plan, report, search, trial
 from sweeps.runner import Sweep
 from sweeps.workers import workers_for
 
@@ -104,6 +106,47 @@ def test_output_of_a_sweep(sweep_folder):
         assert str(sweep_folder / name) in printed
     for name in ("heatmap.png", "contact_sheet.png"):
         assert min(Image.open(sweep_folder / name).size) > 200
+
+
+def test_the_contact_sheet_of_a_vae_shows_reconstructions(sweep_folder, tiny_data):
+    labels = MNISTDataset(tiny_data).labels
+    for folder in (sweep_folder / "trials").iterdir():
+        shown, recon = np.load(folder / "shown.npy"), np.load(folder / "inference" / "recon.npy")
+        for label in range(10):
+            assert np.array_equal(shown[label], recon[np.flatnonzero(labels == label)[0]])
+
+
+def test_a_sweep_drafts_the_section_of_a_report(sweep_folder, tiny_data, tmp_path):
+    text = (sweep_folder / draft.NAME).read_text(encoding="utf-8")
+    assert str(sweep_folder / draft.NAME) in (sweep_folder / "stdout.txt").read_text()
+    sweep_command, train_command = re.findall(r"```bash\npython (.+)\n```", text)
+    assert shlex.split(sweep_command) == words(tiny_data, sweep_folder)
+    best = max(rows_in(sweep_folder), key=lambda row: float(row["raw"]))
+    typed = shlex.split(train_command)
+    options = vars(train.make_parser().parse_args(typed[1:]))
+    for name, value in records_in(sweep_folder)[best["trial"]]["options"].items():
+        assert str(options[name]) == str(value), name  # whatever is not typed is the default
+    assert "`batch_size` 40" in text and "`var`" in text.splitlines()[0]
+    rows = (sweep_folder / "results.md").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 6 and all(row in text for row in rows)
+    pictures_shown = re.findall(r"!\[\w+\]\((.+)\)", text)
+    assert {"heatmap.png", "contact_sheet.png"} == set(pictures_shown)
+    assert text.count(draft.TO_WRITE) == len(draft.QUESTIONS)
+
+
+def test_a_draft_in_which_someone_wrote_is_kept(sweep_folder, tiny_data, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(sweep_folder, copy)
+    file = copy / draft.NAME
+    begun = file.read_text(encoding="utf-8").replace(draft.TO_WRITE, "I expected", 1)
+    file.write_text(begun, encoding="utf-8")
+    result = run(*words(tiny_data, copy, "--report"))
+    assert result.returncode == 0 and "is kept" in result.stdout, result.stderr
+    assert file.read_text(encoding="utf-8") == begun
+    file.unlink()
+    assert run(*words(tiny_data, copy, "--report")).returncode == 0
+    assert draft.TO_WRITE in file.read_text(encoding="utf-8")
+    assert "--report" not in file.read_text(encoding="utf-8")
 
 
 def test_a_trial_scores_what_the_three_commands_score(sweep_folder, tiny_data, tmp_path):
@@ -648,5 +691,28 @@ def test_pictures_are_drawn_for_every_kind_of_sweep():
     drawn(pictures.pareto, [scored(latent_dim=d, raw=10 - d / 10) for d in (10, 20, 30)])
     samples = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
     tiles = {(0.5, 1e-3): samples, (0.25, 5e-3): samples}  # the other two tiles are grey
-    assert drawn(pictures.sample_matrix, tiles, "var", "lr", report.word)[0] > 2 * 5 * 28 * 2
-    drawn(pictures.sample_list, [samples] * 3, ["a", "b", "c"], 2)
+    matrix = drawn(pictures.matrix, "Samples", tiles, "var", "lr", report.word)
+    assert matrix[0] > 2 * 5 * 28 * 2
+    drawn(pictures.rows_of_images, "Samples", [samples] * 3, ["a", "b", "c"], 2)
+
+
+@pytest.mark.parametrize(
+    "name, values, texts",
+    [
+        ("latent_dim", (2, 10, 20), ["2", "10", "20"]),
+        ("lr", (1e-4, 1e-3, 1e-2), ["0.0001", "0.001", "0.01"]),
+        ("batch_size", (64, 128, 130, 256), ["64", "128", "256"]),
+        ("seed", tuple(range(1, 1000)), ["1", "3", "7", "16", "35", "76", "164", "354", "763"]),
+        ("submission", ("a.py", "b.py"), ["a.py", "b.py"]),
+    ],
+)
+def test_the_values_of_a_sweep_are_the_ticks_of_its_curve(monkeypatch, name, values, texts):
+    figures = []
+    made = pictures.plots.figure
+    monkeypatch.setattr(
+        pictures.plots, "figure", lambda *size: figures.append(made(*size)) or figures[0]
+    )
+    drawn(pictures.curve, [scored(**{name: value}) for value in values], name)
+    for axes in figures[0].axes:
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == texts
+        assert not axes.get_xticklabels(minor=True)

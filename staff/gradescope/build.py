@@ -16,9 +16,8 @@ from pathlib import Path
 from data_utils import DataError, MNISTDataset
 from lab import ROOT, command
 from lab.checkpoint import write_whole
-from lab.diagnostics import JUDGE_FILE
 from staff import class_split, idx
-from staff.closure import closure
+from staff.closure import DATA_FILES, closure
 from staff.pages import TEMPLATES
 from staff.permissions import write_for_owner_only
 from staff.private_split import PrivateSplitError
@@ -34,14 +33,18 @@ EXAMPLES = """examples:
 """
 # What runs in the container: the grader, and inside its sandbox the stage.
 ENTRIES = (HERE / "run.py", ROOT / "staff" / "stage.py")
-REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements" / "staff.txt")
+REQUIREMENTS = (  # the second names the other two
+    ROOT / "requirements.txt",
+    ROOT / "requirements" / "staff.txt",
+    ROOT / "requirements" / "docs.txt",
+)
 NAMES = (idx.IMAGES, idx.LABELS, "SHA256SUMS")  # of the files of a split
 OPTIONS = "@OPTIONS@"  # replaced in run_autograder
 
 
 def lab_files() -> list[Path]:
     """Return the lab's files that grading needs: code, pages, requirements, the judge's weights."""
-    return [*closure(ENTRIES), *sorted(TEMPLATES.iterdir()), *REQUIREMENTS, JUDGE_FILE]
+    return [*closure(ENTRIES), *sorted(TEMPLATES.iterdir()), *REQUIREMENTS, *DATA_FILES]
 
 
 def split_files(data: Path) -> dict[str, bytes]:

@@ -18,8 +18,10 @@ from typing import Any
 from data_utils import MNISTDataset
 from lab import ROOT, metrics
 from lab.checkpoint import write_whole
+from lab.checks.rubric import HAND_IN, TESTS, rubric
 from staff import sandbox
 from staff.job import Job, prepare
+from staff.marks import parts_of
 from staff.pages import for_student
 from staff.permissions import write_for_owner_only
 from staff.secret import NAME, secret_in
@@ -30,6 +32,7 @@ from staff.submissions import Student
 HIDDEN, VISIBLE, FOR_STAFF = "after_published", "visible", "hidden"  # "hidden" is never shown
 SEED = 42  # of the samples, as in inference.py
 LEADERBOARD = {"raw": "desc", "ssim": "desc", "mse": "asc", "fid": "asc"}
+CHECKED = {part.number for part in rubric().values() if part.graded in (TESTS, HAND_IN)}
 GRADER_FAILED = "The grader failed, which is not your fault; the staff will run it again."
 
 
@@ -41,8 +44,8 @@ def gradescope_results(result: dict[str, Any]) -> dict[str, Any]:
     """
     if result["status"] == GRADER_ERROR:
         return {"output": GRADER_FAILED, "tests": [], "extra_data": {"grader": result["message"]}}
-    shown = for_student(result)
-    tests, leaders = [], []
+    shown = for_student(result, parts_of(result, {}))
+    tests, leaders = [_checks_of(part) for part in shown["parts"] if part["number"] in CHECKED], []
     for task, cap in metrics.CAPS.items():
         one = shown["tasks"].get(task)
         ran = one is not None and one["status"] == GRADED
@@ -82,6 +85,19 @@ def gradescope_results(result: dict[str, Any]) -> dict[str, Any]:
         "tests": [*tests, _for_staff(result)],
         "leaderboard": leaders,
         "extra_data": {"status": result["status"], "isolation": result["isolation"]},
+    }
+
+
+def _checks_of(part: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of a TODO, with what is wrong and where to look."""
+    problems = [f"{one['text']}. Hint: {one['hint']}." for one in part["problems"]]
+    return {
+        "name": f"{part['number']} {part['title']}",
+        "score": float(part["points"]),
+        "max_score": float(part["of"]),
+        "status": "passed" if part["points"] == part["of"] else "failed",
+        "output": "\n".join(problems),
+        "visibility": VISIBLE,
     }
 
 

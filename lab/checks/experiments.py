@@ -1,0 +1,52 @@
+"""What all experiments on a submission share: to keep a result, or what was raised instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_utils import own_randomness
+from lab.checks.recording import MAX_VALUES, Recording, Setting
+from lab.loading import ContractError, explain
+
+
+class Experiments:
+    """What the experiments on one class or function share."""
+
+    def __init__(self, name: str, path: Path, setting: Setting, recording: Recording) -> None:
+        self.name, self.path, self.setting, self.recording = name, path, setting, recording
+
+    @contextmanager
+    def experiment(self, name: str, seed: int = 0) -> Iterator[None]:
+        """Keep what the block raises as the experiment's problem. The seed is of its noise."""
+        try:
+            with own_randomness(self.setting.seed + seed):
+                yield
+        except Exception as error:
+            clear = isinstance(error, (NotImplementedError, ContractError))  # a TODO, or our words
+            text = str(error) if clear else explain(error, self.path, name.split(".")[0])
+            self.recording.problems[f"{self.name}.{name}"] = text
+
+    def keep(self, name: str, value: object) -> None:
+        """Keep a tensor, a number or a list of numbers, with its shape."""
+        if not isinstance(value, Tensor):
+            value = torch.tensor(value, dtype=torch.float32)
+        array, name = self.recording.arrays, f"{self.name}.{name}"
+        array[f"{name} shape"] = np.array(value.shape, np.float32)
+        if value.numel() <= MAX_VALUES:
+            array[name] = value.detach().float().cpu().numpy().copy()
+
+
+def largest_gradients(output: Tensor, inputs: list[Tensor]) -> list[float]:
+    """Return the largest gradient of an output's weighted sum with respect to each input."""
+    if not output.requires_grad:
+        return [0.0] * len(inputs)
+    weights = torch.linspace(0.5, 1.5, output.numel()).reshape(output.shape)
+    weighted = (output.float() * weights).sum()
+    found = torch.autograd.grad(weighted, inputs, retain_graph=True, allow_unused=True)
+    return [0.0 if one is None else float(one.abs().max()) for one in found]

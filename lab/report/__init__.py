@@ -1,0 +1,8 @@
+"""The report of runs: one HTML file.
+
+measure.py      what is known of a run: settings, history, scores, codes, KL per dimension
+references.py   what simple methods and the original reports score
+pictures.py     images as PNG data
+charts.py       curves and bars as SVG
+page.py         the page, from templates/
+"""
