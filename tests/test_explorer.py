@@ -5,18 +5,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import re
-import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
+from browsers import Opened, address_of, chromium, needs_browser
 from conftest import ROOT, SUBMISSIONS
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 
 import explore
 import train
@@ -27,10 +27,6 @@ from lab.metrics import mse_per_image, ssim_per_image
 from lab.split_model import Submission
 from lab.trained import load_trained
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="Chromium is not installed"
-)
 # By name: the submission, its task and latent_dim.
 MODELS = {
     "gen": ("submission.py", "Genwithlabel", 20),  # fit_prior, and a triangular system in forward
@@ -68,29 +64,17 @@ def runs(tmp_path_factory, tiny_data) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Browser:
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
 
 
-class Opened:
-    """A page of the browser, with everything that it complained about or asked a network for."""
+class Explorer(Opened):
+    """The page of a model, loaded, and what a reader does with it."""
 
     def __init__(self, browser: Browser, file: Path, **context) -> None:
-        self.context = browser.new_context(offline=True, **context)
-        self.page: Page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", self._note_request)
-        self.page.goto(f"{file.as_uri()}?debug")
+        super().__init__(browser, f"{address_of(file)}?debug", **context)
         self.page.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
-
-    def _note_request(self, request) -> None:
-        if not request.url.startswith(("file:", "blob:", "data:")):
-            self.complaints.append(request.url)
 
     def image(self, canvas: str) -> str:
         return self.page.evaluate("id => document.getElementById(id).toDataURL()", canvas)
@@ -116,11 +100,11 @@ class Opened:
 @pytest.fixture(scope="module")
 def opened(runs, browser):
     """Return a function that opens the page of a model, once."""
-    pages: dict[str, Opened] = {}
+    pages: dict[str, Explorer] = {}
 
-    def open_page(name: str) -> Opened:
+    def open_page(name: str) -> Explorer:
         if name not in pages:
-            pages[name] = Opened(browser, runs[name] / "explorer.html", locale="en-US")
+            pages[name] = Explorer(browser, runs[name] / "explorer.html", locale="en-US")
         return pages[name]
 
     return open_page
@@ -372,7 +356,7 @@ def test_accessibility(opened, theme, names):
 
 @needs_browser
 def test_language_and_theme_follow_the_system_until_one_chooses(runs, browser):
-    chinese = Opened(
+    chinese = Explorer(
         browser, runs["no_decoder"] / "explorer.html", locale="zh-CN", color_scheme="dark"
     )
     page = chinese.page
