@@ -241,6 +241,8 @@ def test_the_browser_computes_what_torch_computes(opened, name):
     everything = {"images", "mu", "log_var", "reconstructions"}
     assert set(differences) == names.get(name, everything)
     assert max(differences.values()) < TOLERANCE, differences
+    said = opened(name).page.inner_text("#agreement")
+    assert "stored as float16" in said and "differ by 0.0" in said
 
 
 @needs_browser
