@@ -5,18 +5,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import re
-import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
-from conftest import ROOT, SUBMISSIONS, assert_clear_error, run
-from playwright.sync_api import Browser, Page, sync_playwright
+from browsers import Opened, address_of, chromium, needs_browser
+from conftest import ROOT, SUBMISSIONS
+from playwright.sync_api import Browser
 
 import explore
 import train
@@ -24,12 +24,9 @@ from data_utils import MNISTDataset, to_float, to_uint8
 from lab import checkpoint
 from lab.explorer import document, export, update_runtime
 from lab.metrics import mse_per_image, ssim_per_image
+from lab.split_model import Submission
 from lab.trained import load_trained
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="Chromium is not installed"
-)
 # By name: the submission, its task and latent_dim.
 MODELS = {
     "gen": ("submission.py", "Genwithlabel", 20),  # fit_prior, and a triangular system in forward
@@ -56,7 +53,7 @@ def runs(tmp_path_factory, tiny_data) -> dict[str, Path]:
             *("train.py", "--submission", str(ROOT / file), "--task", task),
             *("--latent_dim", str(latent_dim), "--save_dir", str(folder / name)),
             *("--train_data", str(tiny_data), "--valid_data", str(tiny_data)),
-            *("--epochs", "10", "--batch_size", "30", "--lr", "3e-3", "--var", "0.05"),
+            *("--epochs", "4", "--batch_size", "12", "--lr", "3e-3", "--var", "0.05"),
             *("--precision", "fp32", "--no-save_loss_plot"),
         ]
         train.main()
@@ -67,29 +64,17 @@ def runs(tmp_path_factory, tiny_data) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Browser:
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
 
 
-class Opened:
-    """A page of the browser, with everything that it complained about or asked a network for."""
+class Explorer(Opened):
+    """The page of a model, loaded, and what a reader does with it."""
 
     def __init__(self, browser: Browser, file: Path, **context) -> None:
-        self.context = browser.new_context(offline=True, **context)
-        self.page: Page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", self._note_request)
-        self.page.goto(f"{file.as_uri()}?debug")
+        super().__init__(browser, f"{address_of(file)}?debug", **context)
         self.page.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
-
-    def _note_request(self, request) -> None:
-        if not request.url.startswith(("file:", "blob:", "data:")):
-            self.complaints.append(request.url)
 
     def image(self, canvas: str) -> str:
         return self.page.evaluate("id => document.getElementById(id).toDataURL()", canvas)
@@ -115,11 +100,11 @@ class Opened:
 @pytest.fixture(scope="module")
 def opened(runs, browser):
     """Return a function that opens the page of a model, once."""
-    pages: dict[str, Opened] = {}
+    pages: dict[str, Explorer] = {}
 
-    def open_page(name: str) -> Opened:
+    def open_page(name: str) -> Explorer:
         if name not in pages:
-            pages[name] = Opened(browser, runs[name] / "explorer.html", locale="en-US")
+            pages[name] = Explorer(browser, runs[name] / "explorer.html", locale="en-US")
         return pages[name]
 
     return open_page
@@ -134,6 +119,8 @@ def test_generate(opened, name):
     shown = opened(name)
     page = shown.page
     shown.changes("picture", lambda: page.click("#surprise"))
+    page.click("#reset")  # around which an atlas has images
+    shown.settle()
     slider = page.locator("#sliders input").first
     for value in ("min", "max"):
         move = f"one => {{ one.value = one.{value}; one.dispatchEvent(new Event('input')) }}"
@@ -151,10 +138,10 @@ def test_generate(opened, name):
 def test_samples_morph_and_traversal(opened, name):
     shown = opened(name)
     page = shown.page
-    first = "() => document.querySelector('#samples-grid canvas').toDataURL()"
-    before = page.evaluate(first)
+    grid = "() => [...document.querySelectorAll('#samples-grid canvas')].map(c => c.toDataURL())"
+    before = page.evaluate(f"({grid})().join()")
     page.click("#fresh")
-    page.wait_for_function(f"before => ({first})() !== before", arg=before)
+    page.wait_for_function(f"before => ({grid})().join() !== before", arg=before)
     shown.settle()
     shown.changes("picture", lambda: page.locator("#samples-grid button").nth(13).click())
 
@@ -165,6 +152,7 @@ def test_samples_morph_and_traversal(opened, name):
     shown.changes("morph-a", lambda: page.click("#morph-new-a"))
     shown.settle()
 
+    page.click("#reset")
     page.select_option("#traverse-dimension", index=1)
     shown.settle()
     shown.changes("picture", lambda: page.locator("#traverse-strip button").first.click())
@@ -253,6 +241,15 @@ def test_the_browser_computes_what_torch_computes(opened, name):
     everything = {"images", "mu", "log_var", "reconstructions"}
     assert set(differences) == names.get(name, everything)
     assert max(differences.values()) < TOLERANCE, differences
+    said = opened(name).page.inner_text("#agreement")
+    assert "stored as float16" in said and "differ by 0.0" in said
+
+
+@needs_browser
+def test_a_decoder_that_exports_for_one_image_only(opened):
+    batch = "() => facts.decoder.batch"
+    assert opened("no_encoder").page.evaluate(batch) == 1
+    assert opened("gen").page.evaluate(batch) is None
 
 
 @needs_browser
@@ -347,9 +344,11 @@ def test_drawing_with_the_keyboard(opened):
 
 
 @needs_browser
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_accessibility(opened, theme):
-    for name in ("gen", "plane", "no_decoder"):
+@pytest.mark.parametrize(
+    "theme, names", [("light", ("gen", "plane", "no_decoder")), ("dark", ("gen", "no_decoder"))]
+)
+def test_accessibility(opened, theme, names):
+    for name in names:
         page = opened(name).page
         if page.evaluate("() => document.documentElement.dataset.theme") != theme:
             page.click("#theme")
@@ -359,7 +358,9 @@ def test_accessibility(opened, theme):
 
 @needs_browser
 def test_language_and_theme_follow_the_system_until_one_chooses(runs, browser):
-    chinese = Opened(browser, runs["plane"] / "explorer.html", locale="zh-CN", color_scheme="dark")
+    chinese = Explorer(
+        browser, runs["no_decoder"] / "explorer.html", locale="zh-CN", color_scheme="dark"
+    )
     page = chinese.page
     assert page.get_attribute("html", "lang") == "zh-CN"
     assert page.get_attribute("html", "data-theme") == "dark"
@@ -433,6 +434,13 @@ def test_the_runtime_is_updated_whole(tmp_path):
         update_runtime.write(files, tmp_path)
 
 
+def test_weights_stay_fp32_where_rounding_changes_a_figure(monkeypatch, tiny_set):
+    submission = Submission(ROOT / "model.py", "VAEwolabel", 4)
+    monkeypatch.setattr(document, "TOLERANCE", 0)
+    _, held = document.build(submission, tiny_set, {"name": "run", "epoch": 1, "var": 0.5})
+    assert {half["precision"] for half in held.values()} == {"fp32"}
+
+
 @pytest.mark.parametrize("upper", [True, False])
 @pytest.mark.parametrize("n", [1, 2, 5, 20])
 def test_triangular_systems(n, upper):
@@ -472,5 +480,8 @@ def test_a_page_is_opened_only_where_there_are_windows(tmp_path, monkeypatch):
     assert opened == [(tmp_path / "explorer.html").as_uri()]
 
 
-def test_a_folder_without_a_run(tmp_path):
-    assert_clear_error(run("explore.py", tmp_path, "--no_open"), "holds no checkpoint")
+def test_a_folder_without_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["explore.py", str(tmp_path), "--no_open"])
+    with pytest.raises(SystemExit) as stop:
+        explore.main()
+    assert stop.value.code == 2 and "holds no checkpoint" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from torch import Tensor
 from data_utils import NUM_CLASSES, to_uint8
 from lab.explorer.facts import Subject
 
-SAMPLES = 30  # from N(0, I), per label
+SAMPLES = 60  # from N(0, I), the same for each label
 SWEPT = 8  # dimensions
 STEPS = 9  # per dimension that is swept
 SIDE = 15  # of the grid over the plane, for latent_dim 2
@@ -17,13 +17,18 @@ CHUNK = 1000
 
 
 def make_atlas(subject: Subject) -> dict[str, np.ndarray]:
-    """Return the atlas: codes (M, d), labels (M,), and images uint8 (M, 28, 28).
+    """Return the atlas: codes (M, d), labels (M,), images uint8 (M, 28, 28), and samples.
 
-    It holds the codes of the images to pick from, and for each label samples of N(0, I), and steps
-    along the dimensions that carry most; for latent_dim 2, a grid over the plane.
+    The samples are codes (SAMPLES, d), of which the page draws instead of N(0, I). The atlas holds
+    the codes of the images to pick from, and for each label the samples, and steps along the
+    dimensions that carry most; for latent_dim 2, a grid over the plane.
     """
+    latent_dim = subject.submission.latent_dim
+    samples = torch.randn(SAMPLES, latent_dim, generator=torch.Generator().manual_seed(0))
     one = subject.facts["labels_choose"] != "decoder"
-    z, labels = zip(*(_codes_of(subject, label) for label in range(1 if one else NUM_CLASSES)))
+    z, labels = zip(
+        *(_codes_of(subject, samples, label) for label in range(1 if one else NUM_CLASSES))
+    )
     codes, chosen = torch.cat(z), torch.cat(labels)  # (M, d), (M,)
     if subject.codes is not None:
         codes = torch.cat([subject.codes, codes])
@@ -33,18 +38,18 @@ def make_atlas(subject: Subject) -> dict[str, np.ndarray]:
         for some, y in zip(codes.split(CHUNK), chosen.split(CHUNK))
     ]
     return {
+        "atlas_samples": samples.numpy(),
         "atlas_z": codes.numpy(),
         "atlas_labels": chosen.numpy().astype(np.uint8),
         "atlas_images": np.concatenate(images),
     }
 
 
-def _codes_of(subject: Subject, label: int) -> tuple[Tensor, Tensor]:
+def _codes_of(subject: Subject, samples: Tensor, label: int) -> tuple[Tensor, Tensor]:
     """Return the codes (n, d) to decode with one label, and the label n times."""
     dimensions = subject.facts["dimensions"]
     latent_dim = len(dimensions)
-    generator = torch.Generator().manual_seed(label)
-    codes = [torch.zeros(1, latent_dim), torch.randn(SAMPLES, latent_dim, generator=generator)]
+    codes = [torch.zeros(1, latent_dim), samples]
     if "typical" in subject.arrays and subject.facts["labels_choose"] == "codes":
         codes.append(torch.from_numpy(subject.arrays["typical"]))  # (10, d)
     if latent_dim == 2:

@@ -1,6 +1,7 @@
 """Models that branch on the values of a tensor, which the export to ONNX cannot follow.
 
-VAE does so in its encoder, GenModel in its decoder.
+VAE does so in its encoder, GenModel in its decoder. The decoder of VAE has its batch size as a
+plain number, so its export fits one size only.
 """
 
 import torch
@@ -24,7 +25,9 @@ class VAE(nn.Module):
         return mu + torch.exp(0.5 * log_var) * torch.randn_like(mu)
 
     def decode(self, z, labels):
-        return torch.sigmoid(self.dec(torch.cat([z, F.one_hot(labels, 10)], dim=1)))
+        batch = int(z.shape[0])
+        inputs = torch.cat([z, F.one_hot(labels, 10)], dim=1)
+        return torch.sigmoid(self.dec(inputs)).view(batch, 784)
 
     def forward(self, x, labels):
         mu, log_var = self.encode(x, labels)

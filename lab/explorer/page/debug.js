@@ -42,6 +42,7 @@ function largestDifference(ours, theirs) {
 
 /* Compare what the browser computes with what torch computed for the same codes and images. */
 async function compareWithTorch(data) {
+  if (!model.runtime) return; // every image is PyTorch's
   const count = data.checkLabels.length;
   const note = (name, ours, theirs) => {
     const difference = largestDifference(ours, theirs);
@@ -65,4 +66,13 @@ async function compareWithTorch(data) {
     await pause();
   }
   showDebug();
+  const precisions = new Set(["encoder", "decoder"].map((half) => facts[half]?.precision));
+  const both = precisions.has("fp16") && precisions.has("fp32");
+  const weights = both ? "mixed" : precisions.has("fp16") ? "fp16" : "fp32";
+  const largest = Math.max(...Object.values(measured.differences));
+  const difference = (Math.ceil(1e4 * largest) / 1e4).toFixed(4); // rounded up
+  inEachLanguage(() => {
+    const sentences = [say("weights." + weights), say("agreement", { n: count, difference })];
+    document.getElementById("agreement").textContent = sentences.join(language === "zh" ? "" : " ");
+  });
 }

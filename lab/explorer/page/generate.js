@@ -97,6 +97,7 @@ function startGenerate(data) {
   document.getElementById("reset").addEventListener("click", () => {
     setState({ z: new Float32Array(DIMENSIONS) });
   });
+  document.getElementById("temperature-row").hidden = model.atlas !== null;
   const temperature = document.getElementById("temperature");
   const showTemperature = () => {
     state.temperature = temperature.valueAsNumber;

@@ -7,7 +7,7 @@ const AT_ONCE = 10; // images per run, so that a slider never waits long for a g
 const model = {
   encoder: null, // an InferenceSession, or null
   decoder: null,
-  atlas: null, // {z, labels, images}, if the decoder did not export
+  atlas: null, // {z, labels, images, samples}, if the decoder did not export
 
   async load() {
     let runtime = null;
@@ -18,6 +18,7 @@ const model = {
         z: await unpackFloats("atlas_z"),
         labels: await unpack("atlas_labels"),
         images: await unpack("atlas_images"),
+        samples: await unpackFloats("atlas_samples"),
       };
     }
     this.runtime = runtime;

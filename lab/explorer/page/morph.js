@@ -5,7 +5,8 @@ function startMorph(data, encode) {
   const STEPS = 9;
   const element = (id) => document.getElementById(id);
   const way = element("morph-way");
-  const ends = { a: null, b: null }; // {z, label, pixels}
+  const ends = { a: null, b: null }; // {z, label}
+  const at = { a: 0, b: 0 }; // which of the images to pick from
   const byLabel = facts.labels_choose === "decoder";
 
   const strips = element("morph-strips");
@@ -57,7 +58,11 @@ function startMorph(data, encode) {
       const label = Math.floor(10 * Math.random());
       return setEnd(end, { z: randomCode(), label });
     }
-    const i = Math.floor(data.labels.length * Math.random());
+    const count = data.labels.length;
+    return pick((at[end] + 1 + Math.floor((count - 1) * Math.random())) % count, end);
+  };
+  const pick = (i, end) => {
+    at[end] = i;
     return setEnd(end, {
       z: row(data.codes, i, DIMENSIONS), label: data.labels[i], pixels: row(data.images, i, PIXELS),
     });
@@ -90,15 +95,9 @@ function startMorph(data, encode) {
   });
 
   return async () => {
-    if (!data.codes) {
-      await other("a");
-      return other("b");
+    for (const [end, digit] of [["a", 3], ["b", 8]]) {
+      const first = data.labels.indexOf(digit);
+      await (data.codes && first >= 0 ? pick(first, end) : other(end));
     }
-    const first = data.labels.indexOf(3), second = data.labels.indexOf(8);
-    const pick = (i, end) => (i < 0 ? other(end) : setEnd(end, {
-      z: row(data.codes, i, DIMENSIONS), label: data.labels[i], pixels: row(data.images, i, PIXELS),
-    }));
-    await pick(first, "a");
-    return pick(second, "b");
   };
 }

@@ -16,8 +16,13 @@ function normal() {
   return radius * Math.cos(2 * Math.PI * Math.random());
 }
 
-/* Return a code from N(0, scale^2 I). */
+/* Return a code from N(0, scale^2 I), or one of the atlas, which has images of some only. */
 function randomCode(scale = 1) {
+  if (model.atlas) {
+    const { samples } = model.atlas;
+    const count = samples.length / DIMENSIONS;
+    return Float32Array.from(row(samples, Math.floor(count * Math.random()), DIMENSIONS));
+  }
   return Float32Array.from({ length: DIMENSIONS }, () => scale * normal());
 }
 
