@@ -267,11 +267,11 @@ def main() -> None:
     print(f"the outputs are in {folder}:")
     for file in sorted(folder.glob("[!.]*")):
         print(f"  {file.name}")
-    if options.stage == "all" and not options.inf_num:  # otherwise there is not all that is graded
-        print(f"next:\n  {grade_command(options, folder)}")
     run = Path(known_facts(folder)["checkpoint"]).parent
     print(f"to look at the model:\n  {command.as_typed('report.py', run)}")
     print(f"  {command.as_typed('explore.py', run)}")
+    if options.stage == "all" and not options.inf_num:  # otherwise there is not all that is graded
+        print(f"next:\n  {grade_command(options, folder)}")
 
 
 if __name__ == "__main__":

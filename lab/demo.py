@@ -20,8 +20,11 @@ FOR_EXPLORE = ("onnx", "onnxscript")  # optional; see requirements/explore.txt
 RECIPE = "--epochs 5 --batch_size 256 --lr 3e-3 --var 0.02"
 
 
-def steps(data: Path, recipe: str) -> list[list[str]]:
-    """Return the commands, without `python`."""
+def steps(data: Path, recipe: str, explorer: bool = True) -> list[list[str]]:
+    """Return the commands, without `python`.
+
+    explorer: whether to write the explorer too, if its packages are installed.
+    """
     runs = {task: f"runs/demo-{task}" for task in TASKS}
     trains = [
         ["train.py", "--task", task, *shlex.split(recipe), "--save_dir", run]
@@ -35,7 +38,7 @@ def steps(data: Path, recipe: str) -> list[list[str]]:
     for task, run in runs.items():
         grade += [f"--{task}_output_dir", f"{run}/inference"]
     pages = [["report.py", run, "--data_path", str(data)] for run in runs.values()]
-    if all(find_spec(name) for name in FOR_EXPLORE):
+    if explorer and all(find_spec(name) for name in FOR_EXPLORE):
         pages += [["explore.py", *words, "--no_open"] for _, *words in pages]
     return [*(words + ["--overwrite", "--video"] for words in trains), *infers, grade, *pages]
 
@@ -46,13 +49,14 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=Path, default=Path("dataset/test"), help="dataset to reconstruct and grade")
     add("--recipe", default=RECIPE, help="options of train.py")
+    add("--no_explorer", action="store_true", help="leave explorer.html out")
     return parser
 
 
 def main() -> None:
     """Run the commands one after another; stop at one that fails, with its status."""
     options = make_parser().parse_args()
-    for words in steps(options.data, options.recipe):
+    for words in steps(options.data, options.recipe, not options.no_explorer):
         print(command.as_typed(*words), flush=True)
         if status := _run(words):
             sys.exit(status)

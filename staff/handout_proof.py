@@ -195,7 +195,7 @@ def demo(folder: Path) -> str:
     """Check that `make demo` runs on a few images and grades both tasks."""
     whole = MNISTDataset(folder / "dataset" / "valid")
     write_split(folder / "tiny", whole.images[:QUICK_IMAGES], whole.labels[:QUICK_IMAGES])
-    return _make_demo(folder, f"DEMO=--data tiny --recipe '{QUICK_RECIPE}'")
+    return _make_demo(folder, f"DEMO=--no_explorer --data tiny --recipe '{QUICK_RECIPE}'")
 
 
 def demo_in_full(folder: Path) -> str:

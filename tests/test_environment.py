@@ -39,7 +39,7 @@ def spin_count(code: str, **environment: str) -> str:
     [
         "import train, trainer",
         "import inference, lab.stages",
-        "import check, lab.checks",
+        "import check, lab.checks.record",
         "import sweeps.trial, trainer",
         "from staff.quick_torch import import_torch; import lab; import_torch()",
     ],

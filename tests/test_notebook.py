@@ -70,7 +70,7 @@ def test_it_runs_from_top_to_bottom(tmp_path, tiny_data, files, book, monkeypatc
     pictures = [sum("image/png" in out.get("data", {}) for out in cell.outputs) for cell in code]
     assert (tmp_path / "submission.py").read_text(encoding="utf-8").rstrip() == model.rstrip()
     assert pictures == [0, 1, 0, 0, 0, 6, 0, 0]
-    assert "FAIL" not in printed[3] and printed[3].count("  ok  ") >= 15
+    assert "47 of 47 completion points" in printed[3]
     assert "VAEwolabel" in printed[6] and "Genwithlabel" in printed[6] and "raw" in printed[6]
     assert printed[7].split() == ["VAEwolabel.pth", "Genwithlabel.pth"]
     assert all((tmp_path / name).is_file() for name in printed[7].split())
