@@ -29,7 +29,7 @@ TODOS = {"VAEwolabel": "2.", "Genwithlabel": "3."}  # how the TODOs of a task be
 WIDTH = 100  # columns
 UNTIL_HAND_IN = (
     "Not checked until you hand in: the same properties with other sizes, labels and images, and "
-    "the {points} points for a GenModel that is trained and draws (part 3.5)."
+    "the {points} points for a GenModel that is trained and draws."
 )
 
 
@@ -106,15 +106,17 @@ def print_sum(shown: Iterable[Points], works: bool, tasks: list[str]) -> None:
     """Print the sum of the points, what is not checked yet, and what to do next."""
     from lab.checks.rubric import HAND_IN, most
 
-    got, of = 0, 0
+    got, of, first = 0, 0, ""
     for points in shown:
         got, of = got + points.points, of + points.part.points
+        if points.points < points.part.points:
+            first = first or points.part.number
     print(f"{got} of {of} completion points")
     print(textwrap.fill(UNTIL_HAND_IN.format(points=most(HAND_IN)), WIDTH))
     if works:
         print(f"next: python train.py --task {tasks[0]}")
     else:
-        print("next: the first TODO above that has lost points")
+        print(f"next: TODO {first}" if first else "next: find out why training does not work")
 
 
 def _print_below(text: str) -> None:

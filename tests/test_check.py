@@ -61,7 +61,7 @@ def test_a_mistake_is_named_with_a_hint(tmp_path):
     }
     said = " ".join(result.stdout.split())
     assert "the KL term has the wrong sign" in said and "hint: KL = -0.5" in said
-    assert result.stdout.endswith("next: the first TODO above that has lost points\n")
+    assert result.stdout.endswith("next: TODO 2.3\n")
 
 
 def test_a_mistake_in_vae_costs_nothing_again_in_genmodel(tmp_path):

@@ -364,7 +364,7 @@ def test_language_and_theme_follow_the_system_until_one_chooses(runs, browser):
     page = chinese.page
     assert page.get_attribute("html", "lang") == "zh-CN"
     assert page.get_attribute("html", "data-theme") == "dark"
-    assert page.inner_text("h1") == "隐空间探索"
+    assert page.inner_text("h1") == "潜空间探索"
     page.click("#language")
     assert page.inner_text("h1") == "Latent space explorer"
     page.click("#theme")

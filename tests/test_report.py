@@ -103,7 +103,7 @@ def test_several_runs_are_compared(tmp_path, tiny_data, runs):
     for name in ("task", "var", "submission"):  # what differs, and not what is equal
         assert f">{name}</th>" in table
     assert ">latent_dim</th>" not in table
-    assert table.count('class="best"') == 1
+    assert table.count('class="best"') == 2  # of each task
 
 
 def test_a_folder_of_runs_stands_for_all_of_them(tmp_path, tiny_data, runs):

@@ -87,4 +87,4 @@ def raised(text: str) -> Problem:
 
 def untested(first: str) -> Problem:
     """Return the problem of a check that needs something else first."""
-    return Problem(UNTESTED, f"cannot be tested before {first} works", f"go on with {first} first")
+    return Problem(UNTESTED, f"cannot be tested before {first}", f"go on with {first}")

@@ -39,7 +39,7 @@ class LayersJudge(Seen):
     def follows_latent_dim(self) -> Problem | None:
         """Codes have the width that was asked for, and decode takes this width."""
         if self.builds():
-            return untested(f"TODO {self.todo}, that the model is built,")
+            return untested(f"TODO {self.todo}")
         wanted = ((self.setting.latent_dim, "encode.mu"), (self.setting.other_dim, "other.encode"))
         for d, name in wanted:
             width = self.shape(name) if name == "encode.mu" else self.array(name)
@@ -66,7 +66,7 @@ class LayersJudge(Seen):
         """No layer is made during a call, and each has an effect."""
         made = self.array("layers.made")
         if made is None:
-            return untested(f"TODO {self.todo}, that the model is built,")
+            return untested(f"TODO {self.todo}")
         if made:
             return Problem(
                 "layers made in a call",

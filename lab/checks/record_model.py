@@ -70,6 +70,12 @@ class ModelRecorder(Experiments):
     def _build(self, name: str, latent_dim: int) -> nn.Module | None:
         with self.experiment(name):
             model = self.kind(latent_dim=latent_dim)
+            for method in ("encode", "reparameterize", "decode", "forward"):
+                if method in model._modules:
+                    raise ContractError(
+                        f"self.{method} of {self.name} is a layer and hides the method {method}; "
+                        "give the layer another name"
+                    )
             trained = [one for one in model.parameters() if one.requires_grad]
             self.keep(name, float(len(trained)))
             return model.eval()
