@@ -366,7 +366,7 @@ MISTAKES = [
         "label ignored in decode",
         DECODED,
         "h = F.relu(self.fc2(torch.cat([z, 0 * y], dim=1)))",
-        {"3.3": 2},
+        {"3.3": 3},
         ("the same image for every label",),
     ),
     Mistake(
@@ -380,7 +380,7 @@ MISTAKES = [
         "label ignored in both",
         "y = F.one_hot(labels, 10).float()",
         "y = torch.zeros(len(labels), 10)",
-        {"3.3": 2},
+        {"3.1": 1, "3.3": 3},
         ("the same image for every label",),
         EVERYWHERE,
     ),

@@ -112,6 +112,107 @@ def test_the_labs_own_models_have_all_points(name):
     assert lost == {}, words_of(found)
 
 
+EDITS = {  # of the base: right, though unusual
+    "log_var clamped in place, in the loss": (
+        "    B = x.size(0)\n",
+        "    log_var.clamp_(-10, 10)\n    B = x.size(0)\n",
+    ),
+    "log_var clamped in place, in the draw": (
+        "std = torch.exp(0.5",
+        "log_var.clamp_(-9, 9)\n        std = torch.exp(0.5",
+    ),
+    "keywords in another order": (
+        "self.decode(z, labels)",
+        "self.decode(labels=labels, z=z)",
+    ),
+    "the last layer starts at zero": (
+        "self.fc3 = nn.Linear(256, 784)",
+        "self.fc3 = nn.Linear(256, 784)\n        nn.init.zeros_(self.fc3.weight)",
+    ),
+    "mu and log_var start at zero": (
+        "self.fc2 = nn.Linear(latent_dim, 256)",
+        "for layer in (self.fc_mu, self.fc_log_var):\n"
+        "            nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)\n"
+        "        self.fc2 = nn.Linear(latent_dim, 256)",
+    ),
+    "noise only in training": (
+        "return mu + std * eps",
+        "return mu + std * eps if self.training else mu",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_unusual_way_of_writing_it_has_all_points(tmp_path, name):
+    file, (old, new) = tmp_path / "submission.py", EDITS[name]
+    text = BASE.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    found = points_of(file)
+    assert costs(found) == {}, words_of(found)
+
+
+# ---------------------------------------------------------------- what deserves no points
+
+IDLE = """
+import torch
+from torch import nn
+
+class VAE(nn.Module):
+    def __init__(self, latent_dim=20):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+    def encode(self, x, labels): BODY
+    def decode(self, z, labels): BODY
+    def forward(self, x, labels): BODY
+
+def vae_loss(recon_x, x, mu, log_var, var=0.5):
+    LOSS
+
+class GenModel(VAE): pass
+"""
+
+
+@pytest.mark.parametrize("body", ["pass", "raise NotImplementedError", "raise SystemExit(1)"])
+@pytest.mark.parametrize(
+    ("loss", "most_points"),
+    [
+        ("return torch.zeros(())", 0),
+        ("return (mu * float('nan')).sum()", 0),
+        ("return mu.square().sum(1).mean()", 4),
+        ("raise SystemExit", 0),
+        ("return (mu > 0).all()", 0),
+    ],
+)
+def test_code_that_does_nothing_has_no_points_but_for_a_layer(tmp_path, body, loss, most_points):
+    file = tmp_path / "submission.py"
+    file.write_text(IDLE.replace("BODY", body).replace("LOSS", loss), encoding="utf-8")
+    found = points_of(file)
+    assert found["2.3"].points <= most_points, words_of(found)
+    for todo in ("2.2.2", "2.2.3", "2.2.4", "3.2", "3.3", "3.4"):
+        assert found[todo].points == 0, todo
+
+
+def test_a_genmodel_that_is_the_vae_has_lost_the_points_of_the_label(tmp_path):
+    file = tmp_path / "submission.py"
+    text = BASE.read_text(encoding="utf-8")
+    file.write_text(text[: text.index("class GenModel")] + "class GenModel(VAE):\n    pass\n")
+    assert costs(points_of(file)) == {"3.1": 1, "3.3": 3}
+
+
+def test_values_that_are_not_finite_or_missing_pass_no_check():
+    whole = record(BASE)
+    for name in whole.arrays:
+        if name.endswith("shape") or name.split(".", 1)[1] in HARMLESS:
+            continue
+        for forged in (np.full_like(whole.arrays[name], np.nan), np.zeros(0, np.float32)):
+            changed = Recording({**whole.arrays, name: forged}, dict(whole.problems))
+            assert costs(judge([(changed, PUBLIC)])), name
+
+
+# Arrays that decide nothing by themselves when they are lost: others say the same.
+HARMLESS = {"other", "encode.labels", "encode.moved", "decode.moved", "built"}
+
 # ---------------------------------------------------------------- unfinished files
 
 

@@ -17,11 +17,19 @@ class DecodeJudge(Seen):
 
     def judge(self) -> Checked:
         """Return what is wrong, by check; None where nothing is."""
-        found = {"rows": self.rows_of_images(), "repeats": self.decode_repeats()}
+        shapes, in_range = self.attempt(self.shapes_of_images), self.attempt(self.range)
+        found = {
+            "rows": self.attempt(self.rows_of_images),
+            "repeats": self.attempt(self.decode_repeats),
+        }
         if self.name == "VAE":
-            return {"shapes": self.shapes_of_images(), "range": self.range(), **found}
-        shapes = self.shapes_of_images() or self.range()
-        return {"shapes": shapes, "label": self.label(), "category": self.category(), **found}
+            return {"shapes": shapes, "range": in_range, **found}
+        return {
+            "shapes": shapes or in_range,
+            "label": self.attempt(self.label),
+            "category": self.attempt(self.category),
+            **found,
+        }
 
     def shapes_of_images(self) -> Problem | None:
         """Images have one of the allowed shapes, for many codes and for one."""
@@ -65,7 +73,7 @@ class DecodeJudge(Seen):
         dark, bright = self.array("decode.dark"), self.array("decode.bright")
         darkest = low if dark is None else float(dark)
         brightest = high if bright is None else float(bright)
-        if darkest > NEAR_END or brightest < 1 - NEAR_END:
+        if not (darkest <= NEAR_END and brightest >= 1 - NEAR_END):
             return Problem(
                 "images confined",
                 f"training moves pixels only between {darkest:.2f} and {brightest:.2f}; they must "
@@ -89,8 +97,10 @@ class DecodeJudge(Seen):
                 "all codes have the same image",
                 "the image must depend on z: does z reach the last layer?",
             )
-        if self.differs("decode") or one is None or one.size != images.shape[1]:
-            return None  # counted by decode_repeats and shapes_of_images
+        if self.differs("decode"):
+            return None  # counted by decode_repeats
+        if one is None or one.size != images.shape[1]:
+            return None if self.shapes_of_images() else self.missing("decode.one")
         if not near(images[1], one.ravel()):
             return Problem(
                 "images mixed",
@@ -105,6 +115,8 @@ class DecodeJudge(Seen):
             return self.missing("decode")
         if problem := self.moved("decode", "z"):
             return problem
+        if self.array("decode.again") is None:
+            return self.missing("decode.again")
         if self.differs("decode") and not self.makes_layers():
             return Problem(
                 "decode draws",
@@ -112,7 +124,7 @@ class DecodeJudge(Seen):
                 "decode draws nothing; use nn.Dropout, which knows model.eval()",
             )
         gradient = self.array("decode.gradient")
-        if gradient is None:
+        if gradient is None or not np.isfinite(gradient).all():
             return self.missing("decode.gradient")
         if not gradient.any() and not self.is_constant("decode.far"):
             return Problem(
@@ -140,8 +152,8 @@ class DecodeJudge(Seen):
         images = self.array("decode.labels")
         if images is None:
             return self.missing("decode.labels")
-        if self.label():
-            return None  # counted by `label`
+        if problem := self.label():
+            return problem
         rows = images.reshape(len(images), -1)
         first, second = np.triu_indices(len(rows), 1)
         distances = np.linalg.norm(rows[first] - rows[second], axis=1)

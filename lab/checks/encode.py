@@ -14,10 +14,10 @@ class EncodeJudge(Seen):
     def judge(self) -> Checked:
         """Return what is wrong, by check; None where nothing is."""
         return {
-            "shapes": self.shapes_of_codes(),
-            "rows": self.rows_of_codes(),
-            "signs": self.signs(),
-            "repeats": self.encode_repeats(),
+            "shapes": self.attempt(self.shapes_of_codes),
+            "rows": self.attempt(self.rows_of_codes),
+            "signs": self.attempt(self.signs),
+            "repeats": self.attempt(self.encode_repeats),
         }
 
     def shapes_of_codes(self) -> Problem | None:
@@ -77,8 +77,10 @@ class EncodeJudge(Seen):
                 "all images have the same mu",
                 "mu must depend on x: does x reach the last layer?",
             )
-        if self.differs("encode") or one is None or one.size != 2 * mu.shape[1]:
-            return None  # counted by encode_repeats and shapes_of_codes
+        if self.differs("encode"):
+            return None  # counted by encode_repeats
+        if one is None or one.size != 2 * mu.shape[1]:
+            return None if self.shapes_of_codes() else self.missing("encode.one")
         if not near(mu[1], one.ravel()[: mu.shape[1]]):
             return Problem(
                 "codes mixed",
@@ -115,6 +117,8 @@ class EncodeJudge(Seen):
             return self.missing("encode")
         if problem := self.moved("encode", "x"):
             return problem
+        if self.array("encode.again") is None:
+            return self.missing("encode.again")
         if self.differs("encode") and not self.makes_layers():
             return Problem(
                 "encode draws",
@@ -122,7 +126,7 @@ class EncodeJudge(Seen):
                 "draw noise in reparameterize only; use nn.Dropout, which knows model.eval()",
             )
         gradient = self.array("encode.gradient")
-        if gradient is None:
+        if gradient is None or not np.isfinite(gradient).all():
             return self.missing("encode.gradient")
         for name, size in zip(("mu", "log_var"), gradient):
             if not size:

@@ -27,15 +27,24 @@ class Experiments:
         try:
             with own_randomness(self.setting.seed + seed):
                 yield
-        except Exception as error:
+        except (KeyboardInterrupt, MemoryError, GeneratorExit):
+            raise
+        except BaseException as error:  # also SystemExit: a TODO may end the program
             clear = isinstance(error, (NotImplementedError, ContractError))  # a TODO, or our words
-            text = str(error) if clear else explain(error, self.path, name.split(".")[0])
+            action = name.split(".")[0]
+            try:
+                words = error if isinstance(error, Exception) else RuntimeError(repr(error))
+                text = str(error) if clear else explain(words, self.path, action)
+            except Exception:  # the student's exception cannot be printed
+                text = f"{self.path.name}, during {action}: {type(error).__name__}"
             self.recording.problems[f"{self.name}.{name}"] = text
 
     def keep(self, name: str, value: object) -> None:
         """Keep a tensor, a number or a list of numbers, with its shape."""
         if not isinstance(value, Tensor):
             value = torch.tensor(value, dtype=torch.float32)
+        if value.is_complex() or value.dtype == torch.bool:
+            raise ContractError(f"{name.split('.')[0]} returned {value.dtype}; expected float32")
         array, name = self.recording.arrays, f"{self.name}.{name}"
         array[f"{name} shape"] = np.array(value.shape, np.float32)
         if value.numel() <= MAX_VALUES:

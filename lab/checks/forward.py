@@ -19,9 +19,9 @@ class ForwardJudge(Seen):
     def judge(self) -> Checked:
         """Return what is wrong, by check; None where nothing is."""
         return {
-            "returns": self.returns(),
-            "draw": self.draw(),
-            "gradient": self.gradient(),
+            "returns": self.attempt(self.returns),
+            "draw": self.attempt(self.draw),
+            "gradient": self.attempt(self.gradient),
         }
 
     def returns(self) -> Problem | None:
@@ -43,7 +43,7 @@ class ForwardJudge(Seen):
         places = ("recon_x", "mu", "log_var")
         for place, name in enumerate(places):
             same = self.array(f"forward.{name} is")
-            if same is None or not same[place]:
+            if same is None or same[place] != 1:
                 came = "something else"
                 if same is not None and same.any():
                     came = places[int(same.argmax())]
@@ -146,7 +146,7 @@ class ForwardJudge(Seen):
         if not self.array("forward.encoded") or not self.array("forward.decoded"):
             return None  # counted by `returns`
         found = self.array("forward.gradient")
-        if found is None:
+        if found is None or not np.isfinite(found).all():
             return self.missing("forward.gradient")
         problem = self.draw()
         without_sigma = problem is not None and problem.kind in ("no noise", "spread of z")

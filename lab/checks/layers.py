@@ -7,7 +7,7 @@ import numpy as np
 from lab.checks.decode import DecodeJudge
 from lab.checks.encode import EncodeJudge
 from lab.checks.found import Problem, raised, untested
-from lab.checks.seen import CONSTANT_IMAGES, CONSTANT_MU, NO_GRADIENT, Checked, Seen
+from lab.checks.seen import CONSTANT_IMAGES, CONSTANT_MU, NO_GRADIENT, Checked, Seen, near
 
 
 class LayersJudge(Seen):
@@ -16,9 +16,9 @@ class LayersJudge(Seen):
     def judge(self) -> Checked:
         """Return what is wrong, by check; None where nothing is."""
         return {
-            "builds": self.builds(),
-            "latent_dim": self.follows_latent_dim(),
-            "layers": self.layers_are_used(),
+            "builds": self.attempt(self.builds),
+            "latent_dim": self.attempt(self.follows_latent_dim),
+            "layers": self.attempt(self.layers_are_used),
         }
 
     def builds(self) -> Problem | None:
@@ -81,7 +81,23 @@ class LayersJudge(Seen):
                 f"no gradient reaches {names}",
                 "a layer that encode and decode do not use, a .detach() after it, or dead ReLUs",
             )
+        if self.name == "GenModel" and self._ignores_the_label():
+            return Problem(
+                "no layer takes the label",
+                "neither encode nor decode uses the label",
+                "make layers that also take the label: 10 more numbers, one-hot, or an embedding",
+            )
         return None
+
+    def _ignores_the_label(self) -> bool:
+        known = self.name, self.recording, self.setting
+        decode = DecodeJudge(*known).attempt(DecodeJudge(*known).label)
+        same = self.array("encode.labels"), self.array("encode.mu"), self.array("encode.log_var")
+        if decode is None or decode.kind != "label ignored" or any(one is None for one in same):
+            return False
+        changed, mu, log_var = same
+        assert changed is not None and mu is not None and log_var is not None
+        return mu.ndim == log_var.ndim and near(changed, np.concatenate([mu, log_var], axis=-1))
 
     def _stops(self) -> bool:
         """Return whether another check finds that gradients or values do not pass."""

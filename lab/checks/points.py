@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from lab.checks.found import NOT_DONE, UNTESTED, Problem
+from lab.checks.found import NOT_DONE, RAISED, UNTESTED, Problem
 from lab.checks.loss import LossJudge
 from lab.checks.model import NUMBERS, judge_class
 from lab.checks.recording import Recording, Setting
@@ -67,10 +67,12 @@ def judge(recordings: Iterable[tuple[Recording, Setting]]) -> dict[str, Points]:
 def _forgive(points: Points, before: Points) -> None:
     """Charge nothing for a mistake that GenModel shares with VAE.
 
-    It is the same mistake if the checks found the same kind of problem, or if the same line of the
-    file raised the same exception.
+    It is the same mistake if the checks found the same kind of problem. An exception is charged
+    each time: what raises it may be missing rather than wrong.
     """
+    if points.points == 0:
+        return  # nothing of it works, whatever VAE does
     paid = {problem.kind for problem in before.lost.values()} - {NOT_DONE, UNTESTED}
     for name, problem in points.lost.items():
-        if problem.kind in paid and name != "builds":  # what is not built cannot be checked
+        if problem.kind in paid and not problem.kind.startswith(RAISED) and name != "builds":
             points.counted_before.add(name)

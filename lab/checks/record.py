@@ -23,8 +23,9 @@ def record(path: Path, setting: Setting = PUBLIC) -> Recording:
     recording = Recording()
     try:
         module = load_module(path)
-    except ContractError as error:
-        recording.problems["file"] = str(error)
+    except (ContractError, SystemExit) as error:
+        text = str(error) if isinstance(error, ContractError) else "the file ends the program"
+        recording.problems["file"] = text
         return recording
     images: tuple[int, ...] = IMAGE_SHAPES[0]
     for name in ("VAE", "GenModel"):

@@ -44,7 +44,7 @@ class LossRecorder(Experiments):
                 raise ContractError(f"vae_loss returned {type(value).__name__}; expected a tensor")
             self.keep("value", value)
             inputs = [part.clone().requires_grad_() for part in (self.recon[0], *self.kl[0])]
-            recon_x, mu, log_var = inputs
+            recon_x, mu, log_var = (part * 1 for part in inputs)  # may be changed in place
             self.keep(
                 "gradient", largest_gradients(self._call(recon_x, self.x, mu, log_var), inputs)
             )

@@ -76,6 +76,7 @@ class ModelRecorder(Experiments):
                         f"self.{method} of {self.name} is a layer and hides the method {method}; "
                         "give the layer another name"
                     )
+            _perturb(model)
             trained = [one for one in model.parameters() if one.requires_grad]
             self.keep(name, float(len(trained)))
             return model.eval()
@@ -120,7 +121,9 @@ class ModelRecorder(Experiments):
 
                 self._push(model, brightness)
                 with torch.no_grad():
-                    self.keep(name, model.decode(z.clone(), labels).mean())
+                    shades = (sign * model.decode(z.clone(), labels)).flatten().sort().values
+                    quarter = sign * shades[: max(len(shades) // 4, 1)]  # the nearest to the end
+                    self.keep(name, quarter.mean())
 
     def _keep_images(self, name: str, images: object, remember: bool = False) -> None:
         if not isinstance(images, Tensor):
@@ -135,7 +138,7 @@ class ModelRecorder(Experiments):
 
     def _forward(self) -> None:
         model = self.model if self.model is not None else self._bare()
-        mu, log_var = self.mu.clone().requires_grad_(), self.log_var.clone().requires_grad_()
+        leaves = [self.mu.clone().requires_grad_(), self.log_var.clone().requires_grad_()]
         codes: list[Tensor] = []
         pictures: list[Tensor] = []
         seen: dict[str, Any] = {"encode": 0}
@@ -143,7 +146,7 @@ class ModelRecorder(Experiments):
 
         def encode(*args: Any, **named: Any) -> tuple[Tensor, Tensor]:
             seen["encode"] += 1
-            return mu, log_var
+            return leaves[0] * 1, leaves[1] * 1  # copies, which forward may change in place
 
         def decode(*args: Any, **named: Any) -> Tensor:
             z, labels = _first_two(args, named)
@@ -168,7 +171,7 @@ class ModelRecorder(Experiments):
                 self._keep_forward(outputs, pictures[0], seen)
         if codes and f"{self.name}.forward" not in self.recording.problems:
             with self.experiment("forward.gradient"):
-                self.keep("forward.gradient", largest_gradients(codes[0], [mu, log_var]))
+                self.keep("forward.gradient", largest_gradients(codes[0], leaves))
             with (
                 self.experiment("forward.z", seed=3),
                 _replaced(model, encode=encode, decode=decode),
@@ -330,9 +333,15 @@ class ModelRecorder(Experiments):
                 self.recording.problems[f"{self.name}.layers.unused"] = names
 
     def _all_outputs(self) -> list[Tensor]:
-        mu, log_var = self._encoded(self.model, self.x.clone(), self.labels)
-        images = self.model.decode(self.z.clone(), self.labels)
-        return [mu, log_var, images]
+        count = 2 * NUM_CLASSES  # each label, because a layer may serve one of them
+        labels = torch.arange(count) % NUM_CLASSES
+        labels = labels if self.name == "GenModel" else torch.zeros_like(labels)
+        x = self.x.repeat(count, 1, 1, 1)[:count].flip(2)
+        z = torch.randn(count, self.setting.latent_dim)
+        outputs = [*self._encoded(self.model, x, labels), self.model.decode(z, labels)]
+        if hasattr(self.model, "compute_loss"):
+            outputs.append(self.model.compute_loss(x, labels, 0.5)["loss"])
+        return outputs
 
     def _push(self, model: Any, goal: Callable[[], Tensor]) -> None:
         """Train a copy of the model a little, so that a quantity becomes small."""
@@ -344,6 +353,17 @@ class ModelRecorder(Experiments):
                 return
             value.backward()
             optimizer.step()
+
+
+def _perturb(model: nn.Module) -> None:
+    """Move parameters that are all equal, such as zeros, a little.
+
+    A layer that starts at zero has no effect before training, and that is no mistake.
+    """
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.numel() and (parameter == parameter.flatten()[0]).all():
+                parameter.add_(0.05 * torch.randn_like(parameter))
 
 
 class _Reached(BaseException):
@@ -368,5 +388,7 @@ def _replaced(model: Any, **methods: Callable[..., Any]) -> Iterator[None]:
 
 def _first_two(args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
     """Return z and labels of a call of decode; labels may be missing."""
-    given = [*args, *named.values()]
+    named = dict(named)
+    given = [*args, *(named.pop(name) for name in ("z", "labels") if name in named)]
+    given += named.values()
     return given[0], given[1] if len(given) > 1 else None

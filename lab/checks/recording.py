@@ -16,6 +16,8 @@ PIXELS = 784
 IMAGE_SHAPES = ((PIXELS,), (28, 28), (1, 28, 28))
 MAX_VALUES = 1 << 16  # of an array that is kept; of a larger one only the shape
 MAX_NAMES = 1000
+MAX_DIMENSIONS = 8
+MAX_BYTES, MAX_HEAD = 1 << 24, 1 << 18  # of a recording, and of its line of JSON
 FAR = 30.0  # multiplies codes, to see the ends of the range of pixels
 DRAWS = 12  # calls of forward
 LOG_VAR = 1.2  # the recorded log_var is this or its negative
@@ -74,24 +76,31 @@ class Recording:
     @classmethod
     def from_bytes(cls, content: bytes) -> Recording:
         """Read what `to_bytes` returned. Raises ValueError for anything else."""
-        head, _, rest = content.partition(b"\n")
+        if len(content) > MAX_BYTES:
+            raise ValueError("the recording is too large")
+        head, _, values = content.partition(b"\n")
         try:
-            found: Any = json.loads(head)
+            found: Any = json.loads(head if len(head) <= MAX_HEAD else b"")
             shapes, problems = dict(found["shapes"]), dict(found["problems"])
         except (ValueError, TypeError, KeyError, RecursionError):
             raise ValueError("the recording is not readable") from None
         if len(shapes) > MAX_NAMES or len(problems) > MAX_NAMES:
             raise ValueError("the recording has too many entries")
+        if not all(isinstance(text, str) for text in problems.values()):
+            raise ValueError("the recording has a problem that is no text")
         arrays: dict[str, np.ndarray] = {}
+        place = 0
         for name, shape in shapes.items():
-            if not isinstance(shape, list) or not all(_is_size(size) for size in shape):
+            if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
+                raise ValueError("the recording has a shape that is none")
+            if not all(_is_size(size) for size in shape):
                 raise ValueError("the recording has a shape that is none")
             size = math.prod(shape)
-            if size > MAX_VALUES or 4 * size > len(rest):
+            if size > MAX_VALUES or place + 4 * size > len(values):
                 raise ValueError("the recording is too short or an array too large")
-            arrays[name] = np.frombuffer(rest[: 4 * size], "<f4").reshape(shape)
-            rest = rest[4 * size :]
-        return cls(arrays, {str(name): str(text)[:1000] for name, text in problems.items()})
+            arrays[name] = np.frombuffer(values, "<f4", size, place).reshape(shape)
+            place += 4 * size
+        return cls(arrays, {str(name): text[:1000] for name, text in problems.items()})
 
 
 def _is_size(value: object) -> bool:

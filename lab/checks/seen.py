@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lab.checks.found import Problem, raised, untested
@@ -25,6 +27,17 @@ class Seen:
     def __init__(self, name: str, recording: Recording, setting: Setting) -> None:
         self.name, self.recording, self.setting = name, recording, setting
         self.todo = LAYERS[name]
+
+    def attempt(self, check: Callable[[], Problem | None]) -> Problem | None:
+        """Run a check. A result that it cannot read, such as an empty one, is a problem."""
+        try:
+            return check()
+        except Exception:
+            return Problem(
+                "unusable",
+                "what it returned cannot be judged: empty, or of an unexpected shape",
+                "print the shapes of what encode, decode and forward return",
+            )
 
     def array(self, name: str) -> np.ndarray | None:
         """Return what an experiment kept; None if nothing."""
