@@ -201,17 +201,24 @@ def test_a_genmodel_that_is_the_vae_has_lost_the_points_of_the_label(tmp_path):
 
 
 def test_values_that_are_not_finite_or_missing_pass_no_check():
-    whole = record(BASE)
+    whole, passed = record(BASE), []
     for name in whole.arrays:
-        if name.endswith("shape") or name.split(".", 1)[1] in HARMLESS:
+        if name.endswith("shape") or name in HARMLESS:
             continue
         for forged in (np.full_like(whole.arrays[name], np.nan), np.zeros(0, np.float32)):
             changed = Recording({**whole.arrays, name: forged}, dict(whole.problems))
-            assert costs(judge([(changed, PUBLIC)])), name
+            if not costs(judge([(changed, PUBLIC)])):
+                passed.append((name, forged.size))
+    assert passed == []
 
 
-# Arrays that decide nothing by themselves when they are lost: others say the same.
-HARMLESS = {"other", "encode.labels", "encode.moved", "decode.moved", "built"}
+# Arrays that decide nothing: of labels in VAE, and where only the shape or the presence counts.
+HARMLESS = {
+    *("VAE.decode.labels", "VAE.forward.labels", "VAE.encode.labels", "GenModel.encode.labels"),
+    *("VAE.other", "GenModel.other", "VAE.other.decode", "GenModel.other.decode"),
+    "vae_loss.value",
+}
+
 
 # ---------------------------------------------------------------- unfinished files
 

@@ -88,8 +88,10 @@ class DecodeJudge(Seen):
         far = self.array("decode.far")
         if images is None or far is None:
             return self.missing("decode")
-        if not len(np.atleast_1d(images)) == len(np.atleast_1d(far)) == self.setting.batch:
+        if len(np.atleast_1d(images)) != self.setting.batch:
             return None  # counted by shapes_of_images
+        if far.shape != images.shape:
+            return self.missing("decode.far")
         images, far = (array.reshape(self.setting.batch, -1) for array in (images, far))
         if np.abs(far - far[:1]).max() < 1e-6 and np.abs(images - images[:1]).max() < 1e-6:
             return Problem(

@@ -52,6 +52,12 @@ class LayersJudge(Seen):
                     f"built with latent_dim={d}, mu has {came} values",
                     "use latent_dim in the layers instead of a number",
                 )
+        if self.array("encode.mu") is not None and self.array("other.encode") is None:
+            return Problem(
+                "latent_dim ignored",
+                f"built with latent_dim={self.setting.other_dim}, encode does not run",
+                "use latent_dim in the layers instead of a number",
+            )
         if self.array("decode.images") is not None and self.array("other.decode") is None:
             return Problem(
                 "latent_dim ignored",
@@ -74,6 +80,8 @@ class LayersJudge(Seen):
                 "make layers in __init__; a new layer has random weights, which never train",
             )
         unused = self.array("layers.unused")
+        if unused is None and f"{self.name}.layers" not in self.recording.problems:
+            return self.missing("layers.unused")
         if unused is not None and unused and not self._stops():
             names = self.recording.problems[f"{self.name}.layers.unused"]
             return Problem(

@@ -167,7 +167,6 @@ class ModelRecorder(Experiments):
             self.keep("forward.decoded", float(len(codes)))
             self.keep("forward.encoded", float(seen["encode"]))
             if codes:
-                self.keep("forward.z shape of one", [float(n) for n in codes[0].shape])
                 self._keep_forward(outputs, pictures[0], seen)
         if codes and f"{self.name}.forward" not in self.recording.problems:
             with self.experiment("forward.gradient"):

@@ -61,7 +61,9 @@ class Seen:
     def moved(self, method: str, what: str) -> Problem | None:
         """Return the problem of a method that changes its input; None if it does not."""
         moved = self.array(f"{method}.moved")
-        if moved is not None and moved > 0:
+        if moved is None:
+            return self.missing(f"{method}.moved")
+        if moved > 0:
             return Problem(
                 f"{method} in place",
                 f"{method} changes {what} in place",
