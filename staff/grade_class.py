@@ -14,7 +14,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -44,6 +44,7 @@ from staff.text import as_text
 
 MIB = 1024**2
 BEFORE = ".grades_before_regrade.json"  # in the folder of the results
+MARKS = ".marks.csv"  # in the folder of the results: a copy of the table of the last run
 CLOCK = 3  # wall-clock seconds allowed per CPU second, because other work slows a stage down
 EXAMPLES = """examples:
   python -m staff.grade_class handed_in --out graded
@@ -72,6 +73,7 @@ class Options:
     seed: int
     regrade: bool
     marks: Path | None
+    no_marks: bool
     scores_only: bool
     canvas: Path | None
     assignment: str
@@ -100,8 +102,10 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--marks",
         type=Path,
-        help="marks of the written parts, and overrides: student, part, points, comment",
+        help="marks of the written parts, and overrides: student, part, points, comment;\n"
+        "later runs use the same table, until another is given",
     )
+    add("--no_marks", action="store_true", help="leave the marks of an earlier run out")
     add(
         "--scores_only",
         action="store_true",
@@ -251,6 +255,17 @@ def _result_of(student: Student, job: Job, call: Call) -> dict[str, Any]:
         }
 
 
+def expect_same_kind(options: Options, students: list[Student], job: Job) -> None:
+    """Raise GradesError if --scores_only would replace results that hold completion points."""
+    if options.scores_only:
+        for student in students:
+            if "completion" in read_result(job.folder(student)):
+                raise grades.GradesError(
+                    f"{options.out} holds completion points, which --scores_only would replace; "
+                    "give another folder with --out."
+                )
+
+
 def _line(result: dict[str, Any]) -> str:
     """Return a result as a line for the terminal."""
     score = f" {result['points']:.2f}" if "points" in result else ""
@@ -258,15 +273,43 @@ def _line(result: dict[str, Any]) -> str:
     return f"{result['student']}: {result['status']}{score}{': ' if words else ''}{words}"[:300]
 
 
-def grades_before(students: list[Student], job: Job) -> dict[str, float | None]:
+def marks_of(options: Options, students: Collection[str]) -> Marks:
+    """Return the marks that a person gave, of --marks or of the earlier run. Raises MarksError.
+
+    A copy of the table is kept with the results, so that a run without the option keeps the marks.
+    """
+    kept = options.out / MARKS
+    if options.no_marks:
+        kept.unlink(missing_ok=True)
+        return {}
+    if options.marks is None and not kept.is_file():
+        return {}
+    given = marks.read_marks(options.marks or kept, students)
+    if options.marks is None:
+        print(f"marks: {sum(map(len, given.values()))}, of the earlier run; --no_marks leaves them")
+    else:
+        content = options.marks.read_bytes()
+        with write_whole(kept) as file:
+            file.write(content)
+    return given
+
+
+def grades_before(students: list[Student], job: Job, given: Marks) -> dict[str, float | None]:
     """Return the grades by student before a regrade.
 
     A file keeps them until the regrade is complete, because the regrade may be interrupted.
+
+    given: the marks of the earlier run.
     """
     file = job.out / BEFORE
     if not file.exists():
         results = {student.key: read_result(job.folder(student)) for student in students}
-        known = {key: result.get("points") for key, result in results.items()}
+        known = {
+            key: marks.total_of(marks.parts_of(result, given.get(key, {})))
+            if result.get("score") is not None
+            else None
+            for key, result in results.items()
+        }
         with write_whole(file) as written:
             written.write(json.dumps(known).encode())
     return json.loads(file.read_text(encoding="utf-8"))
@@ -333,12 +376,17 @@ def main() -> None:
         students = students_in(options.folder)
         if loose := loose_files(options.folder):
             print(f"not in a student's folder or zip, so not graded: {', '.join(loose)}")
+        keys = {student.key for student in students}
+        earlier: Marks = {}
+        if (options.out / MARKS).is_file():
+            earlier = marks.read_marks(options.out / MARKS, keys)
+        given = marks_of(options, keys)
         job = make_job(options)
         prepare(job)
-        given: Marks = {}
-        if options.marks is not None:
-            given = marks.read_marks(options.marks, {student.key for student in students})
-        before = grades_before(students, job) if options.regrade else None
+        expect_same_kind(options, students, job)
+        before = None
+        if options.regrade:
+            before = grades_before(students, job, earlier)
         results, stopped = grade_all(students, job, options)
         for student in students:  # after Ctrl-C, the stored results of the others
             if student.key not in results and (known := read_result(job.folder(student))):

@@ -42,7 +42,7 @@ def _row(result: dict[str, Any]) -> dict[str, Any]:
         "Identifier": f"Participant {number}" if number else "",
         "Full name": result.get("name"),
         "Status": status,
-        "Grade": _number(result.get("total")),
+        "Grade": _rounded(result.get("total")),
         "Maximum Grade": most(),
         "Feedback comments": "" if status == GRADER_ERROR else result.get("message"),
         "Submission": result.get("student"),
@@ -64,6 +64,10 @@ def _row(result: dict[str, Any]) -> dict[str, Any]:
 
 def _number(value: float | None) -> float | str:
     return "" if value is None else value
+
+
+def _rounded(value: float | None) -> float | str:
+    return "" if value is None else round(value, 2)
 
 
 def escaped(value: Any) -> Any:
@@ -131,13 +135,10 @@ def fill_canvas(
 def changes(
     before: Mapping[str, float | None], results: Iterable[dict[str, Any]]
 ) -> list[tuple[str, float | None, float | None]]:
-    """Return (student, old points, new points) for each that changed; None is no grade.
-
-    These are the points of tests and scores, without the marks that a person gave.
-    """
+    """Return (student, old grade, new grade) for each grade that changed; None is no grade."""
     found: list[tuple[str, float | None, float | None]] = []
     for result in results:
-        old, new = before.get(result["student"]), result.get("points")
+        old, new = before.get(result["student"]), result.get("total")
         same = old == new if old is None or new is None else abs(new - old) <= 1e-9
         if not same:
             found.append((result["student"], old, new))

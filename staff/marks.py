@@ -7,6 +7,7 @@ every run, so a regrade keeps it. A row for a part that tests or scores grade ov
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,17 +46,27 @@ def read_marks(file: Path, students: Collection[str]) -> Marks:
     """
     try:
         with open(file, encoding="utf-8-sig", newline="") as opened:
-            reader = csv.DictReader(opened)
-            rows, names = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            reader = csv.reader(opened)
+            rows = [(reader.line_num, row) for row in reader]
+    except UnicodeDecodeError:
+        raise MarksError(f'{file} is not in UTF-8; save it as "CSV UTF-8".') from None
+    except (OSError, csv.Error) as error:
         raise MarksError(f"{file} is not a CSV file that can be read ({error}).") from None
+    names = [name.strip().lower() for name in rows[0][1]] if rows else []
     if not {*COLUMNS} <= {*names}:
         found = as_text(", ".join(names)) or "none"
-        raise MarksError(f"{file} has the columns {found}; expected {', '.join(COLUMNS)}.")
+        raise MarksError(
+            f"{file} has the columns {found}; expected {', '.join(COLUMNS)}, separated by commas."
+        )
     marks: dict[str, dict[str, Mark]] = {}
-    for line, row in enumerate(rows, 2):
+    for line, row in rows[1:]:
         where = f"{file}, line {line}"
-        values = {name: (row[name] or "").strip() for name in COLUMNS}
+        if not any(cell.strip() for cell in row):
+            continue  # a spreadsheet may leave empty rows
+        if len(row) > len(names):
+            raise MarksError(f"{where}: more cells than columns; put a text with commas in quotes.")
+        cells = dict(zip(names, [*row, *[""] * len(names)]))
+        values = {name: cells[name].strip() for name in COLUMNS}
         student, number = values["student"], values["part"]
         if student not in students:
             raise MarksError(f"{where}: there is no student {as_text(student)!r}.")
@@ -65,10 +76,8 @@ def read_marks(file: Path, students: Collection[str]) -> Marks:
             raise MarksError(f"{where}: there is no part {as_text(number)!r}; the parts: {known}.")
         if number in marks.setdefault(student, {}):
             raise MarksError(f"{where}: a second mark of {as_text(student)!r} for {number}.")
-        try:
-            points = float(values["points"])
-        except ValueError:
-            points = -1.0
+        written = re.fullmatch(r"[0-9]+(\.[0-9]+)?", values["points"])
+        points = float(values["points"]) if written else -1.0
         if not 0 <= points <= part.points:
             raise MarksError(
                 f"{where}: {as_text(values['points'])!r} points for {number}; "
@@ -92,17 +101,20 @@ def parts_of(result: Mapping[str, Any], marks: Mapping[str, Mark]) -> list[dict[
             "number": number,
             "title": part.title,
             "of": part.points,
-            "points": None if part.graded == PERSON else 0,
+            "points": 0 if part.graded == SCORE or checked else None,
             "comment": "",
             "problems": [],
             "marked": number in marks,
         }
+        if part.graded == PERSON:
+            entry["points"] = None
         if part.graded == SCORE:
             entry["points"] = tasks.get(TASK_OF_SCORE[number], {}).get("score") or 0.0
         elif number in checked:
             entry |= {name: checked[number][name] for name in ("points", "problems")}
         if number in marks:
-            entry |= {"points": marks[number].points, "comment": marks[number].comment}
+            mark = marks[number]  # what tests found no longer explains the points
+            entry |= {"points": mark.points, "comment": mark.comment, "problems": []}
         entries.append(entry)
     return entries
 

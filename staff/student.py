@@ -59,6 +59,7 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
         known = {}
     who = {"student": student.key, "name": student.name}
     who |= {"platform": student.platform, "number": student.number}
+    checks_failed = ""  # why no TODO could be checked
     result: dict[str, Any] = {**who, "isolation": job.isolation, "cgroup": cgroup.NONE}
     try:
         if job.isolation == sandbox.BUBBLEWRAP:
@@ -80,6 +81,7 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
             result["tasks"] = _tasks(handed_in.code, handed_in.checkpoints, job, work, folder)
             if checked is not None:
                 result["completion"] = with_trained(checked, result["tasks"])
+                checks_failed = checked["message"]
     except HandedInError as error:
         message = as_text(str(error))[:1000]
         result |= {"tasks": {}, "status": CONTRACT_BREACH, "message": message, "flags": []}
@@ -92,6 +94,8 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
         result |= {"tasks": {}, "status": GRADER_ERROR, "message": message, "flags": []}
     else:
         result |= _together(result["tasks"])
+        if checks_failed:
+            result["message"] = f"{result['message']} The TODOs: {checks_failed}".strip()
     result["score"] = _total(result)
     if result["score"] is not None:
         result["points"] = result["score"] + result.get("completion", {}).get("points", 0)

@@ -858,12 +858,13 @@ def test_regrading_lists_every_grade_that_changed(small_class, tmp_path, tiny_da
     assert "1 graded now" in run(*words).stdout
     file = out / "students" / "ada" / "result.json"
     result = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps({**result, "points": 1.0}), encoding="utf-8")
+    file.write_text(json.dumps({**result, "score": 1.0, "tasks": {}}), encoding="utf-8")
     completed = run(*words, "--regrade")
-    assert f"changed:  ada: 1.00 to {result['points']:.2f}" in completed.stdout
+    before = result["completion"]["points"]  # without the score
+    assert f"changed:  ada: {before:.2f} to {result['points']:.2f}" in completed.stdout
     with open(out / "regrade.csv", encoding="utf-8", newline="") as opened:
         (row,) = csv.DictReader(opened)
-    assert float(row["Grade now"]) == result["points"]
+    assert float(row["Grade now"]) == pytest.approx(result["points"], abs=0.006)
 
 
 @needs_bubblewrap
@@ -1093,7 +1094,7 @@ def test_points_of_a_class(tmp_path, trained, tiny_data):
     with open(out / "grades.csv", encoding="utf-8-sig", newline="") as file:
         rows = {row["Submission"]: row for row in csv.DictReader(file)}
     scores = result_of(out, "ada")["score"]
-    assert float(rows["ada"]["Grade"]) == pytest.approx(50 + 9 + scores)
+    assert float(rows["ada"]["Grade"]) == pytest.approx(50 + 9 + scores, abs=0.006)
     assert rows["ada"]["Maximum Grade"] == "130" and rows["ada"]["0.2 (of 10)"] == ""
     assert float(rows["bob"]["Grade"]) == 47 and rows["bob"]["2.3 (of 15)"] == "15.0"
     assert "there is no checkpoint" in rows["bob"]["Feedback comments"]
@@ -1107,7 +1108,13 @@ def test_points_of_a_class(tmp_path, trained, tiny_data):
     again = [CLASS, folder, "--out", out, "--test_data", tiny_data, "--gen_num", 20]
     assert_clear_error(run(*again, "--no_private", "--marks", marks), "line 2", "expected 0 to 10")
     marks.unlink()
-    completed = run(*again, "--no_private")
+    completed = run(*again, "--no_private")  # the marks of the first run stay
+    assert "0 graded now" in completed.stdout and "marks: 2" in completed.stdout
+    with open(out / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        rows = {row["Submission"]: row for row in csv.DictReader(file)}
+    assert float(rows["bob"]["Grade"]) == 47
+    assert_clear_error(run(*again, "--no_private", "--scores_only"), "holds completion points")
+    completed = run(*again, "--no_private", "--no_marks")
     assert "0 graded now" in completed.stdout
     with open(out / "grades.csv", encoding="utf-8-sig", newline="") as file:
         assert {row["Grade"] for row in csv.DictReader(file)} >= {"45.0", "0.0"}
@@ -1121,6 +1128,9 @@ def test_points_of_a_class(tmp_path, trained, tiny_data):
         ("student,part,points,comment\nada,0.9,1,\n", "line 2: there is no part '0.9'"),
         ("student,part,points,comment\nada,0.2,ten,\n", "line 2: 'ten' points for 0.2"),
         ("student,part,points,comment\nada,0.2,1,\nada,0.2,2,\n", "line 3: a second mark"),
+        ("student,part,points,comment\nada,0.2,1,good, late\n", "line 2: more cells than columns"),
+        ('student,part,points,comment\nada,0.1a,1,"a\nb"\nada,0.2,1e1,\n', "line 4: '1e1' points"),
+        ("student;part;points;comment\n", "separated by commas"),
     ],
 )
 def test_a_mistake_in_the_marks_is_an_error_with_its_line(tmp_path, text, words):
@@ -1133,7 +1143,7 @@ def test_a_mistake_in_the_marks_is_an_error_with_its_line(tmp_path, text, words)
 def test_changed_grades_are_found_up_and_down():
     before = {"a": 1.0, "b": 2.0, "c": None, "d": 5.0}
     after = zip("abcd", (2.0, 1.0, 3.0, 5.0))
-    results = [{"student": student, "points": points} for student, points in after]
+    results = [{"student": student, "total": points} for student, points in after]
     assert grades.changes(before, results) == [("a", 1.0, 2.0), ("b", 2.0, 1.0), ("c", None, 3.0)]
 
 

@@ -73,8 +73,8 @@ class ModelRecorder(Experiments):
             for method in ("encode", "reparameterize", "decode", "forward"):
                 if method in model._modules:
                     raise ContractError(
-                        f"self.{method} of {self.name} is a layer and hides the method {method}; "
-                        "give the layer another name"
+                        f"self.{method} of {self.name} is a layer; expected a method "
+                        f"`def {method}`. Give the layer another name"
                     )
             _perturb(model)
             trained = [one for one in model.parameters() if one.requires_grad]

@@ -146,4 +146,6 @@ def _ticks(axis: _Axis, log: bool = False) -> str:
 
 
 def _text(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1e5 else f"{value:.0e}"
+    if value == 0:
+        return "0"  # and not -0
+    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.0e}"
