@@ -18,7 +18,7 @@ DEMO :=
 
 .PHONY: demo clean
 
-demo: .venv/core
+demo: .venv/explore
 	$(BIN)/python -m lab.demo $(DEMO)
 
 # staff: begin
@@ -70,6 +70,10 @@ CHECK := import sys; v = sys.version_info[:2]; \
 	  $(PIP) --no-deps --index-url $(CPU_WHEELS) "$$(grep '^torch==' requirements.txt)" \
 	  || echo "PyTorch's own index failed: its default build follows"; fi
 	$(PIP) -r requirements.txt
+	@touch $@
+
+.venv/explore: .venv/core requirements/explore.txt
+	$(PIP) -r requirements/explore.txt
 	@touch $@
 
 # staff: begin

@@ -211,7 +211,8 @@ def _make_demo(folder: Path, *variables: str) -> str:
     python.parent.mkdir(parents=True, exist_ok=True)
     python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', encoding="utf-8")
     python.chmod(0o755)
-    (folder / ".venv" / "core").touch()  # so that make installs nothing
+    for marker in ("core", "explore"):  # so that make installs nothing
+        (folder / ".venv" / marker).touch()
     result = _run(folder, "make", "demo", *variables)
     if result.returncode != 0:
         raise HandoutError(f"`make demo` fails: {_last_line(result)}")
