@@ -67,8 +67,18 @@ def report(tmp_path, tiny_data, *paths) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def test_a_report_has_the_scores_of_grade_py_and_needs_no_network(tmp_path, tiny_data, runs):
-    text = report(tmp_path, tiny_data, runs["CVAE"])
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, tiny_data, runs) -> dict[str, Path]:
+    """Reports of each run, and of all together."""
+    folder = tmp_path_factory.mktemp("pages")
+    for name, paths in {**{k: [v] for k, v in runs.items()}, "all": runs.values()}.items():
+        (folder / name).mkdir()
+        report(folder / name, tiny_data, *paths)
+    return {file.parent.name: file for file in folder.glob("*/report.html")}
+
+
+def test_a_report_has_the_scores_of_grade_py_and_needs_no_network(tmp_path, tiny_data, runs, pages):
+    text = pages["CVAE"].read_text(encoding="utf-8")
     page = Page(text)
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert "http" not in re.sub(r"data:[^\"']*", "", text)
@@ -88,15 +98,15 @@ def test_a_report_has_the_scores_of_grade_py_and_needs_no_network(tmp_path, tiny
         assert f"<title>{title}</title>" in text
 
 
-def test_models_without_an_encoder_or_labels_have_reports_too(tmp_path, tiny_data, runs):
-    text = report(tmp_path, tiny_data, runs["GAN"])
+def test_models_without_an_encoder_or_labels_have_reports_too(pages):
+    text = pages["GAN"].read_text(encoding="utf-8")
     assert "Samples of each label" in text and "Reconstructions, from" not in text
-    text = report(tmp_path, tiny_data, runs["VAE"])
+    text = pages["VAE"].read_text(encoding="utf-8")
     assert "this model does not see labels" in text and "Reconstructions, from" in text
 
 
-def test_several_runs_are_compared(tmp_path, tiny_data, runs):
-    text = report(tmp_path, tiny_data, *runs.values())
+def test_several_runs_are_compared(pages):
+    text = pages["all"].read_text(encoding="utf-8")
     page = Page(text)
     assert [name for name in page.ids if name.startswith("run-")] == ["run-0", "run-1", "run-2"]
     table = text.split("<table>")[1].split("</table>")[0]
@@ -116,16 +126,6 @@ def test_a_folder_without_a_run_is_a_clear_error(tmp_path):
 
 
 # ---------------------------------------------------------------- in a browser
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory, tiny_data, runs) -> dict[str, Path]:
-    """Reports of each run, and of all together."""
-    folder = tmp_path_factory.mktemp("pages")
-    for name, paths in {**{k: [v] for k, v in runs.items()}, "all": runs.values()}.items():
-        (folder / name).mkdir()
-        report(folder / name, tiny_data, *paths)
-    return {file.parent.name: file for file in folder.glob("*/report.html")}
 
 
 @pytest.fixture(scope="module")
