@@ -70,7 +70,7 @@ def main() -> None:
     shown = [points for number, points in found.items() if number.startswith(begins)]
     for points in shown:
         print_points(points)
-    for note in notes(recording) if "Genwithlabel" in tasks else ():
+    for note in notes(recording, setting) if "Genwithlabel" in tasks else ():
         print(f"note: {note}")
     complete = all(points.points == points.part.points for points in shown)
     works = options.quick or (complete and all([train_a_little(options, one) for one in tasks]))

@@ -101,13 +101,11 @@ def parts_of(result: Mapping[str, Any], marks: Mapping[str, Mark]) -> list[dict[
             "number": number,
             "title": part.title,
             "of": part.points,
-            "points": 0 if part.graded == SCORE or checked else None,
+            "points": 0 if checked and part.graded != PERSON else None,
             "comment": "",
             "problems": [],
             "marked": number in marks,
         }
-        if part.graded == PERSON:
-            entry["points"] = None
         if part.graded == SCORE:
             entry["points"] = tasks.get(TASK_OF_SCORE[number], {}).get("score") or 0.0
         elif number in checked:

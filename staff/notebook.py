@@ -2,7 +2,7 @@
 
 It is made from `notebook.markdown`, which stands beside this file, whenever the handout is built.
 Code and text are there once, in one notebook for both languages: two notebooks would differ in
-nothing but the text, and whoever changed a cell of one would have to change the other.
+nothing but the text, and a change to a cell of one would be needed in the other.
 """
 
 from __future__ import annotations

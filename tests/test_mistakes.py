@@ -74,7 +74,7 @@ def test_a_mistake_costs_its_points_once(tmp_path, mistake):
     recording = record(file)
     found = judge([(recording, PUBLIC)])
     expected = {number: points for number, points in mistake.costs.items() if points}
-    said = "\n".join([words_of(found), *notes(recording)])
+    said = "\n".join([words_of(found), *notes(recording, PUBLIC)])
     assert costs(found) == expected, said
     for words in mistake.words:
         assert words in said

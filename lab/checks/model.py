@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from lab.checks.decode import DecodeJudge
 from lab.checks.encode import EncodeJudge
 from lab.checks.forward import ForwardJudge
 from lab.checks.layers import LayersJudge
 from lab.checks.recording import Recording, Setting
-from lab.checks.seen import Checked, near
+from lab.checks.seen import Checked, Seen
 
 JUDGES: tuple[type[LayersJudge | EncodeJudge | DecodeJudge | ForwardJudge], ...]
 JUDGES = LayersJudge, EncodeJudge, DecodeJudge, ForwardJudge
@@ -26,14 +24,8 @@ def judge_class(name: str, recording: Recording, setting: Setting) -> dict[str, 
     }
 
 
-def notes(recording: Recording) -> list[str]:
+def notes(recording: Recording, setting: Setting) -> list[str]:
     """Return what is allowed in a submission but may surprise its author."""
-    arrays = recording.arrays
-    names = ("mu", "log_var", "labels")
-    found = [arrays.get(f"GenModel.encode.{name}") for name in names]
-    mu, log_var, changed = found
-    if mu is None or log_var is None or changed is None or mu.ndim != log_var.ndim:
-        return []
-    if near(changed, np.concatenate([mu, log_var], axis=-1)):
+    if Seen("GenModel", recording, setting).encode_ignores_the_label():
         return ["encode of GenModel does not use the label; that is allowed"]
     return []

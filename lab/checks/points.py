@@ -15,7 +15,6 @@ from lab.checks.rubric import TESTS, Part, rubric
 from lab.checks.seen import Checked
 
 LOSS = "2.3"
-# A TODO of GenModel and the one of VAE that it repeats, in which the same mistake costs points.
 # What an experiment measured; all else is what a method returned.
 MEASURED = (
     "built",
@@ -28,6 +27,7 @@ MEASURED = (
     "unused",
     "labels",
 )
+# A TODO of GenModel and the one of VAE that it repeats, in which the same mistake costs points.
 REPEATS = dict(zip(NUMBERS["GenModel"], NUMBERS["VAE"]))
 
 

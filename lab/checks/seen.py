@@ -74,17 +74,20 @@ class Seen:
     def differs(self, method: str) -> bool:
         """Return whether two calls with the same inputs and other random numbers differ."""
         again = self.array(f"{method}.again")
-        if method == "encode":
-            mu, log_var = self.array("encode.mu"), self.array("encode.log_var")
-            if mu is None or log_var is None or mu.ndim != log_var.ndim:
-                return False
-            first = np.concatenate([mu, log_var], axis=-1) if mu.ndim else mu
-        else:
-            found = self.array("decode.images")
-            if found is None:
-                return False
-            first = found
-        return again is not None and not (again.shape == first.shape and near(again, first))
+        first = self.codes() if method == "encode" else self.array("decode.images")
+        return again is not None and first is not None and not near(again, first)
+
+    def codes(self) -> np.ndarray | None:
+        """Return mu and log_var side by side; None if there are none, or of different rank."""
+        mu, log_var = self.array("encode.mu"), self.array("encode.log_var")
+        if mu is None or log_var is None or mu.ndim != log_var.ndim:
+            return None
+        return np.concatenate([mu, log_var], axis=-1) if mu.ndim else mu
+
+    def encode_ignores_the_label(self) -> bool:
+        """Return whether other labels give the same codes."""
+        codes, changed = self.codes(), self.array("encode.labels")
+        return codes is not None and changed is not None and near(changed, codes)
 
     def makes_layers(self) -> bool:
         """Return whether calls make layers, which layers_are_used counts."""

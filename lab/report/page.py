@@ -44,15 +44,16 @@ def build(runs: Sequence[Measured], dataset: MNISTDataset) -> str:
     )
     environment.globals["t"] = _in_both_languages
     best = {  # of each task, because the tasks have different scores
-        max((run.scores["raw"], -number) for number, run in enumerate(runs) if run.task == task)[1]
+        max(same, key=lambda number: runs[number].scores["raw"])
         for task in {run.task for run in runs}
+        if (same := [number for number, run in enumerate(runs) if run.task == task])
     }
     return environment.get_template("report.html").render(
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         runs=[_of_one(run, dataset) for run in runs],
         together=_of_several(runs, dataset) if len(runs) > 1 else None,
-        best={-number for number in best},
+        best=best,
         n=len(dataset),
         versions={name: version(name) for name in ("torch", "numpy")},
     )
