@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lab.checkpoint import write_whole
+
 
 def read(file: Path) -> Any:
     """Return the figures in a JSON file."""
@@ -19,8 +21,9 @@ def read(file: Path) -> Any:
 
 
 def write(file: Path, figures: Any) -> None:
-    """Write figures to a JSON file."""
-    file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    """Write figures to a JSON file, whole or not at all."""
+    with write_whole(file) as target:
+        target.write((json.dumps(figures, indent=2) + "\n").encode())
 
 
 def machine() -> dict[str, Any]:

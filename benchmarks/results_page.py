@@ -1,0 +1,146 @@
+"""docs/results.md: the reports' tables beside the lab's figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.report_tables import TABLES, Row, Table
+
+SEEDS = (42, 43, 44)  # for rows where a report's training failed; the others have the first alone
+COLLAPSED = 0.5  # ssim below which a reconstruction shows almost nothing of its input
+SCORES = {"ssim": 4, "mse": 5, "fid": 3, "fid_pooled": 3, "raw": 2}  # digits
+NAMES = {"fid_pooled": "pooled fid"}
+# What another seed changes: differences up to these are level.
+NOISE = {"ssim": 0.003, "mse": 0.0002, "fid": 0.1, "raw": 0.15}
+LARGER_IS_BETTER = {"ssim", "raw"}
+
+Results = Mapping[str, Mapping[str, Any]]  # a row's figures under its command
+
+
+def seeds_of(row: Row) -> tuple[int, ...]:
+    """Return the seeds that a row is run with."""
+    return SEEDS if isinstance(row.report, str) else SEEDS[:1]
+
+
+def results_of(table: Table, row: Row, results: Results) -> list[Mapping[str, Any]]:
+    """Return the stored results of a row, one per seed that has been run."""
+    keys = (" ".join(table.command(row, seed)) for seed in seeds_of(row))
+    return [results[key] for key in keys if key in results]
+
+
+def means(results: list[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the mean of each score over the results that have it."""
+    found = {}
+    for name in SCORES:
+        values = [result[name] for result in results if result.get(name) is not None]
+        if values:
+            found[name] = statistics.fmean(values)
+    return found
+
+
+def verdict(row: Row, scores: Mapping[str, float]) -> str:
+    """Return "ahead", "level" or "behind" of the report, or "" where it has no scores.
+
+    A row is behind if one score is worse by more than the noise, ahead if all are better.
+    """
+    if not isinstance(row.report, dict) or not row.report:
+        return ""
+    gains = {
+        name: (scores[name] - theirs) * (1 if name in LARGER_IS_BETTER else -1)
+        for name, theirs in row.report.items()
+    }
+    if any(gain < -NOISE[name] for name, gain in gains.items()):
+        return "behind"
+    return "ahead" if all(gain > 0 for gain in gains.values()) else "level"
+
+
+def render(table: Table, results: Results) -> str:
+    """Return a table: for each score the report's figure and the lab's, and who is ahead."""
+    rows = [(row, results_of(table, row, results)) for row in table.rows]
+    names = [name for name in SCORES if any(name in means(found) for _, found in rows)]
+    head = [table.varied, *(f"{NAMES.get(name, name)}: report / lab" for name in names)]
+    head += ["lab", "trained", "steps skipped", "seconds"]
+    lines = [f"## {table.title}", "", f"{table.epochs} epochs: `{_shared_command(table)}`", ""]
+    lines += [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    lines += [f"| {' | '.join(_cells(row, found, names))} |" for row, found in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _shared_command(table: Table) -> str:
+    words = table.command(Row(""), SEEDS[0])[:-2]
+    return f"python train.py {' '.join(words)}"
+
+
+def _cells(row: Row, found: list[Mapping[str, Any]], names: list[str]) -> list[str]:
+    scores = means(found)
+    report = row.report if isinstance(row.report, dict) else {}
+    if not found:
+        return [row.label, *(_cell(report.get(name), None, name) for name in names), *["-"] * 4]
+    trained = sum(result.get("ssim") is None or result["ssim"] >= COLLAPSED for result in found)
+    failed = f", report: {row.report}" if isinstance(row.report, str) else ""
+    return [
+        row.label,
+        *(_cell(report.get(name), scores.get(name), name) for name in names),
+        verdict(row, scores) or "-",
+        f"{trained} of {len(found)}{failed}",
+        f"{sum(result['skipped_steps'] for result in found)}",
+        f"{statistics.fmean(result['train_s'] for result in found):.0f}",
+    ]
+
+
+def _cell(theirs: float | None, lab: float | None, name: str) -> str:
+    figures = ("-" if figure is None else f"{figure:.{SCORES[name]}f}" for figure in (theirs, lab))
+    return " / ".join(figures)
+
+
+def counts(results: Results) -> Counter[str]:
+    """Return how many rows with scores of a report are ahead, level, behind, or not run yet.
+
+    A row that stands in several tables counts once.
+    """
+    verdicts = {}
+    for table in TABLES:
+        for row in table.rows:
+            if row.report and isinstance(row.report, dict):
+                found = results_of(table, row, results)
+                key = table.command(row, SEEDS[0])
+                verdicts[key] = verdict(row, means(found)) if found else "not run yet"
+    return Counter(verdicts.values())
+
+
+def document(results: Results) -> str:
+    """Return docs/results.md."""
+    parts = [
+        "# The tables of the original reports, run again",
+        "",
+        "Every row at the report's own settings and length. The lab's scores are on "
+        "`dataset/test`, at the posterior mean, after training with the lab's warm-up and cosine "
+        "schedule unless the command says otherwise. Rows where a report's training exploded or "
+        f"collapsed were run with the seeds {', '.join(map(str, SEEDS))}, the others with "
+        f"{SEEDS[0]}. A row counts as trained when its ssim is {COLLAPSED} or more. One thread per "
+        "run, several runs and other work at once: the seconds are of training on a busy machine. "
+        "Written by `python -m benchmarks.reproduce`.",
+        "",
+        _summary(results),
+        "",
+    ]
+    parts += [render(table, results) for table in TABLES]
+    return "\n".join(parts)
+
+
+def _summary(results: Results) -> str:
+    count = counts(results)
+    said = [f"{count[word]} {word}" for word in ("ahead", "level", "behind") if count[word]]
+    text = f"Of the {count.total()} rows with figures, {_listed(said)}"
+    noise = ", ".join(f"{limit:g} in {name}" for name, limit in NOISE.items())
+    rest = f"; {count['not run yet']} not run yet" if count["not run yet"] else ""
+    return f"{text}{rest}. Differences that another seed makes count as level: {noise}."
+
+
+def _listed(words: list[str]) -> str:
+    if len(words) < 2:
+        return f"{''.join(words) or 'none has been run'}"
+    return f"{', '.join(words[:-1])} and {words[-1]}"
