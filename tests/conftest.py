@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import forked
 import numpy as np
 import psutil
 import pytest
@@ -23,8 +24,8 @@ from staff.idx import gzipped, idx_bytes
 SUBMISSIONS = ROOT / "tests" / "submissions"
 TINY = 120  # images
 LONGEST = (
-    *("test_staff.py", "test_sweep.py", "test_commands.py", "test_explorer.py"),
-    "test_trainer.py",
+    *("test_attacks.py", "test_sweep.py", "test_class.py", "test_commands.py", "test_explorer.py"),
+    *("test_grader.py", "test_trainer.py"),
 )
 
 
@@ -82,20 +83,30 @@ def tiny_run(tmp_path_factory, tiny_data) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> dict[str, Path]:
+    """Checkpoints of model.py after a short training, by task."""
+    folder = tmp_path_factory.mktemp("trained")
+    found = {}
+    for task in ("VAEwolabel", "Genwithlabel"):
+        words = ["--task", task, "--submission", "model.py", "--lr", 3e-3]
+        words += ["--epochs", 4, "--batch_size", 256, "--var", {"V": 0.05, "G": 0.5}[task[0]]]
+        result = run("train.py", *words, "--latent_dim", 8, "--save_dir", folder / task)
+        assert result.returncode == 0, result.stderr
+        found[task] = folder / task / "best.pth"
+    return found
+
+
 def start(*words: object, cwd: Path = ROOT, env: dict | None = None, **named) -> subprocess.Popen:
     """Start `python WORDS` as a user would, from the project's folder or another.
 
     The first word is a file, or a module such as staff.handout. env: variables that
     are added to the environment.
     """
-    first = str(words[0])
-    program = [str(ROOT / first)] if first.endswith(".py") else ["-m", first]
-    command = [sys.executable, *program, *map(str, words[1:])]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})}
     return subprocess.Popen(
-        command,
+        [sys.executable, *program(*words)],
         cwd=cwd,
-        env=environment,
+        env=environment(env),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -104,12 +115,29 @@ def start(*words: object, cwd: Path = ROOT, env: dict | None = None, **named) ->
 
 
 def run(
-    *words: object, cwd: Path = ROOT, timeout: float = 300, **named
+    *words: object, cwd: Path = ROOT, env: dict | None = None, timeout: float = 300
 ) -> subprocess.CompletedProcess:
-    """Run `python WORDS` to its end; fail after `timeout` seconds."""
-    process = start(*words, cwd=cwd, **named)
+    """Run `python WORDS` to its end; fail after `timeout` seconds.
+
+    Variables in `env` may change what happens at start-up: then it is a process of its own.
+    """
+    if env is None and forked.AVAILABLE:
+        return forked.run_forked(program(*words), cwd, environment(), timeout)
+    process = start(*words, cwd=cwd, env=env)
     stdout, stderr = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
+
+
+def program(*words: object) -> list[str]:
+    """Return the arguments of Python that run a file of the project, or a module."""
+    first = str(words[0])
+    run_it = [str(ROOT / first)] if first.endswith(".py") else ["-m", first]
+    return [*run_it, *map(str, words[1:])]
+
+
+def environment(more: dict | None = None) -> dict[str, str]:
+    """Return the environment of a command."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(more or {})}
 
 
 def reachable_sockets(process: subprocess.Popen) -> list:

@@ -1,0 +1,161 @@
+"""A class is graded without losses: killed, changed, graded again, with points and marks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+import time
+import zipfile
+
+import psutil
+import pytest
+from conftest import ROOT, assert_clear_error, reachable_sockets, run, start
+from handed_in import CLASS, hand_in, needs_bubblewrap, result_of, run_class
+from mistakes import MISTAKES
+
+
+@pytest.fixture
+def small_class(tmp_path, trained):
+    folder = tmp_path / "class"
+    for name in ("ada", "bob", "cleo"):
+        hand_in(folder / name, trained, ["VAEwolabel"])
+    return folder
+
+
+@needs_bubblewrap
+def test_killed_and_started_again_nothing_is_lost_or_done_twice(small_class, tmp_path, tiny_data):
+    out = tmp_path / "out"
+    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--no_private"]
+    words += ["--workers", 1, "--scores_only"]
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    process = start(*words, env={"TMPDIR": str(temporary)})
+    while not list(out.glob("students/*/result.json")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = {file: file.stat().st_mtime_ns for file in out.glob("students/*/result.json")}
+    assert 1 <= len(done) < 3
+    completed = run(*words)
+    assert (
+        completed.returncode == 0
+        and f"{3 - len(done)} graded now, 3 in all" in completed.stdout
+        or (
+            # the killed run's worker may have finished its student
+            f"{2 - len(done)} graded now, 3 in all" in completed.stdout
+        )
+    )
+    assert all(file.stat().st_mtime_ns == at for file, at in done.items())
+    assert {result_of(out, key)["status"] for key in ("ada", "bob", "cleo")} == {"graded"}
+    left = [file for folder in (temporary, out) for file in folder.rglob("*.pth")]
+    assert not left, "the killed run left files of students"
+
+    # Only what is new or has changed is graded; a zip counts as a student.
+    code = small_class / "bob" / "submission.py"
+    code.write_text(code.read_text(encoding="utf-8") + "\n# better\n", encoding="utf-8")
+    with zipfile.ZipFile(small_class / "eve.zip", "w") as archive:
+        archive.write(code, "lab/submission.py")
+        archive.write(small_class / "bob" / "VAEwolabel.pth", "lab/weights.pth")
+    completed = run(*words)
+    assert "2 graded now, 4 in all" in completed.stdout
+    raws = [result_of(out, key)["tasks"]["VAEwolabel"]["raw"] for key in ("ada", "bob", "eve")]
+    assert len(set(raws)) == 1
+
+
+@needs_bubblewrap
+def test_regrading_lists_every_grade_that_changed(small_class, tmp_path, tiny_data):
+    out = tmp_path / "out"
+    for name in ("bob", "cleo"):
+        shutil.rmtree(small_class / name)
+    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--no_private"]
+    words += ["--workers", 1]
+    assert "1 graded now" in run(*words).stdout
+    file = out / "students" / "ada" / "result.json"
+    result = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**result, "score": 1.0, "tasks": {}}), encoding="utf-8")
+    completed = run(*words, "--regrade")
+    before = result["completion"]["points"]  # without the score
+    assert f"changed:  ada: {before:.2f} to {result['points']:.2f}" in completed.stdout
+    with open(out / "regrade.csv", encoding="utf-8", newline="") as opened:
+        (row,) = csv.DictReader(opened)
+    assert float(row["Grade now"]) == pytest.approx(result["points"], abs=0.006)
+
+
+@needs_bubblewrap
+def test_a_worker_that_is_killed_loses_nothing(small_class, tmp_path, tiny_data):
+    out = tmp_path / "out"
+    words = [CLASS, small_class, "--out", out, "--test_data", tiny_data, "--no_private"]
+    words += ["--workers", 2, "--scores_only"]
+    process = start(*words)
+    while not (out / ".lock").exists():
+        time.sleep(0.05)
+    assert_clear_error(run(*words), f"in use by process {process.pid} on")
+    while not list(out.glob("students/*/result.json")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    assert not reachable_sockets(process)
+    children = psutil.Process(process.pid).children()
+    workers = [child for child in children if "--multiprocessing-fork" in child.cmdline()]
+    assert len(workers) == 2
+    workers[0].kill()
+    stdout, stderr = process.communicate(timeout=200)
+    assert process.returncode == 0, stdout + stderr
+    assert {result_of(out, key)["status"] for key in ("ada", "bob", "cleo")} == {"graded"}
+
+
+FORGES_CHECKS = """
+import sys
+for module in list(sys.modules.values()):
+    if hasattr(module, "Recording"):
+        forged = b'{"shapes": {"VAE.built": [1]}, "problems": {}}\\n1234'
+        module.Recording.to_bytes = lambda self: forged
+"""
+
+
+@needs_bubblewrap
+def test_points_of_a_class(tmp_path, trained, tiny_data):
+    """Tests, scores and marks of a person together; a submission without checkpoints; a forger."""
+    folder, out, marks = tmp_path / "class", tmp_path / "out", tmp_path / "marks.csv"
+    hand_in(folder / "ada", trained)
+    for name, code in (
+        ("bob", next(one.text for one in MISTAKES if one.name == "KL sign")),
+        ("eve", FORGES_CHECKS + (ROOT / "model.py").read_text(encoding="utf-8")),
+    ):
+        (folder / name).mkdir()
+        (folder / name / "submission.py").write_text(code, encoding="utf-8")
+    marks.write_text("student,part,points,comment\nada,0.1a,9,\neve,2.3,15,was right\n")
+    completed = run_class(folder, out, tiny_data, "--no_private", "--marks", marks)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    points = {name: result_of(out, name)["completion"]["points"] for name in ("ada", "bob", "eve")}
+    assert points == {"ada": 50, "bob": 45, "eve": 0}
+    with open(out / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        rows = {row["Submission"]: row for row in csv.DictReader(file)}
+    scores = result_of(out, "ada")["score"]
+    assert float(rows["ada"]["Grade"]) == pytest.approx(50 + 9 + scores, abs=0.006)
+    assert rows["ada"]["Maximum Grade"] == "130" and rows["ada"]["0.2 (of 10)"] == ""
+    assert float(rows["bob"]["Grade"]) == 45 and rows["bob"]["2.3 (of 15)"] == "13"
+    assert float(rows["eve"]["Grade"]) == 15 and rows["eve"]["2.3 (of 15)"] == "15.0"
+    assert "there is no checkpoint" in rows["bob"]["Feedback comments"]
+    page = (out / "students" / "bob" / "feedback.html").read_text(encoding="utf-8")
+    assert "the KL term has the wrong sign" in page and "3.5" in page
+    page = (out / "students" / "eve" / "feedback.html").read_text(encoding="utf-8")
+    assert "was right" in page and "cannot be tested before TODO 2.2.1" in page
+    assert "1 x the KL term has the wrong sign" in (out / "report.html").read_text(encoding="utf-8")
+
+    marks.write_text("student,part,points,comment\nada,0.1a,11,\n")
+    again = [CLASS, folder, "--out", out, "--test_data", tiny_data, "--gen_num", 20]
+    assert_clear_error(run(*again, "--no_private", "--marks", marks), "line 2", "expected 0 to 10")
+    marks.unlink()
+    completed = run(*again, "--no_private")  # the marks of the first run stay
+    assert "0 graded now" in completed.stdout and "marks: 2" in completed.stdout
+    with open(out / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        rows = {row["Submission"]: row for row in csv.DictReader(file)}
+    assert float(rows["eve"]["Grade"]) == 15
+    assert_clear_error(run(*again, "--no_private", "--scores_only"), "holds completion points")
+    completed = run(*again, "--no_private", "--no_marks")
+    assert "0 graded now" in completed.stdout
+    with open(out / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        assert {row["Grade"] for row in csv.DictReader(file)} >= {"45.0", "0.0"}
