@@ -1,0 +1,1 @@
+"""Measures of a model beside its grade; docs/metrics.md defines each."""
