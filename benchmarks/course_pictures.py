@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from lab import plots
+from lab.latent_plane import CIRCLES
 from lab.latent_plane import COLORS as LABEL_COLORS
 
 if TYPE_CHECKING:
@@ -285,8 +286,7 @@ def _circles(axes: Axes) -> None:
     """Draw circles with 68 and 95 % of N(0, I) in two dimensions."""
     from matplotlib.patches import Circle
 
-    for share, style in ((0.68, "-"), (0.95, "--")):
-        radius = float(np.sqrt(-2 * np.log(1 - share)))
+    for radius, style in zip(CIRCLES.values(), ("-", "--")):
         axes.add_patch(Circle((0, 0), radius, fill=False, ls=style, color=DARK, lw=1))
 
 

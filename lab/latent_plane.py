@@ -5,6 +5,7 @@ The points are drawn as pixels, which takes a tenth of the time of importing mat
 
 from __future__ import annotations
 
+import math
 from typing import BinaryIO
 
 import numpy as np
@@ -20,6 +21,10 @@ COLORS = (
     *((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189)),
     *((140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207)),
 )
+# The radius of the circle that holds this share of N(0, I) in two dimensions: the squared distance
+# from the origin divided by two has an exponential distribution.
+CIRCLES = {share: math.sqrt(-2 * math.log(1 - share)) for share in (0.68, 0.95)}
+DASHES = (360, 2)  # of the circles, in degrees: the inner one has no gaps
 RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))  # viridis
 
 
@@ -28,17 +33,19 @@ def draw_codes(
 ) -> None:
     """Draw codes (N, latent_dim) as points, coloured by label (N,), and again by slant (N,).
 
-    Codes of more than two dimensions are projected by principal component analysis (PCA). Where the
-    codes of all labels have the same distribution, as after fit_prior, only the slant shows what
-    they say.
+    Codes of more than two dimensions are projected to their principal axes. Where the codes of all
+    labels have the same distribution, as after fit_prior, only the slant shows what they say. The
+    circles of CIRCLES show N(0, I), from which samples are drawn: its projection to two orthonormal
+    axes is again N(0, I). Codes of one dimension get no circles.
 
     slants: how far each digit leans to the right; see `moments.slant`.
     """
     points, names = project(codes.astype(np.float64))  # (N, 2)
-    pictures = [_square(points, label_colors(labels), names, "Codes of the images, by label")]
+    plane = points, names, list(CIRCLES.values()) if codes.shape[1] > 1 else []
+    pictures = [_square(*plane, label_colors(labels), "Codes of the images, by label")]
     _label_key(pictures[0])
     if slants is not None:
-        pictures.append(_square(points, ramp_colors(slants), names, "The same codes, by slant"))
+        pictures.append(_square(*plane, ramp_colors(slants), "The same codes, by slant"))
         _slant_key(pictures[1])
     width, height = pictures[0].size
     whole = Image.new("RGB", (len(pictures) * width, height), (PAPER,) * 3)
@@ -48,7 +55,10 @@ def draw_codes(
 
 
 def project(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
-    """Project codes (N, latent_dim) to two dimensions: (N, 2), and the names of the two axes."""
+    """Project codes (N, latent_dim) to two dimensions: (N, 2), and the names of the two axes.
+
+    The axes are orthonormal: the two in which the codes vary most. The origin remains the origin.
+    """
     if codes.shape[1] == 1:
         codes = np.column_stack([codes, np.zeros(len(codes))])
     if codes.shape[1] == 2:
@@ -57,7 +67,7 @@ def project(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
     variances, axes = np.linalg.eigh(centred.T @ centred)  # in ascending order
     first, second = 100 * variances[:-3:-1] / max(float(variances.sum()), 1e-12)
     names = f"first principal axis, {first:.0f} %", f"second principal axis, {second:.0f} %"
-    return centred @ axes[:, :-3:-1], names
+    return codes @ axes[:, :-3:-1], names
 
 
 def label_colors(labels: np.ndarray) -> np.ndarray:
@@ -73,12 +83,20 @@ def ramp_colors(values: np.ndarray) -> np.ndarray:
 
 
 def _square(
-    codes: np.ndarray, colors: np.ndarray, names: tuple[str, str], title: str
+    codes: np.ndarray,
+    names: tuple[str, str],
+    circles: list[float],
+    colors: np.ndarray,
+    title: str,
 ) -> Image.Image:
-    """Return a square with points (N, 2) of these colors (N, 3), with ticks and names of axes."""
-    low, high = codes.min(axis=0), codes.max(axis=0)
-    margin = np.maximum(0.04 * (high - low), 1e-6)
-    low, high = low - margin, high + margin
+    """Return a square with points (N, 2) of these colors (N, 3), with ticks and names of axes.
+
+    Both axes have the same scale. The circles, given by their radii, are shown as a whole.
+    """
+    reach = max(circles, default=1e-6)
+    low, high = np.minimum(codes.min(axis=0), -reach), np.maximum(codes.max(axis=0), reach)
+    middle, half = (low + high) / 2, 0.54 * (high - low).max()
+    low, high = middle - half, middle + half
 
     def pixel(values: np.ndarray | float, axis: int) -> np.ndarray:
         """Return the column (axis 0) or row (axis 1) in the square."""
@@ -92,6 +110,12 @@ def _square(
     across, down = pixel(codes[:, 0], 0), pixel(codes[:, 1], 1)
     for right, below in np.ndindex(2, 2):  # a point is 2 x 2 pixels
         plane[down + below, across + right] = colors
+    for radius, dash in zip(circles, DASHES):
+        degrees = np.arange(0, 360, 0.05)
+        angles = np.radians(degrees[degrees % (2 * dash) < dash])
+        across, down = pixel(radius * np.cos(angles), 0), pixel(radius * np.sin(angles), 1)
+        for right, below in np.ndindex(2, 2):
+            plane[down + below, across + right] = INK
 
     picture = Image.new("RGB", (LEFT + SIDE + RIGHT, TOP + SIDE + BOTTOM), (PAPER,) * 3)
     ink = (INK,) * 3
@@ -110,7 +134,19 @@ def _square(
     for tick in round_ticks(low[1], high[1]):
         at = TOP + int(pixel(tick, 1))
         draw.text((LEFT - 6, at), f"{tick:g}", ink, font, anchor="rm")
+    if circles:
+        _circles_key(draw)
     return picture
+
+
+def _circles_key(draw: ImageDraw.ImageDraw) -> None:
+    font, ink, x, y = text_font(), (INK,) * 3, LEFT + SIDE + 14, TOP + 300
+    draw.text((x, y), "N(0, I)", ink, font)
+    for number, share in enumerate(CIRCLES):
+        middle = y + 32 + 22 * number
+        for start in range(0, 24, 8 if number else 4):
+            draw.rectangle((x + start, middle, x + start + 3, middle + 1), ink)
+        draw.text((x + 30, middle), f"{100 * share:.0f} %", ink, font, anchor="lm")
 
 
 def _label_key(picture: Image.Image) -> None:

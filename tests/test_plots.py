@@ -45,6 +45,41 @@ def test_codes_that_are_all_the_same_are_one_point():
     assert (picture == latent_plane.COLORS[0]).all(axis=2).sum() == 4
 
 
+def drawn_points(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels (row, column) of the circles, and of the points (of label 1)."""
+    file = io.BytesIO()
+    latent_plane.draw_codes(file, codes.astype(np.float16), np.ones(len(codes), np.int64))
+    picture = np.asarray(Image.open(file))[36:634, 61:659]  # the plane inside its frame
+    dark, orange = (plots.INK,) * 3, latent_plane.COLORS[1]
+    return tuple(np.argwhere((picture == color).all(axis=2)) for color in (dark, orange))
+
+
+def test_the_circles_hold_their_shares_of_the_prior():
+    """They are around the origin, also where the codes are elsewhere."""
+    for share, radius in latent_plane.CIRCLES.items():
+        assert stats.chi2(2).cdf(radius**2) == pytest.approx(share)
+    inner, outer = latent_plane.CIRCLES.values()
+    for width in (2, 20):
+        spread = 0.5 / np.arange(1, width + 1)
+        codes = np.random.default_rng(0).standard_normal((4000, width)) * spread
+        circles, points = drawn_points(codes + np.eye(width)[0] * 2)
+        origin = (circles.min(axis=0) + circles.max(axis=0)) / 2
+        distance = np.linalg.norm(circles - origin, axis=1)
+        unit = np.ptp(circles, axis=0).max() / 2 / outer  # in pixels
+        nearest = np.where(distance < 2 * unit, inner * unit, outer * unit)
+        assert np.allclose(distance, nearest, atol=3)
+        off_centre = np.linalg.norm(points.mean(axis=0) - origin) / unit
+        assert off_centre == pytest.approx(2, abs=0.1)
+
+
+def test_circles_are_shown_as_a_whole_and_not_for_one_dimension():
+    for scale in (0.01, 30):
+        circles, _ = drawn_points(scale * np.random.default_rng(0).standard_normal((50, 2)))
+        size = np.ptp(circles, axis=0)
+        assert abs(size[0] - size[1]) <= 2 and size[0] > 8
+    assert len(drawn_points(np.linspace(-1, 1, 50)[:, None])[0]) == 0
+
+
 def test_codes_are_drawn_by_slant_beside():
     codes = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float16)
     file = io.BytesIO()
