@@ -115,6 +115,7 @@ def train(
     stop: threading.Event | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
+    typed: str = "",
 ) -> bool:
     """Train as the options say, from the checkpoint `state` if given.
 
@@ -122,12 +123,15 @@ def train(
         stop: once it is set, training stops at the next complete step; by default, Ctrl-C sets it.
         callbacks: called after the callback that writes the run's files.
         progress: whether to show the progress bar.
+        typed: the command that the user typed, for train.log.
 
     Returns whether the run is complete. After a stop it returns False, and the state is saved.
     Raises SettingsError, DataError, ContractError, CheckpointError, TrainingError, OSError.
     """
     trainer, folder = _set_up(options, state, callbacks, progress)
     submission = trainer.submission
+    if typed:
+        folder.note(typed)
     folder.say(
         f"{submission.class_name} of {submission.path}: {trainer.parameter_count:,} parameters, "
         f"{len(trainer.batches.images):,} images, {trainer.device} in {trainer.precision.name}"
@@ -140,6 +144,8 @@ def train(
                 f"the code it began with, {options.submission}"
             )
     complete = fit(trainer, stop, resumed=state is not None)
+    if complete:
+        folder.say(f"training took {trainer.state.seconds:.1f} s, without validation")
     if options.show_loss_plot:
         _show_loss_plot(trainer.state.history)
     return complete
@@ -361,7 +367,8 @@ def main() -> None:
         if options.checkpoint or options.load_from_checkpoint:
             options, state = resume(options, given)
         with only_one(options.folder, "--save_dir"):
-            complete = train(options, state, callbacks=[watch])
+            typed_command = command.as_typed(*sys.argv)
+            complete = train(options, state, callbacks=[watch], typed=typed_command)
     if not complete:
         print(f"stopped and saved in {options.folder}; to continue:")
         again = ("--load_from_checkpoint", "--save_dir", options.folder)

@@ -84,7 +84,7 @@ def run(main: Callable[[], object]) -> None:
     """Run the main() of a command: `if __name__ == "__main__": command.run(main)`.
 
     Ctrl-C ends the process with one line on stderr and status 130, also while libraries are
-    imported.
+    imported. A reader that closes the output, as `| head -1` does, ends it with status 1.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that a locale cannot show is no error
@@ -93,9 +93,15 @@ def run(main: Callable[[], object]) -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(_report_interrupt(Path(sys.argv[0]).name))
+        try:
+            main()
+        except KeyboardInterrupt:
+            sys.exit(_report_interrupt(Path(sys.argv[0]).name))
+        finally:
+            print(end="", flush=True)  # at exit, Python would report a closed pipe by itself
+    except BrokenPipeError:  # see docs.python.org/3/library/signal.html#note-on-sigpipe
+        _discard_output((1, 2))
+        sys.exit(1)
 
 
 def _explain_missing_package(
@@ -152,12 +158,14 @@ def status_of_stop() -> int:
 def clear_errors(program: str, *expected: type[Exception]) -> Iterator[None]:
     """End the program with one sentence and status 2 on the expected errors and OSError.
 
-    Ctrl-C ends it with one line and status 130. Any other exception is a defect of the lab and
-    keeps its traceback.
+    Ctrl-C ends it with one line and status 130. A closed pipe is left to `run`. Any other exception
+    is a defect of the lab and keeps its traceback.
     """
     errors: tuple[type[Exception], ...] = (OSError, *expected)
     try:
         yield
+    except BrokenPipeError:
+        raise
     except errors as error:
         message = str(error)
         if isinstance(error, OSError) and error.filename:

@@ -114,7 +114,11 @@ class RunFolder(Callback):
     def say(self, text: str) -> None:
         """Print a line above the progress bar and keep it in train.log."""
         tqdm.write(text)
-        with open(self.path / "train.log", "a", encoding="utf-8") as log:
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """Keep a line in train.log."""
+        with open(self.path / "train.log", "a", encoding="utf-8", errors="backslashreplace") as log:
             log.write(text + "\n")
 
     # ------------------------------------------------------------ during training

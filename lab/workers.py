@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
+from tqdm import tqdm
+
 from lab.command import STOP_SIGNALS
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy torch's threads and locks
@@ -230,6 +232,9 @@ def _signals_blocked() -> Iterator[None]:
 def _work(pipe: Connection, environment: dict[str, str]) -> None:
     """Run the calls that arrive, one after another, until the pipe ends."""
     os.environ.update(environment)
+    # By default tqdm makes a semaphore for several processes, which is left behind when this
+    # process is killed, as it is at the end. No other process prints with this lock.
+    tqdm.set_lock(threading.RLock())
     # Ctrl-C reaches every process of a terminal, and a scheduler's SIGTERM every process of a job.
     # Only the main process reacts. (SIG_IGN instead would be inherited by the worker's children.)
     for number in STOP_SIGNALS:

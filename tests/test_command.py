@@ -136,6 +136,30 @@ def test_a_request_to_stop_ends_with_the_status_of_its_signal(tmp_path, name):
     assert process.wait(timeout=60) == 128 + getattr(signal, name)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "print('word', flush=True)",
+        "print('word')",  # written when the command ends
+        "with command.clear_errors('tiny.py'): print('word', flush=True)",
+        "print('word'); raise SystemExit(2)",
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="a closed pipe of POSIX")
+def test_a_reader_that_went_away_ends_the_command_in_silence(tmp_path, body):
+    reader, writer = os.pipe()
+    os.close(reader)
+    errors = tmp_path / "errors.txt"
+    with open(writer, "wb") as closed, open(errors, "wb") as written:
+        process = subprocess.run(
+            [sys.executable, script(tmp_path, body)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=closed,
+            stderr=written,
+        )
+    assert (process.returncode, errors.read_text(encoding="utf-8")) == (1, "")
+
+
 def test_errors_and_interrupts_of_the_work_are_one_sentence(capsys):
     for error, status, words in (
         (ValueError("no such thing"), 2, "tiny.py: error: no such thing\n"),

@@ -82,7 +82,7 @@ def outputs(runs: Path) -> list:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_files_of_a_run(runs, task):
+def test_files_of_a_run(runs, tiny_data, task):
     folder = runs / task
     names = {path.name for path in folder.iterdir()}
     assert {"epoch_1.pth", "epoch_2.pth", "best.pth", "hyperparams.json", "history.csv"} <= names
@@ -92,6 +92,12 @@ def test_files_of_a_run(runs, task):
     assert hyperparams["latent_dim"] == 2 and hyperparams["learning_rate"] == 1e-3
     assert hyperparams["trainable_parameters"] > 1e6 and hyperparams["var"] == 0.5
     rows = read_history(folder)
+    log = (folder / "train.log").read_text(encoding="utf-8").splitlines()
+    # The command, and the seconds that the report template asks for.
+    assert log[0].startswith("python ") and f"train.py --train_data {tiny_data} " in log[0]
+    assert log[0].endswith(f"--task {task} --save_dir {folder} --video")
+    took = re.fullmatch(r"training took ([\d.]+) s, without validation", log[-1])
+    assert took and float(took[1]) == pytest.approx(float(rows[-1]["seconds"]), abs=0.1)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert float(rows[1]["valid_loss"]) < float(rows[0]["valid_loss"])
     state = torch.load(folder / "best.pth", weights_only=True)

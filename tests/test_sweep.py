@@ -80,6 +80,7 @@ def sweep_folder(tmp_path_factory, tiny_data) -> Path:
     folder = tmp_path_factory.mktemp("sweep") / "whole"
     result = run(*words(tiny_data, folder))
     assert result.returncode == 0, result.stdout + result.stderr
+    assert "leaked" not in result.stderr  # semaphores of the workers, which are killed at the end
     (folder / "stdout.txt").write_text(result.stdout)
     return folder
 
