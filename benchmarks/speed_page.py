@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO
 
-from benchmarks import chinese
 from benchmarks.markdown import put_blocks
 from lab import ROOT, plots
 from lab.checkpoint import write_whole
 
-README, README_ZH = ROOT / "README.md", ROOT / "README.zh.md"
 PAGE = ROOT / "docs" / "speed.md"
 PICTURES = {"speed": ROOT / "docs" / "speed.png", "growth": ROOT / "docs" / "growth.png"}
 MLP, CONV = "`model.py`", "`zoo/conv_vae.py`"
@@ -152,43 +150,14 @@ def render(figures: dict[str, Any]) -> str:
     )
 
 
-def summary_figures(figures: dict[str, Any]) -> tuple[float, float, float]:
-    """Return the three figures of the front page: epoch, grading, the Trainer's cost."""
-    epoch, grade, cost = (
-        figures["ratios"][name]["median"]
-        for name in ("epoch_conv", "grade_process", "trainer_over_bare_conv")
-    )
-    return epoch, grade, cost
-
-
-def render_summary(figures: dict[str, Any]) -> str:
-    """Return the block `speed-summary` of README.md: three figures and a link."""
-    epoch, grade, cost = summary_figures(figures)
-    return "\n".join(
-        [
-            f"- An epoch of {CONV}: {epoch:.1f} times as fast as in the usual pipeline.",
-            f"- Grading of 10 000 images: {grade:.1f} times as fast.",
-            f"- The Trainer on {CONV}: {cost:.2f} of the time of a loop in plain PyTorch.",
-            "",
-            f"Measured on {figures['machine']['cores']} CPU cores. What is compared, every other "
-            "figure, and how it was measured: [docs/speed.md](docs/speed.md).",
-            "",
-        ]
-    )
-
-
 def write(figures: dict[str, Any]) -> None:
-    """Write both pictures, docs/speed.md and the summary in the README."""
+    """Write both pictures and docs/speed.md."""
     with write_whole(PICTURES["speed"]) as file:
         draw_ratios(file, figures)
     if "growth" in figures:
         with write_whole(PICTURES["growth"]) as file:
             draw_growth(file, figures["growth"])
     put_blocks(PAGE, {"speed": render(figures)})
-    put_blocks(README, {"speed-summary": render_summary(figures)})
-    cores = figures["machine"]["cores"]
-    summary = chinese.render_speed_summary(*summary_figures(figures), CONV, cores)
-    put_blocks(README_ZH, {"speed-summary": summary})
 
 
 def draw_ratios(file: BinaryIO, figures: dict[str, Any]) -> None:

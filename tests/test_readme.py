@@ -34,7 +34,7 @@ README, CHINESE, CLUSTER = read("README.md"), read("README.zh.md"), read("docs/c
 DOCUMENTS = {
     name: read(name)
     for name in (
-        *("README.md", "README.zh.md", "CONTRIBUTING.md", "staff/README.md", "zoo/README.md"),
+        *("README.md", "README.zh.md", "docs/CONTRIBUTING.md", "staff/README.md", "zoo/README.md"),
         *("docs/cluster.md", "docs/sweeps.md", "docs/reference.md", "docs/speed.md"),
         "docs/deterministic.md",
         *(
@@ -209,7 +209,7 @@ def test_no_command_finds_the_folder_of_an_earlier_one(names):
 
 
 def test_the_readme_is_short():
-    assert len(README.splitlines()) <= 170
+    assert max(len(text.splitlines()) for text in (README, CHINESE)) <= 155
 
 
 def test_named_files_exist():
@@ -227,7 +227,7 @@ def test_links_are_not_broken(name):
 
 
 def test_every_top_level_file_is_in_the_map():
-    (rows,) = re.findall(r"## The map\n(.*?)\n## ", README, re.DOTALL)
+    (rows,) = re.findall(r"## The map\n(.*?)(?:\n## |\Z)", README, re.DOTALL)
     for path in ROOT.glob("*.py"):
         assert f"`{path.name}`" in rows, path.name
 

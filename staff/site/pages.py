@@ -44,7 +44,7 @@ ORDER = (
     "zoo/README.md",
     "docs/speed.md",
     "docs/deterministic.md",
-    "CONTRIBUTING.md",
+    "docs/CONTRIBUTING.md",
     "CHANGELOG.md",
 )
 LANGUAGES = {"en": "English", "zh-CN": "中文"}
