@@ -16,7 +16,7 @@ from conftest import ROOT, assert_clear_error, run
 from staff.handout import build, is_left_out, site_of, tracked
 from staff.site import FOLDER
 from staff.site.markdown import Link, SiteError, formula, render
-from staff.site.pages import WORDS, file_of
+from staff.site.pages import CHINESE, WORDS, file_of, in_language
 from staff.site.pages import build as build_site
 from staff.solutions import solutions
 
@@ -156,12 +156,26 @@ def test_pages_in_one_language_are_in_both_navigations():
         assert {"a.html", "z/index.zh.html", start} <= targets, name
         assert page.loaded[1:3] == [f"{up}site.css", f"{up}site.js"]
     english, chinese = site["index.html"].decode(), site["index.zh.html"].decode()
-    assert '<span class="mark">中文</span>' in english and 'lang="zh-CN"' in english
-    assert '<span class="mark">English</span>' in chinese and '<html lang="zh-CN">' in chinese
+    assert '<span class="mark" lang="en">Chinese</span>' in english and 'lang="zh-CN"' in english
+    assert '<span class="mark" lang="zh-CN">英文</span>' in chinese
+    assert '<html lang="zh-CN">' in chinese
     assert ">A</a>" in english and "A: long</h1>" in site["a.html"].decode()
     # The switch leads to the same page, or to the start page.
     assert 'class="language" href="index.zh.html"' in site["a.html"].decode()
     assert 'class="language" href="../index.html"' in site["z/index.zh.html"].decode()
+
+
+def test_the_chinese_navigation_is_in_chinese(whole):
+    """Each document that is in English only has a Chinese title there, and a mark."""
+    only_english = {name for name in DOCUMENTS if in_language(name, "zh-CN") not in NAMES}
+    assert only_english == set(CHINESE)
+    for name in ("docs/faq.zh.html", "staff/guide.zh.html"):
+        lists = re.findall(r"<nav aria-label=.*?</nav>", whole[name].decode(), re.DOTALL)
+        labels = re.findall(r"<li><a [^>]*>(.*?)</a>", lists[0])
+        assert len(labels) > 20 and all(re.search("[\u4e00-\u9fff]", label) for label in labels)
+        assert sum('<span class="mark" lang="zh-CN">英文' in label for label in labels) == len(
+            CHINESE
+        )
 
 
 def test_sections_and_neighbours():

@@ -10,7 +10,7 @@ import base64
 import posixpath
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,28 @@ ORDER = (
     "docs/CONTRIBUTING.md",
     "CHANGELOG.md",
 )
+# What the Chinese navigation calls a document that is in English only.
+CHINESE = {
+    "docs/sweeps.md": "超参数扫描",
+    "docs/cluster.md": "在集群上扫描",
+    "dataset/README.md": "数据说明",
+    "staff/README.md": "分发与批改",
+    "docs/security.md": "批改不可信的代码",
+    "docs/reliability.md": "出现故障时的保证",
+    "docs/reference.md": "参考结果",
+    "docs/results.md": "原报告结果的复现",
+    "docs/gallery.md": "图集",
+    "zoo/README.md": "模型库",
+    "docs/speed.md": "速度",
+    "docs/deterministic.md": "逐字节相同的结果",
+    "docs/CONTRIBUTING.md": "参与开发",
+    "CHANGELOG.md": "更新日志",
+    "benchmarks/records/README.md": "最短训练时间纪录",
+}
 LANGUAGES = {"en": "English", "zh-CN": "中文"}
 WORDS = {
     "en": {
+        "mark": "Chinese",
         "skip": "Skip to the text",
         "menu": "Menu",
         "pages": "Pages",
@@ -61,6 +80,7 @@ WORDS = {
         "staff": "Staff",
     },
     "zh-CN": {
+        "mark": "英文",
         "skip": "跳到正文",
         "menu": "目录",
         "pages": "全部页面",
@@ -210,9 +230,18 @@ def relative(target: str, page: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the navigation: a page, and its language if that is not the reader's."""
+    """A line of the navigation.
+
+    Attributes:
+        page: where it leads.
+        label: in the reader's language, where there is one.
+        language: of the label.
+        mark: says that the page is in another language than the reader's; "" if it is not.
+    """
 
     page: Page
+    label: str
+    language: str
     mark: str
 
 
@@ -229,8 +258,12 @@ def navigation(
         page = pages.get(in_language(name, language), page)
         if page.name not in shown:
             shown.add(page.name)
-            mark = "" if page.language == language else LANGUAGES[page.language]
-            sections["staff" if name in for_staff else "students"].append(Entry(page, mark))
+            entry = Entry(page, page.label, page.language, "")
+            if page.language != language:
+                entry = replace(entry, mark=WORDS[language]["mark"])
+            if language == "zh-CN" and page.name in CHINESE:
+                entry = replace(entry, label=CHINESE[page.name], language=language)
+            sections["staff" if name in for_staff else "students"].append(entry)
     return {section: entries for section, entries in sections.items() if entries}
 
 
