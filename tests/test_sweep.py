@@ -80,7 +80,6 @@ def sweep_folder(tmp_path_factory, tiny_data) -> Path:
     folder = tmp_path_factory.mktemp("sweep") / "whole"
     result = run(*words(tiny_data, folder))
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "leaked" not in result.stderr  # semaphores of the workers, which are killed at the end
     (folder / "stdout.txt").write_text(result.stdout)
     return folder
 
@@ -370,6 +369,26 @@ def test_a_worker_sees_its_gpu_also_after_it_is_started_again():
             gpus = [two.submit(os.getenv, "GPU").result() for _ in range(2)]  # in turn
             assert sorted(gpus) == ["a", "b"]
             os.kill(two.submit(os.getpid).result(), KILL)  # started again, it sees the same
+
+
+def test_workers_leave_no_semaphores_behind(tmp_path):
+    """Workers that printed are killed at the end; Python then warns of what they left."""
+    code = """from lab.workers import local_workers
+from tqdm import tqdm
+
+if __name__ == "__main__":
+    with local_workers(1) as workers:
+        workers.submit(tqdm.write, "word").result()
+"""
+    (tmp_path / "tiny.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, tmp_path / "tiny.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "word\n", "")
 
 
 @pytest.mark.parametrize(
