@@ -31,3 +31,12 @@ def render_commands(code: str, commands: dict[str, Any]) -> str:
         f"得分为 {scores['score']:.2f} / {scores['cap']:.4g}"
         f"（在验证集 `dataset/valid` 上，ssim {scores['ssim']:.3f}，mse {scores['mse']:.4f}）。\n"
     )
+
+
+def render_speed_summary(epoch: float, grade: float, cost: float, model: str, cores: int) -> str:
+    """Return the block `speed-summary`; see `speed_page.render_summary`."""
+    return (
+        f"- 在 {cores} 个 CPU 核上，{model} 训练一个 epoch 的速度是常见流程的 {epoch:.1f} 倍，"
+        f"评分的速度是 {grade:.1f} 倍；Trainer 的用时是纯 PyTorch 循环的 {cost:.2f}：见"
+        "[速度](docs/speed.md)。\n"
+    )

@@ -8,7 +8,7 @@
 The sides of a comparison run in turn on the same machine, each in its own process. Each round gives
 one ratio, so a change in the machine's load affects both sides. A ratio above 1 says how many
 times as fast the lab is. Only trainer_over_bare_* are costs: the Trainer's time divided by that of
-plain PyTorch. Without --json the figures go to benchmarks/speed.json and docs/speed.md.
+plain PyTorch. Without --json the figures go to benchmarks/speed.json, docs/speed.md and the README.
 """
 
 from __future__ import annotations

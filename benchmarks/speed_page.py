@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO
 
+from benchmarks import chinese
 from benchmarks.markdown import put_blocks
 from lab import ROOT, plots
 from lab.checkpoint import write_whole
 
+README, README_ZH = ROOT / "README.md", ROOT / "README.zh.md"
 PAGE = ROOT / "docs" / "speed.md"
 PICTURES = {"speed": ROOT / "docs" / "speed.png", "growth": ROOT / "docs" / "growth.png"}
 MLP, CONV = "`model.py`", "`zoo/conv_vae.py`"
@@ -150,14 +152,37 @@ def render(figures: dict[str, Any]) -> str:
     )
 
 
+def summary_figures(figures: dict[str, Any]) -> tuple[float, float, float]:
+    """Return the three figures of the front page: epoch, grading, the Trainer's cost."""
+    epoch, grade, cost = (
+        figures["ratios"][name]["median"]
+        for name in ("epoch_conv", "grade_process", "trainer_over_bare_conv")
+    )
+    return epoch, grade, cost
+
+
+def render_summary(figures: dict[str, Any]) -> str:
+    """Return the block `speed-summary` of README.md: three figures and a link."""
+    epoch, grade, cost = summary_figures(figures)
+    return (
+        f"- On {figures['machine']['cores']} CPU cores, an epoch of {CONV} is {epoch:.1f} times as "
+        f"fast as in the usual pipeline, and grading {grade:.1f} times; the Trainer takes "
+        f"{cost:.2f} of the time of a loop in plain PyTorch: see [speed](docs/speed.md).\n"
+    )
+
+
 def write(figures: dict[str, Any]) -> None:
-    """Write both pictures and docs/speed.md."""
+    """Write both pictures, docs/speed.md and the summary in the README."""
     with write_whole(PICTURES["speed"]) as file:
         draw_ratios(file, figures)
     if "growth" in figures:
         with write_whole(PICTURES["growth"]) as file:
             draw_growth(file, figures["growth"])
     put_blocks(PAGE, {"speed": render(figures)})
+    put_blocks(README, {"speed-summary": render_summary(figures)})
+    cores = figures["machine"]["cores"]
+    summary = chinese.render_speed_summary(*summary_figures(figures), CONV, cores)
+    put_blocks(README_ZH, {"speed-summary": summary})
 
 
 def draw_ratios(file: BinaryIO, figures: dict[str, Any]) -> None:

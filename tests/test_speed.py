@@ -133,6 +133,8 @@ def test_every_promised_figure_is_stored():
     assert speed_page.behind(FIGURES) == BEHIND
     assert FIGURES["minutes"] <= 15
     assert block_in(speed_page.PAGE, "speed") == speed_page.render(FIGURES)
+    summary = block_in(speed_page.README, "speed-summary")
+    assert summary == speed_page.render_summary(FIGURES) and "(docs/speed.md)" in summary
 
 
 @pytest.mark.parametrize(("name", "least"), AT_LEAST.items())
