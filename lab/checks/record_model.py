@@ -27,6 +27,7 @@ from lab.checks.recording import (
 )
 from lab.loading import ContractError
 
+METHODS = {"built": "__init__", **{name: name for name in ("encode", "decode", "forward")}}
 PUSHES = 40  # training steps that try to move an output
 
 
@@ -81,6 +82,15 @@ class ModelRecorder(Experiments):
             self.keep(name, float(len(trained)))
             return model.eval()
         return None
+
+    def give_up(self, action: str, text: str) -> None:
+        """Let the method raise this text from now on, so that it costs the time once."""
+
+        def gives_up(*args: Any, **named: Any) -> None:
+            raise ContractError(text)
+
+        if method := METHODS.get(action):
+            setattr(self.kind, method, gives_up)
 
     # ------------------------------------------------------------ decode
 
