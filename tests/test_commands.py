@@ -305,7 +305,7 @@ def test_one_epoch_on_mnist_gives_good_scores(tmp_path):
 # ---------------------------------------------------------------- stop and resume
 
 
-def test_a_run_whose_fit_prior_fails_goes_on_with_the_corrected_one(tmp_path, tiny_data):
+def test_a_run_whose_fit_prior_fails_goes_on_with_the_corrected_one(tmp_path, tiny_data, capsys):
     file, folder = tmp_path / "mine.py", tmp_path / "run"
     right = (SUBMISSIONS / "own_loss.py").read_text(encoding="utf-8")
     first = "        self.mean += codes.mean(0)\n"
@@ -323,22 +323,23 @@ def test_a_run_whose_fit_prior_fails_goes_on_with_the_corrected_one(tmp_path, ti
     )
     weights = torch.load(folder / "epoch_2.pth", weights_only=True)["model_state_dict"]
 
-    again = command.split()
-    with_the_copy = again[: again.index("--submission")]
-    assert_clear_error(run(*with_the_copy), f"submission.py, line {line}, during fit_prior")
-    file.write_text(right, encoding="utf-8")
-    assert_clear_error(run(*again, "--epochs", 3), "is not the code that")  # would train it
-    resumed = run(*again)
-    assert resumed.returncode == 0, resumed.stderr
+    again = command.split()[1:]
+    for words, said in (
+        (again[: again.index("--submission")], f"submission.py, line {line}, during fit_prior"),
+        ([*again, "--epochs", 3], "is not the code that"),  # it would train the new code
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            call(train, *words)
+        assert said in capsys.readouterr().err
+        file.write_text(right, encoding="utf-8")
+    call(train, *again)
     assert (folder / "submission.py").read_text(encoding="utf-8") == right
     for name in ("best.pth", "epoch_2.pth"):
         state = torch.load(folder / name, weights_only=True)["model_state_dict"]
         assert state["fits"] >= 1
     assert torch.equal(state["enc.weight"], weights["enc.weight"])
-    inferred = run(
-        "inference.py", "--checkpoint_path", folder / "best.pth", "--data_path", tiny_data
-    )
-    assert inferred.returncode == 0 and "is not the code" not in inferred.stdout
+    call(inference, "--checkpoint_path", folder / "best.pth", "--data_path", tiny_data)
+    assert "is not the code" not in capsys.readouterr().out
 
 
 def test_ctrl_c_saves_and_resume_is_exact(tmp_path, tiny_data):

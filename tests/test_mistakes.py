@@ -152,6 +152,34 @@ def test_an_unusual_way_of_writing_it_has_all_points(tmp_path, name):
     assert costs(found) == {}, words_of(found)
 
 
+OF_A_LEARNED_PRIOR = {  # mistakes beside a learned prior, which excuses none of them
+    "decode does not undo it": ("self.decoder(self.from_standard(z, labels))", "self.decoder(z)"),
+    "decode has a prior of its own": (
+        "self.decoder(self.from_standard(z, labels))",
+        "self.decoder(z * self.prior_log_scale[labels].exp())",
+    ),
+    "sigma is exp(log_var)": ("mu + torch.exp(0.5 * log_var)", "mu + torch.exp(log_var)"),
+    "log_var multiplies the noise": ("mu + torch.exp(0.5 * log_var)", "mu + log_var"),
+    "no noise": ("self.to_standard(self.reparameterize(mu, log_var)", "self.to_standard(mu"),
+    "drawn, but not used": (
+        "z = self.to_standard(self.reparameterize(mu, log_var), labels)",
+        "self.reparameterize(mu, log_var)\n"
+        "        z = self.to_standard(mu + torch.randn_like(mu), labels)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_LEARNED_PRIOR)
+def test_a_learned_prior_excuses_no_mistake(tmp_path, name):
+    file, (old, new) = tmp_path / "submission.py", OF_A_LEARNED_PRIOR[name]
+    text = HONEST["a learned prior, standardised in forward"]
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    for setting in (PUBLIC, HIDDEN):
+        found = points_of(file, setting)
+        assert "2.2.4" in costs(found), words_of(found)
+
+
 # ---------------------------------------------------------------- what deserves no points
 
 IDLE = """
