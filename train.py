@@ -294,7 +294,9 @@ def _is_trained(options: TrainOptions, state: dict[str, Any]) -> bool:
 
     Then the code may have changed: the weights do not depend on fit_prior.
     """
-    return state["epoch"] >= options.epochs and state["counters"].get("finished") is False
+    from lab.run_folder import PRIOR_FAILED
+
+    return state.get(PRIOR_FAILED) is True and state["epoch"] >= options.epochs
 
 
 def _refuse_other_code(file: Path, path: Path, state: dict[str, Any]) -> None:

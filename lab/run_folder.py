@@ -33,6 +33,7 @@ from lab.settings import SettingsError
 
 FRAME_COLUMNS = 10  # one per label
 FRAME_SAMPLE_ROWS = 4
+PRIOR_FAILED = "prior_failed"  # in the last checkpoint: all is done but fit_prior, which failed
 RUN_FILES = (
     "*.pth",
     "hyperparams.json",
@@ -178,7 +179,7 @@ class RunFolder(Callback):
         if trainer.submission.fit_prior is None:
             self._write_pictures(trainer)
             return
-        with self._clear_failure():
+        with self._clear_failure(trainer):
             self._fit_priors(trainer)
             self._write_frame(trainer, "prior", f"epoch {trainer.state.epoch}, prior fitted")
         self._write_pictures(trainer)
@@ -204,7 +205,7 @@ class RunFolder(Callback):
         fit_prior(trainer.submission, trainer.batches, trainer.settings.seed)
 
     @contextmanager
-    def _clear_failure(self) -> Iterator[None]:
+    def _clear_failure(self, trainer: Training) -> Iterator[None]:
         """Say that only the prior failed, what is kept, and how to go on. Raises TrainingError."""
         kept = f"the weights of all epochs are kept in {self.path}"
         try:
@@ -212,6 +213,8 @@ class RunFolder(Callback):
         except PriorError as error:
             raise TrainingError(f"{error} Training is complete; {kept}.") from error
         except ContractError as error:
+            last = checkpoint.epoch_path(self.path, trainer.state.epoch)
+            checkpoint.save(last, {**checkpoint.load(last), PRIOR_FAILED: True})
             given = ("--submission", self.facts["submission"])
             again = ("--load_from_checkpoint", "--save_dir", self.path, *given)
             raise TrainingError(
