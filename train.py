@@ -284,8 +284,19 @@ def resume(options: TrainOptions, given: set[str]) -> tuple[TrainOptions, dict[s
     if "submission" not in given:
         taken["submission"] = submission_file(path, state)
     options = replace(options, **taken)
-    _refuse_other_code(options.submission, path, state)
+    if not _is_trained(options, state):
+        _refuse_other_code(options.submission, path, state)
     return options, state
+
+
+def _is_trained(options: TrainOptions, state: dict[str, Any]) -> bool:
+    """Return whether all epochs of a run are done, and only fit_prior, which failed, is left.
+
+    Then the code may have changed: the weights do not depend on fit_prior.
+    """
+    from lab.run_folder import PRIOR_FAILED
+
+    return state.get(PRIOR_FAILED) is True and state["epoch"] >= options.epochs
 
 
 def _refuse_other_code(file: Path, path: Path, state: dict[str, Any]) -> None:

@@ -133,7 +133,7 @@ def explain(error: Exception, path: Path, action: str) -> str:
     return f"{place}, during {action}: {type(error).__name__}: {reason[:300]}"
 
 
-def line_of(error: Exception, path: Path) -> int | None:
+def line_of(error: BaseException, path: Path) -> int | None:
     """Return the line of the student's file that is nearest to the error; None if there is none."""
     if isinstance(error, SyntaxError):
         return error.lineno

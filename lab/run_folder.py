@@ -12,6 +12,8 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,15 @@ from data_utils import MNISTDataset, to_float, to_uint8
 from lab import checkpoint, plots
 from lab.callbacks import Callback, Training
 from lab.checkpoint import temporary_folder, write_whole
-from lab.prior import fit_prior
+from lab.command import as_typed
+from lab.loading import ContractError
+from lab.prior import PriorError, fit_prior
+from lab.recovery import TrainingError
 from lab.settings import SettingsError
 
 FRAME_COLUMNS = 10  # one per label
 FRAME_SAMPLE_ROWS = 4
+PRIOR_FAILED = "prior_failed"  # in the last checkpoint: all is done but fit_prior, which failed
 RUN_FILES = (
     "*.pth",
     "hyperparams.json",
@@ -173,8 +179,9 @@ class RunFolder(Callback):
         if trainer.submission.fit_prior is None:
             self._write_pictures(trainer)
             return
-        self._fit_priors(trainer)
-        self._write_frame(trainer, "prior", f"epoch {trainer.state.epoch}, prior fitted")
+        with self._clear_failure(trainer):
+            self._fit_priors(trainer)
+            self._write_frame(trainer, "prior", f"epoch {trainer.state.epoch}, prior fitted")
         self._write_pictures(trainer)
         last = checkpoint.epoch_path(self.path, trainer.state.epoch)
         self._save(trainer, last)
@@ -189,12 +196,32 @@ class RunFolder(Callback):
             last_weights = {k: v.clone() for k, v in trainer.model.state_dict().items()}
             trainer.model.load_state_dict(state["model_state_dict"])
             self._fit_prior(trainer)
+            state["submission_sha256"] = self.facts["submission_sha256"]  # fit_prior may be new
             checkpoint.save(best, {**state, "model_state_dict": trainer.model.state_dict()})
             trainer.model.load_state_dict(last_weights)
         self._fit_prior(trainer)
 
     def _fit_prior(self, trainer: Training) -> None:
         fit_prior(trainer.submission, trainer.batches, trainer.settings.seed)
+
+    @contextmanager
+    def _clear_failure(self, trainer: Training) -> Iterator[None]:
+        """Say that only the prior failed, what is kept, and how to go on. Raises TrainingError."""
+        kept = f"the weights of all epochs are kept in {self.path}"
+        try:
+            yield
+        except PriorError as error:
+            raise TrainingError(f"{error} Training is complete; {kept}.") from error
+        except ContractError as error:
+            last = checkpoint.epoch_path(self.path, trainer.state.epoch)
+            checkpoint.save(last, {**checkpoint.load(last), PRIOR_FAILED: True})
+            given = ("--submission", self.facts["submission"])
+            again = ("--load_from_checkpoint", "--save_dir", self.path, *given)
+            raise TrainingError(
+                f"{str(error).rstrip('.')}; training is complete and {kept}. "
+                "Correct fit_prior, and what forward and decode do with it, then: "
+                f"{as_typed('train.py', *again)}"
+            ) from error
 
     def _save(self, trainer: Training, path: Path) -> None:
         checkpoint.save(path, {**trainer.state_dict(), **self.facts})

@@ -6,22 +6,23 @@ returns tensors, which are judged in this process; what is expected of them is n
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lab.checks.found import Problem
+from lab.checks.found import UNTESTED, Problem
 from lab.checks.points import Points, judge
 from lab.checks.recording import PUBLIC, Recording, Setting, hidden_setting
 from lab.checks.rubric import HAND_IN, TESTS, most, rubric
 from staff import sandbox
 from staff.job import Job
 from staff.secret import generator
-from staff.statuses import FLAGGED, GRADED, GRADER_ERROR
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, NO_CHECKPOINT
 from staff.text import as_text
 
 TRAINED = "3.5"
 TASK = "Genwithlabel"
+SHARE = 1 / 36  # of a stage's time by the clock, for one experiment: a few may use it up
 
 
 class CompletionFault(Exception):
@@ -34,11 +35,13 @@ def completion(code: Path, job: Job) -> dict[str, Any]:
     Returns:
         points: the sum.
         message: why nothing could be checked; "" otherwise.
-        parts: by number: points, of, lost (names of checks) and problems (text and hint).
+        parts: by number: points, of, lost (names of checks) and problems (text, hint, and untested:
+            whether it only says that another TODO comes first).
 
     Raises CompletionFault.
     """
-    settings = [PUBLIC, hidden_setting(generator(job.secret, "sizes of the hidden checks"))]
+    hidden = hidden_setting(generator(job.secret, "sizes of the hidden checks"))
+    settings = [replace(one, seconds=SHARE * job.limits.seconds) for one in (PUBLIC, hidden)]
     outcome = sandbox.run_stage(
         "record",
         {"submission.py": code},
@@ -84,8 +87,9 @@ def _recordings(content: bytes, settings: list[Setting]) -> list[tuple[Recording
 
 
 def _as_entry(points: Points) -> dict[str, Any]:
-    def entry(problem: Problem) -> dict[str, str]:
-        return {"text": problem.text, "hint": problem.hint}
+    def entry(problem: Problem) -> dict[str, Any]:
+        untested = problem.kind == UNTESTED
+        return {"text": problem.text, "hint": problem.hint, "untested": untested}
 
     return {
         "points": points.points,
@@ -109,13 +113,14 @@ def _trained(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the entry of part 3.5."""
     one, of = tasks.get(TASK), most(HAND_IN)
     problem = ""
-    if one is None:
+    if one is None or one["status"] == NO_CHECKPOINT:
         problem = "there is no checkpoint of Genwithlabel"
     elif one["status"] not in (GRADED, FLAGGED):
         problem = "the checkpoint does not run: see the message of the task"
     elif not one["better_than_mean"]:
         problem = "it reconstructs no better than the mean of all images; train it"
-    problems = [{"text": problem, "hint": "hand in best.pth of a whole training"}]
+    hint = "hand in best.pth of a whole training"
+    problems = [{"text": problem, "hint": hint, "untested": False}]
     return {
         "points": 0 if problem else of,
         "of": of,

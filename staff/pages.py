@@ -10,7 +10,7 @@ from typing import Any
 from lab.checkpoint import write_whole
 from lab.checks.rubric import most
 from staff.marks import total_of
-from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, TASKS
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, NO_CHECKPOINT, TASKS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 STATUS_FOR_STUDENTS = {FLAGGED: GRADED, GRADER_ERROR: "not graded yet"}
@@ -52,6 +52,8 @@ def _environment() -> Any:
 
 def css(status: str) -> str:
     """Return the CSS class of a status."""
+    if status == NO_CHECKPOINT:
+        return FLAGGED
     return status if status in (GRADED, FLAGGED) else "failed"
 
 

@@ -17,7 +17,7 @@ from lab.checks.rubric import most, rubric
 from staff.job import folder_of
 from staff.pages import picture, render
 from staff.sandbox import BUBBLEWRAP
-from staff.statuses import GRADED, STATUSES, TASKS
+from staff.statuses import GRADED, NO_CHECKPOINT, STATUSES, TASKS
 
 # Two models are similar above these correlations: of their weights' signatures, and of their errors
 # on each image. For comparison, the errors of two seeds of zoo/record.py have 0.972, those of a VAE
@@ -44,13 +44,19 @@ def write_report(out: Path, results: list[dict[str, Any]]) -> Path:
         columns=COLUMNS,
         leaders=_leaders(results),
         parts=statistics_of_parts(results),
-        troubled=[result for result in results if result["status"] != GRADED],
+        troubled=[result for result in results if _is_troubled(result)],
         pairs=similar_pairs(out, results),
         thumbs=_thumbnails(out, results),
     )
     with write_whole(out / "report.html") as file:
         file.write(text.encode())
     return out / "report.html"
+
+
+def _is_troubled(result: dict[str, Any]) -> bool:
+    """Return whether a person should look: not graded, flagged, or without a checkpoint."""
+    statuses = {task["status"] for task in result["tasks"].values()}
+    return result["status"] != GRADED or NO_CHECKPOINT in statuses
 
 
 def _distribution(results: list[dict[str, Any]]) -> bytes:
@@ -74,15 +80,17 @@ def statistics_of_parts(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return for each part of the course how the class did.
 
     Each entry has number, title, of, count (of students with points), mean (of these), full (how
-    many have all points), and wrong: what was found wrong and in how many submissions, the most
-    frequent first.
+    many have all points), wrong: what was found wrong and in how many submissions, the most
+    frequent first, and untested: in how many something was not tested, as another TODO comes first.
     """
     graded = [result for result in results if result["total"] is not None]
     entries = []
     for number, part in rubric().items():
         own = [one for result in graded for one in result["parts"] if one["number"] == number]
         points = [one["points"] for one in own if one["points"] is not None]
-        wrong = Counter(problem["text"] for one in own for problem in one["problems"])
+        found = [problem for one in own for problem in one["problems"]]
+        wrong = Counter(problem["text"] for problem in found if not problem["untested"])
+        untested = [any(problem["untested"] for problem in one["problems"]) for one in own]
         entries.append(
             {
                 "number": number,
@@ -92,6 +100,7 @@ def statistics_of_parts(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "mean": float(np.mean(points)) if points else None,
                 "full": sum(one >= part.points for one in points),
                 "wrong": wrong.most_common(MOST_FREQUENT),
+                "untested": sum(untested),
             }
         )
     return entries

@@ -26,12 +26,18 @@ from staff.completion import completion, with_trained
 from staff.job import Job
 from staff.marks import parts_of
 from staff.permissions import work_folder
-from staff.statuses import CONTRACT_BREACH, GRADER_ERROR, MOST_SERIOUS_FIRST, TASKS
+from staff.statuses import (
+    CONTRACT_BREACH,
+    GRADER_ERROR,
+    MOST_SERIOUS_FIRST,
+    NO_CHECKPOINT,
+    TASKS,
+)
 from staff.submissions import HandedInError, Student, take
 from staff.task import GraderFault, Task
 from staff.text import as_text
 
-NO_CHECKPOINT = "there is no checkpoint (.pth); hand in one per task."
+MISSING = "there is no checkpoint of this task; hand in {task}.pth, the best.pth of your run of it."
 
 
 def grade_student(student: Student, job: Job, again: bool = False) -> dict[str, Any]:
@@ -129,10 +135,9 @@ def basis_of(code: Path, checkpoints: dict[str, Path], job: Job) -> str:
 def _together(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the most serious status of the tasks, their messages as one, and all their flags.
 
-    The message is for the student, the flags are for staff.
+    The message is for the student, the flags are for staff. A task that is missing counts only if
+    no other is there.
     """
-    if not tasks:
-        return {"status": CONTRACT_BREACH, "message": NO_CHECKPOINT, "flags": []}
     most_serious = min(tasks.values(), key=lambda task: MOST_SERIOUS_FIRST.index(task["status"]))
     messages = [f"{name}: {one['message']}" for name, one in tasks.items() if one.get("message")]
     found = [f"{name}: {flag}" for name, one in tasks.items() for flag in one["flags"]]
@@ -178,7 +183,10 @@ def _probe_once() -> None:
 def _tasks(
     code: Path, checkpoints: dict[str, Path], job: Job, work: Path, folder: Path
 ) -> dict[str, dict[str, Any]]:
-    """Grade each checkpoint and return the results by task. Raises GraderFault."""
+    """Grade each checkpoint and return the results by task, also of those without a checkpoint.
+
+    Raises GraderFault.
+    """
     results: dict[str, dict[str, Any]] = {}
     for name, checkpoint in checkpoints.items():
         inputs = {"submission.py": code, "checkpoint.pth": checkpoint}
@@ -190,6 +198,12 @@ def _tasks(
         message = f"it is {what}; hand in one per task, VAEwolabel.pth and Genwithlabel.pth."
         failed = {"status": CONTRACT_BREACH, "message": message, "flags": [], "log": ""}
         results[name] = {**failed, "stages": {}}
+    for task in TASKS:
+        if task not in results:
+            missing = {"status": NO_CHECKPOINT, "message": MISSING.format(task=task)}
+            results[task] = {**missing, "flags": [], "log": "", "stages": {}}
+            for picture in folder.glob(f"{task}_*"):  # of an earlier grading
+                picture.unlink()
     return results
 
 

@@ -179,6 +179,53 @@ class GenModel(VAE):
         return torch.sigmoid(images[torch.arange(len(z)), labels])
 '''
 )
+LEARNED_PRIOR = (
+    START
+    + '''
+class VAE(Base):
+    """The prior of each label is a Gaussian whose mean and scale are trained with the rest.
+
+    forward standardises z, so that N(0, I) is what decode expects; decode undoes this. The scale
+    does not start at 1, and the mean not at 0.
+    """
+
+    def __init__(self, latent_dim=20, classes=1):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ELU())
+        self.codes = nn.Linear(128, 2 * latent_dim)
+        self.decoder = nn.Sequential(nn.Linear(latent_dim, 128), nn.ELU(), nn.Linear(128, 784))
+        self.prior_mean = nn.Parameter(2 * torch.randn(classes, latent_dim))
+        self.prior_log_scale = nn.Parameter(0.5 + torch.randn(classes, latent_dim))
+
+    def encode(self, x, labels):
+        return self.codes(self.encoder(x)).chunk(2, 1)
+
+    def to_standard(self, z, labels):
+        return (z - self.prior_mean[labels]) * torch.exp(-self.prior_log_scale[labels])
+
+    def from_standard(self, z, labels):
+        return self.prior_mean[labels] + z * torch.exp(self.prior_log_scale[labels])
+
+    def forward(self, x, labels):
+        mu, log_var = self.encode(x, labels)
+        z = self.to_standard(self.reparameterize(mu, log_var), labels)
+        return self.decode(z, labels), mu, log_var
+
+    def decode(self, z, labels):
+        return self.decoder(self.from_standard(z, labels)).sigmoid()
+
+    def compute_loss(self, x, labels, var):
+        recon_x, mu, log_var = self(x, labels)
+        scale = self.prior_log_scale[labels]
+        mu, log_var = self.to_standard(mu, labels), log_var - 2 * scale
+        return {"loss": vae_loss(recon_x, x, mu, log_var, var)}
+
+
+class GenModel(VAE):
+    def __init__(self, latent_dim=20):
+        super().__init__(latent_dim, 10)
+'''
+)
 OLD_STYLE = '''
 import torch
 import torch.nn as nn
@@ -265,6 +312,7 @@ HONEST = {
     "residual network with label planes": RESIDUAL,
     "embedding added to z": EMBEDDING,
     "a decoder per label, sine activations": MIXED_DECODERS,
+    "a learned prior, standardised in forward": LEARNED_PRIOR,
     "old style, forward flattens": OLD_STYLE,
     "BCE, weighed by var": _edited((RECON, f"{BCE} / (2 * var)")),
     "L1 distance": _edited(

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, SUBMISSIONS, assert_clear_error, run
 from mistakes import BASE, MISTAKES
 
+from lab.checks.prior import try_prior
 from lab.checks.training import memorise
 from lab.loading import ContractError
 from staff.solutions import blank
@@ -81,6 +82,88 @@ def test_another_latent_dim_and_the_quick_check():
 
 def test_a_missing_file_is_a_clear_error():
     assert_clear_error(run("check.py", "--submission", "nowhere.py"), "does not exist")
+
+
+def test_what_keeps_a_file_from_loading_is_printed_once(tmp_path):
+    file = tmp_path / "submission.py"
+    file.write_text("import torch\nx = = 1\n", encoding="utf-8")
+    result = run("check.py", "--submission", file)
+    assert result.returncode == 1
+    assert result.stdout.count("line 2, during import: SyntaxError") == 1
+    assert "hint: Python cannot read that line" in result.stdout
+    assert "0 of 47" in result.stdout and "before TODO" not in result.stdout
+    assert result.stdout.endswith(f"next: correct {file}\n")
+
+
+# ---------------------------------------------------------------- fit_prior
+
+FIT = "    def fit_prior(self, codes: Tensor, labels: Tensor) -> None:\n"
+IN_FORWARD = "self.to_standard(self.reparameterize(mu, log_var), labels)"
+WRONG_PRIORS = {  # edits of the reference solution, and what is said
+    "decode does not apply it": (
+        "self.with_label(self.from_standard(z, labels), labels)",
+        "self.with_label(z, labels)",
+        "fit_prior changes the reconstructions",
+    ),
+    "forward does not undo it": (
+        IN_FORWARD,
+        "self.reparameterize(mu, log_var)",
+        "fit_prior changes the reconstructions",
+    ),
+    "the mean alone is undone": (
+        IN_FORWARD,
+        "self.reparameterize(mu, log_var) - self.prior_mean[labels]",
+        "fit_prior changes the reconstructions",
+    ),
+    "another signature": (
+        FIT,
+        "    def fit_prior(self, codes):\n        labels = torch.zeros(len(codes)).long()\n",
+        "during fit_prior: TypeError: ",
+    ),
+    "a new buffer": (
+        FIT,
+        f"{FIT}        self.register_buffer('late', codes)\n",
+        r"changed the shape or number .*late",
+    ),
+    "an exception": (FIT, f"{FIT}        1 / 0\n", r"line 166, during fit_prior: ZeroDivision"),
+    "no end": (FIT, f"{FIT}        while True: pass\n", "line 166, .*not end within 0.5 seconds"),
+}
+
+
+def with_prior(folder, name):
+    old, new, _ = WRONG_PRIORS[name]
+    text = (ROOT / "submission.py").read_text(encoding="utf-8")
+    assert old in text
+    file = folder / "submission.py"
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("name", WRONG_PRIORS)
+def test_a_wrong_fit_prior_is_found_before_training(tmp_path, name):
+    file, found = with_prior(tmp_path, name), ""
+    try:
+        found = try_prior(file, "Genwithlabel", 8, 0.5 if name == "no end" else 120)
+    except ContractError as error:
+        found = str(error)
+    assert re.search(WRONG_PRIORS[name][2], found)
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 20])
+@pytest.mark.parametrize(
+    "name", ["submission.py", "zoo/conv_cvae.py", "tests/submissions/own_loss.py", "model.py"]
+)
+def test_a_right_fit_prior_passes_and_none_is_needed(name, latent_dim):
+    assert try_prior(ROOT / name, "Genwithlabel", latent_dim) == ""
+
+
+def test_a_wrong_fit_prior_costs_no_points_and_comes_before_training(tmp_path):
+    file = with_prior(tmp_path, "forward does not undo it")
+    result = run("check.py", "--submission", file)
+    assert result.returncode == 1 and "47 of 47" in result.stdout
+    said = " ".join(result.stdout.split())
+    assert "fit_prior (optional, below TODO 3.4): fit_prior changes the reconstructions" in said
+    assert "training on one batch" not in said and "next: correct fit_prior" in said
 
 
 # ---------------------------------------------------------------- training on one batch

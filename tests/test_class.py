@@ -139,11 +139,18 @@ def test_points_of_a_class(tmp_path, trained, tiny_data):
     assert float(rows["bob"]["Grade"]) == 45 and rows["bob"]["2.3 (of 15)"] == "13"
     assert float(rows["eve"]["Grade"]) == 15 and rows["eve"]["2.3 (of 15)"] == "15.0"
     assert "there is no checkpoint" in rows["bob"]["Feedback comments"]
+    assert rows["ada"]["Status"] == "graded" and rows["bob"]["Status"] == "no checkpoint"
     page = (out / "students" / "bob" / "feedback.html").read_text(encoding="utf-8")
     assert "the KL term has the wrong sign" in page and "3.5" in page
+    assert "hand in VAEwolabel.pth" in page and "contract breach" not in page
     page = (out / "students" / "eve" / "feedback.html").read_text(encoding="utf-8")
     assert "was right" in page and "cannot be tested before TODO 2.2.1" in page
-    assert "1 x the KL term has the wrong sign" in (out / "report.html").read_text(encoding="utf-8")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "1 x the KL term has the wrong sign" in page
+    assert "1 x not tested before another TODO" in page and "cannot be tested" not in page
+    to_check = page.partition("<h2>To check</h2>")[2].partition("<h2>")[0]
+    assert to_check.count("hand in Genwithlabel.pth, the best.pth of your run of it") == 2
+    assert "ada" not in to_check
 
     marks.write_text("student,part,points,comment\nada,0.1a,11,\n")
     again = [CLASS, folder, "--out", out, "--test_data", tiny_data, "--gen_num", 20]

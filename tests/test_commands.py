@@ -305,6 +305,43 @@ def test_one_epoch_on_mnist_gives_good_scores(tmp_path):
 # ---------------------------------------------------------------- stop and resume
 
 
+def test_a_run_whose_fit_prior_fails_goes_on_with_the_corrected_one(tmp_path, tiny_data, capsys):
+    file, folder = tmp_path / "mine.py", tmp_path / "run"
+    right = (SUBMISSIONS / "own_loss.py").read_text(encoding="utf-8")
+    first = "        self.mean += codes.mean(0)\n"
+    assert first in right
+    file.write_text(right.replace(first, "        self.mean += codes.mean(1)\n"), encoding="utf-8")
+    words = ["--submission", file, "--task", "Genwithlabel", "--save_dir", folder]
+    failed = run("train.py", *quick(tiny_data, *words))
+    command = f"train.py --load_from_checkpoint --save_dir {folder} --submission {file}"
+    line = 1 + right[: right.index(first)].count("\n")
+    assert_clear_error(
+        failed,
+        f"mine.py, line {line}, during fit_prior: RuntimeError",
+        f"training is complete and the weights of all epochs are kept in {folder}",
+        f"then: python {command}",
+    )
+    weights = torch.load(folder / "epoch_2.pth", weights_only=True)["model_state_dict"]
+
+    again = command.split()[1:]
+    for words, said in (
+        (again[: again.index("--submission")], f"submission.py, line {line}, during fit_prior"),
+        ([*again, "--epochs", 3], "is not the code that"),  # it would train the new code
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            call(train, *words)
+        assert said in capsys.readouterr().err
+        file.write_text(right, encoding="utf-8")
+    call(train, *again)
+    assert (folder / "submission.py").read_text(encoding="utf-8") == right
+    for name in ("best.pth", "epoch_2.pth"):
+        state = torch.load(folder / name, weights_only=True)["model_state_dict"]
+        assert state["fits"] >= 1
+    assert torch.equal(state["enc.weight"], weights["enc.weight"])
+    call(inference, "--checkpoint_path", folder / "best.pth", "--data_path", tiny_data)
+    assert "is not the code" not in capsys.readouterr().out
+
+
 def test_ctrl_c_saves_and_resume_is_exact(tmp_path, tiny_data):
     options = quick(tiny_data, "--epochs", 40, "--submission", "model.py")
     whole, broken = tmp_path / "whole", tmp_path / "broken"

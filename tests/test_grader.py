@@ -13,6 +13,7 @@ from handed_in import CLASS, copied, hand_in, needs_bubblewrap, result_of
 from data_utils import MNISTDataset
 from staff import class_split, grade_class, sandbox, walls
 from staff.closure import DATA_FILES, closure
+from staff.completion import completion
 from staff.grade_class import grader_sha256
 from staff.pages import TEMPLATES
 from staff.student import grade_student, read_result
@@ -112,6 +113,10 @@ def test_a_grader_error_gives_no_score_and_is_tried_again(one_student, monkeypat
     assert read_result(job.folder(student))["score"] is None
     result = grade_student(student, job)
     assert result["status"] == "graded" and result["score"] > 0 and result["new"]
+    missing = result["tasks"]["Genwithlabel"]
+    assert missing["status"] == "no checkpoint" and "hand in Genwithlabel.pth" in missing["message"]
+    page = (job.folder(student) / "feedback.html").read_text(encoding="utf-8")
+    assert missing["message"] in page and "contract breach" not in page
     assert not grade_student(student, job)["new"]
 
 
@@ -186,3 +191,19 @@ def test_a_failure_on_the_private_split_tells_nothing_if_it_counts(one_student, 
     assert "images that are not published" in result["message"]
     assert "PRIVATE" not in result["message"] and "PRIVATE pixels" in result["flags"][0]
     assert "PRIVATE" not in (job.folder(student) / "feedback.html").read_text(encoding="utf-8")
+
+
+@needs_bubblewrap
+def test_a_method_that_does_not_end_costs_its_own_points_alone(one_student):
+    student, job = one_student
+    code, decode = student.path / "submission.py", "return self.decoder(z)"
+    text = code.read_text(encoding="utf-8")
+    assert decode in text
+    code.write_text(text.replace(decode, "while True: pass"), encoding="utf-8")
+    limits = dataclasses.replace(job.limits, seconds=72)  # 2 for an experiment
+    found = completion(code, dataclasses.replace(job, limits=limits))
+    lost = {number: one["of"] - one["points"] for number, one in found["parts"].items()}
+    assert found["message"] == ""
+    assert {number for number, points in lost.items() if points} == {"2.2.3", "3.3"}
+    (problem,) = found["parts"]["2.2.3"]["problems"]
+    assert "during decode: it did not end within 2 seconds" in problem["text"]

@@ -152,6 +152,34 @@ def test_an_unusual_way_of_writing_it_has_all_points(tmp_path, name):
     assert costs(found) == {}, words_of(found)
 
 
+OF_A_LEARNED_PRIOR = {  # mistakes beside a learned prior, which excuses none of them
+    "decode does not undo it": ("self.decoder(self.from_standard(z, labels))", "self.decoder(z)"),
+    "decode has a prior of its own": (
+        "self.decoder(self.from_standard(z, labels))",
+        "self.decoder(z * self.prior_log_scale[labels].exp())",
+    ),
+    "sigma is exp(log_var)": ("mu + torch.exp(0.5 * log_var)", "mu + torch.exp(log_var)"),
+    "log_var multiplies the noise": ("mu + torch.exp(0.5 * log_var)", "mu + log_var"),
+    "no noise": ("self.to_standard(self.reparameterize(mu, log_var)", "self.to_standard(mu"),
+    "drawn, but not used": (
+        "z = self.to_standard(self.reparameterize(mu, log_var), labels)",
+        "self.reparameterize(mu, log_var)\n"
+        "        z = self.to_standard(mu + torch.randn_like(mu), labels)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_LEARNED_PRIOR)
+def test_a_learned_prior_excuses_no_mistake(tmp_path, name):
+    file, (old, new) = tmp_path / "submission.py", OF_A_LEARNED_PRIOR[name]
+    text = HONEST["a learned prior, standardised in forward"]
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    for setting in (PUBLIC, HIDDEN):
+        found = points_of(file, setting)
+        assert "2.2.4" in costs(found), words_of(found)
+
+
 # ---------------------------------------------------------------- what deserves no points
 
 IDLE = """
@@ -255,6 +283,57 @@ def test_a_file_that_does_not_load_has_no_points(tmp_path):
     found = points_of(file)
     assert sum(one.points for one in found.values()) == 0
     assert "line 2" in words_of(found)
+
+
+# ---------------------------------------------------------------- code that does not end
+
+FOREVER = "while True: pass"
+LOST = {  # by the method that does not end: the points that are lost
+    "VAE.__init__": {"2.2.1": 4, "2.2.2": 4, "2.2.3": 4, "3.1": 4, "3.2": 4, "3.3": 6},
+    "VAE.decode": {"2.2.3": 4},
+    "VAE.forward": {"2.2.4": 3},
+    "GenModel.encode": {"3.2": 4},
+    "GenModel.decode": {"3.3": 6},
+    "vae_loss": {"2.3": 15},
+}
+
+
+def endless(name: str) -> str:
+    """Return the base submission, in which a function does not end."""
+    lines, inside, names = BASE.read_text(encoding="utf-8").splitlines(), "", []
+    for place, line in enumerate(lines):
+        if line.startswith("class "):
+            inside = line.removeprefix("class ").split("(")[0] + "."
+        if line.lstrip().startswith("def "):
+            inside = inside if line.startswith(" ") else ""
+            names.append(inside + line.split("def ")[1].split("(")[0])
+            if names[-1] == name:
+                indent = " " * (8 if inside else 4)
+                # An `except Exception` does not keep it.
+                caught = f"try:\n{indent}    {FOREVER}\n{indent}except Exception: pass"
+                lines[place] += f"\n{indent}{caught}"
+                return "\n".join(lines)
+    raise ValueError(f"{name} is not one of {names}")
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_method_that_does_not_end_costs_its_own_points(tmp_path, name):
+    file = tmp_path / "submission.py"
+    file.write_text(endless(name), encoding="utf-8")
+    found = points_of(file, dataclasses.replace(PUBLIC, seconds=0.5))
+    assert costs(found) == LOST[name], words_of(found)
+    line = 1 + next(n for n, text in enumerate(endless(name).splitlines()) if FOREVER in text)
+    said = words_of(found)
+    assert f"submission.py, line {line}, during " in said
+    assert "it did not end within 0.5 seconds; look there for a loop that never ends" in said
+
+
+def test_a_file_that_does_not_end_has_no_points(tmp_path):
+    file = tmp_path / "submission.py"
+    file.write_text(BASE.read_text(encoding="utf-8") + FOREVER, encoding="utf-8")
+    found = points_of(file, dataclasses.replace(PUBLIC, seconds=0.1))
+    assert sum(one.points for one in found.values()) == 0
+    assert "during import: it did not end within 0.6 seconds" in words_of(found)
 
 
 # ---------------------------------------------------------------- recordings

@@ -9,6 +9,7 @@
     found.py      a problem, with its hint
     rubric.toml   the points of every part of the course; rubric.py reads it
     points.py     what was found wrong, as points per TODO
+    prior.py      try fit_prior on a few codes
     training.py   train on one batch for a trial
 
 Recording and judging are separate, so that the grader can record in the sandbox and judge outside.

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from data_utils import own_randomness
 from lab.checks.recording import MAX_VALUES, Recording, Setting
-from lab.loading import ContractError, explain
+from lab.loading import ContractError, explain, line_of
+from lab.time_limit import TooLongError, time_limit
 
 
 class Experiments:
@@ -25,10 +26,15 @@ class Experiments:
     def experiment(self, name: str, seed: int = 0) -> Iterator[None]:
         """Keep what the block raises as the experiment's problem. The seed is of its noise."""
         try:
-            with own_randomness(self.setting.seed + seed):
+            with own_randomness(self.setting.seed + seed), time_limit(self.setting.seconds):
                 yield
         except (KeyboardInterrupt, MemoryError, GeneratorExit):
             raise
+        except TooLongError as error:
+            action = name.split(".")[0]
+            text = unfinished(error, self.path, action, self.setting.seconds)
+            self.recording.problems[f"{self.name}.{name}"] = text
+            self.give_up(action, text)
         except BaseException as error:  # also SystemExit: a TODO may end the program
             clear = isinstance(error, (NotImplementedError, ContractError))  # a TODO, or our words
             action = name.split(".")[0]
@@ -38,6 +44,9 @@ class Experiments:
             except Exception:  # the student's exception cannot be printed
                 text = f"{self.path.name}, during {action}: {type(error).__name__}"
             self.recording.problems[f"{self.name}.{name}"] = text
+
+    def give_up(self, action: str, text: str) -> None:
+        """An experiment did not end: what it called need not be called again."""
 
     def keep(self, name: str, value: object) -> None:
         """Keep a tensor, a number or a list of numbers, with its shape."""
@@ -49,6 +58,13 @@ class Experiments:
         array[f"{name} shape"] = np.array(value.shape, np.float32)
         if value.numel() <= MAX_VALUES:
             array[name] = value.detach().float().cpu().numpy().copy()
+
+
+def unfinished(error: TooLongError, path: Path, action: str, seconds: float) -> str:
+    """Return one sentence about code that did not end: file, line, what was being done."""
+    line = line_of(error, path)
+    place = f"{path.name}, line {line}" if line else path.name
+    return f"{place}, during {action}: it did not end within {seconds:g} seconds"
 
 
 def largest_gradients(output: Tensor, inputs: list[Tensor]) -> list[float]:

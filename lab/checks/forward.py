@@ -10,6 +10,8 @@ from lab.checks.found import Problem
 from lab.checks.recording import DRAWS, LOG_VAR
 from lab.checks.seen import ROUNDING, Checked, Seen, about
 
+MEAN, SPREAD_OF_Z = "mean of z", "spread of z"  # kinds of a problem
+CANCELS = 1e-3  # what rounding may leave of two gradients that cancel
 SPREAD = 0.2  # how far the measured spread of z may be from the expected one
 
 
@@ -85,7 +87,22 @@ class ForwardJudge(Seen):
                     "forward does not give its labels to decode",
                     "write self.decode(z, labels)",
                 )
-        return self._spread(z)
+        problem = self._spread(z)
+        if problem is not None and problem.kind in (MEAN, SPREAD_OF_Z) and self._is_undone():
+            draw = self.array("forward.draw")
+            return problem if draw is None or draw.shape != z.shape else self._spread(draw)
+        return problem
+
+    def _is_undone(self) -> bool:
+        """Return whether z is a map of what reparameterize returned, and decode undoes the map.
+
+        A fixed factor beside the map is not seen: with a learned scale, it is a part of the scale.
+        """
+        measured = self.array("forward.undone")
+        if measured is None or measured.shape != (5,):
+            return False
+        cancelled, direct, from_mu, from_log_var, from_draw = measured
+        return bool(cancelled < CANCELS * direct and from_draw and not (from_mu or from_log_var))
 
     def _spread(self, z: np.ndarray) -> Problem | None:
         """Return what is wrong with the noise in z (draws, B, d)."""
@@ -114,7 +131,7 @@ class ForwardJudge(Seen):
                 )
             if np.abs(z.mean(axis=0) - self._recorded_mu()).mean() > 0.5:
                 return Problem(
-                    "mean of z",
+                    MEAN,
                     "the mean of z is not mu",
                     "z = mu + sigma * noise, with noise ~ N(0, I)",
                 )
@@ -128,9 +145,9 @@ class ForwardJudge(Seen):
         }
         for words, (a, b) in kinds.items():
             if about(high, a, SPREAD) and about(low, b, SPREAD):
-                return Problem("spread of z", words, hint)
+                return Problem(SPREAD_OF_Z, words, hint)
         return Problem(
-            "spread of z",
+            SPREAD_OF_Z,
             f"for log_var = {LOG_VAR} the spread of z is {high:.2f}; expected {sigma[0]:.2f}",
             hint,
         )
@@ -149,7 +166,7 @@ class ForwardJudge(Seen):
         if found is None or not np.isfinite(found).all():
             return self.missing("forward.gradient")
         problem = self.draw()
-        without_sigma = problem is not None and problem.kind in ("no noise", "spread of z")
+        without_sigma = problem is not None and problem.kind in ("no noise", SPREAD_OF_Z)
         for name, size in zip(("mu", "log_var"), found):
             if not size and not (name == "log_var" and without_sigma):
                 return Problem(

@@ -11,6 +11,15 @@ UNTESTED, NOT_DONE, RAISED = "untested", "not done", "raised"  # kinds of a prob
 MESSAGES = (
     (r"^TODO ", "write this TODO"),
     (
+        r"SyntaxError|IndentationError|TabError",
+        "Python cannot read that line: look there, and one line above, for a missing bracket, "
+        "colon or quote, or for wrong indentation",
+    ),
+    (
+        r"did not end within",
+        "look there for a loop that never ends, such as `while True` without a `break`",
+    ),
+    (
         r"\((\d+)x28 and (784|794)x\d+\)",
         "flatten the image before the first linear layer: x.flatten(1) is (B, 784)",
     ),

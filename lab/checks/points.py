@@ -26,6 +26,7 @@ MEASURED = (
     "made",
     "unused",
     "labels",
+    "undone",
 )
 # A TODO of GenModel and the one of VAE that it repeats, in which the same mistake costs points.
 REPEATS = dict(zip(NUMBERS["GenModel"], NUMBERS["VAE"]))

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lab.checks.experiments import unfinished
 from lab.checks.record_loss import LossRecorder
 from lab.checks.record_model import ModelRecorder
 from lab.checks.recording import IMAGE_SHAPES, PUBLIC, Recording, Setting
 from lab.loading import ContractError, load_module
+from lab.time_limit import TooLongError, time_limit
+
+IMPORT = 6  # times the patience of an experiment: a file may import large packages
 
 
 def record(path: Path, setting: Setting = PUBLIC) -> Recording:
@@ -22,9 +26,12 @@ def record(path: Path, setting: Setting = PUBLIC) -> Recording:
     """
     recording = Recording()
     try:
-        module = load_module(path)
-    except (ContractError, SystemExit) as error:
+        with time_limit(IMPORT * setting.seconds):
+            module = load_module(path)
+    except (ContractError, SystemExit, TooLongError) as error:
         text = str(error) if isinstance(error, ContractError) else "the file ends the program"
+        if isinstance(error, TooLongError):
+            text = unfinished(error, path, "import", IMPORT * setting.seconds)
         recording.problems["file"] = text
         return recording
     images: tuple[int, ...] = IMAGE_SHAPES[0]

@@ -27,6 +27,7 @@ from lab.checks.recording import (
 )
 from lab.loading import ContractError
 
+METHODS = {"built": "__init__", **{name: name for name in ("encode", "decode", "forward")}}
 PUSHES = 40  # training steps that try to move an output
 
 
@@ -81,6 +82,15 @@ class ModelRecorder(Experiments):
             self.keep(name, float(len(trained)))
             return model.eval()
         return None
+
+    def give_up(self, action: str, text: str) -> None:
+        """Let the method raise this text from now on, so that it costs the time once."""
+
+        def gives_up(*args: Any, **named: Any) -> None:
+            raise ContractError(text)
+
+        if method := METHODS.get(action):
+            setattr(self.kind, method, gives_up)
 
     # ------------------------------------------------------------ decode
 
@@ -180,7 +190,49 @@ class ModelRecorder(Experiments):
                 for _ in range(DRAWS):
                     model(self.x.clone(), self.labels)
                 self.keep("forward.z", torch.stack(codes[:DRAWS]))
+            if self.model is not None:
+                self._learned_prior(encode, decode, leaves, codes)
         model.eval()
+
+    def _learned_prior(
+        self,
+        encode: Callable[..., Any],
+        decode: Callable[..., Any],
+        leaves: list[Tensor],
+        codes: list[Tensor],
+    ) -> None:
+        """Keep what tells whether forward maps the draw with parameters and decode undoes the map.
+
+        A learned prior does so. The images then depend on the draw, but not on the parameters of
+        the map: with respect to these, the gradient through z and the direct one cancel.
+
+        encode, decode, leaves: the recorded methods, mu and log_var. codes: filled by decode.
+        """
+        model, drawn, draw = self.model, torch.randn_like(self.mu).requires_grad_(), []
+        with self.experiment("forward.undone"):
+            codes.clear()
+            given = {"encode": encode, "decode": decode}
+            with _replaced(model, **given, reparameterize=lambda *_, **__: drawn * 1):
+                model(self.x.clone(), self.labels)
+            trained = [one for one in model.parameters() if one.requires_grad]
+            sizes = largest_gradients(codes[0], trained)
+            of_map = [one for one, size in zip(trained, sizes) if size]
+            if not of_map:
+                return
+            both = model.decode(codes[0], self.labels), model.decode(codes[0].detach(), self.labels)
+            cancelled, direct = (max(largest_gradients(images, of_map)) for images in both)
+            inputs = largest_gradients(codes[0], [*leaves, drawn])
+            self.keep("forward.undone", [cancelled, direct, *inputs])
+            reparameterize = model.reparameterize
+
+            def recorded(*args: Any, **named: Any) -> Any:
+                draw.append(reparameterize(*args, **named))
+                return draw[-1]
+
+            with _replaced(model, **given, reparameterize=recorded), torch.no_grad():
+                for _ in range(DRAWS):
+                    model(self.x.clone(), self.labels)
+            self.keep("forward.draw", torch.stack(draw[:DRAWS]))
 
     def _keep_forward(
         self, outputs: list[Any] | tuple[Any, ...], picture: Tensor, seen: dict[str, Any]

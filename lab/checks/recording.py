@@ -29,19 +29,23 @@ KL_DRAWS = 40
 
 @dataclass(frozen=True)
 class Setting:
-    """The sizes of a recording. They differ from each other, so that mistakes can be told apart.
+    """The sizes and the patience of a recording.
+
+    The sizes differ from each other, so that mistakes can be told apart.
 
     Attributes:
         latent_dim: d, the width of the codes.
         other_dim: a second width, to see whether a model follows it.
         batch: B, the number of images.
         seed: of the images, codes and labels.
+        seconds: by the clock, after which an experiment is stopped; most take milliseconds.
     """
 
     latent_dim: int = 20
     other_dim: int = 8
     batch: int = 5
     seed: int = 0
+    seconds: float = 10.0
 
 
 PUBLIC = Setting()

@@ -29,7 +29,7 @@ def memorise(path: Path, task: str, latent_dim: int) -> str:
     if not submission.has_loss:
         return ""
     model = submission.model.train()
-    x, labels = _strokes(64)  # (B, 1, 28, 28), (B,)
+    x, labels = strokes(64)  # (B, 1, 28, 28), (B,)
     labels = submission.visible(labels)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     constant = (x - x.mean(dim=0)).square().mean().item()
@@ -57,7 +57,7 @@ def _loss(submission: Submission, x: Tensor, labels: Tensor) -> Tensor:
     return submission.vae_loss(recon_x, x, mu, log_var, var=VAR)
 
 
-def _strokes(count: int) -> tuple[Tensor, Tensor]:
+def strokes(count: int) -> tuple[Tensor, Tensor]:
     """Return simple drawings of two strokes: x (count, 1, 28, 28) and labels (count,)."""
     generator = torch.Generator().manual_seed(0)
     corners = torch.randint(2, 16, (count, 2, 2), generator=generator).tolist()
