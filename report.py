@@ -55,7 +55,7 @@ def write_report(options: ReportOptions, progress: bool = True) -> Path:
     dataset = MNISTDataset(options.data_path)
     bar = tqdm(paths, unit="run", leave=False, disable=not progress)
     measured = [measure(path, dataset) for path in bar]
-    _name_apart(measured)
+    _name_apart(measured, paths)
     first = paths[0] if paths[0].is_dir() else paths[0].parent
     output = options.output or (first if len(paths) == 1 else first.parent) / PAGE
     with checkpoint.write_whole(output) as file:
@@ -72,13 +72,13 @@ def runs_in(path: Path) -> list[Path]:
     return [path]
 
 
-def _name_apart(measured: list) -> None:
+def _name_apart(measured: list, paths: list[Path]) -> None:
     """Give runs of the same name their folder's path as name."""
-    names = [run.name for run in measured]
-    if len(set(names)) < len(names):
-        common = Path(os.path.commonpath([run.folder.resolve() for run in measured]))
-        for run in measured:
-            run.name = run.folder.resolve().relative_to(common).as_posix()
+    if len({run.name for run in measured}) < len(measured):
+        folders = [(path if path.is_dir() else path.parent).resolve() for path in paths]
+        common = Path(os.path.commonpath(folders))
+        for run, folder in zip(measured, folders):
+            run.name = folder.relative_to(common).as_posix()
 
 
 def make_parser() -> argparse.ArgumentParser:

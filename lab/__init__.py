@@ -6,7 +6,7 @@
 | training | callbacks, training_state, recovery, gradients, schedule, prior |
 | beside training | run_folder, watch, tensorboard |
 | inference and grading | trained, stages, outputs, arrays, pictures, metrics, diagnostics |
-| pages | report/ (report.html), explorer/ (explorer.html), latent_plane, moments |
+| pages | pages (Jinja), report/ (report.html), explorer/ (explorer.html), latent_plane, moments |
 | speed | device, deterministic, precision, convolutions, conv_functions, trial_step |
 | `make demo` | demo |
 | shared by commands | command, settings, checkpoint, lock, plots, progress_bar, workers, cluster |

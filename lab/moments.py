@@ -18,15 +18,12 @@ def slant(images: np.ndarray) -> np.ndarray:
 
     images: uint8 (N, 28, 28).
     """
-    mass = images.astype(np.float64)  # (N, 28, 28)
-    total = np.maximum(mass.sum(axis=(1, 2)), 1e-9)  # (N,)
-    rows, columns = np.mgrid[28:0:-1, 0:28]
-    row = (mass * rows).sum(axis=(1, 2)) / total
-    column = (mass * columns).sum(axis=(1, 2)) / total
-    up = rows - row[:, None, None]  # (N, 28, 28)
-    right = columns - column[:, None, None]
-    both = (mass * up * right).sum(axis=(1, 2))
-    return both / np.maximum((mass * up**2).sum(axis=(1, 2)), 1e-9)
+    rows, columns = (place.ravel().astype(np.float64) for place in np.mgrid[28:0:-1, 0:28])
+    powers = [np.ones(784), rows, columns, rows * rows, rows * columns]
+    mass = images.reshape(-1, 784).astype(np.float64)  # (N, 784)
+    total, *sums = (mass @ np.stack(powers, axis=1)).T  # (N,) each
+    row, column, squares, products = sums / np.maximum(total, 1e-9)
+    return (products - row * column) / np.maximum(squares - row * row, 1e-9)
 
 
 def stroke_width(images: np.ndarray) -> np.ndarray:

@@ -75,6 +75,7 @@ class Options:
     marks: Path | None
     no_marks: bool
     scores_only: bool
+    no_reports: bool
     canvas: Path | None
     assignment: str
     seconds: int
@@ -109,8 +110,10 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--scores_only",
         action="store_true",
-        help="do not check the TODOs: no completion points, for a leaderboard before the deadline",
+        help="do not check the TODOs, for a leaderboard before the deadline: no completion\n"
+        "points, and no pages about the models",
     )
+    add("--no_reports", action="store_true", help="write no page about each student's models")
     add("--canvas", type=Path, help="Canvas's gradebook export; a copy of it gets the grades")
     add("--assignment", default="", help="beginning of the column's name in the Canvas export")
     limits = sandbox.Limits()
@@ -170,6 +173,7 @@ def make_job(options: Options) -> Job:
         seed=options.seed,
         grader=grader_sha256(sums),
         checks=not options.scores_only,
+        reports=not (options.no_reports or options.scores_only),
     )
 
 

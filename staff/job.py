@@ -30,6 +30,7 @@ class Job:
         seed: of the samples.
         grader: hash of the code and data that make a score; see `grade_class.grader_sha256`.
         checks: whether to check each TODO, for the completion points.
+        reports: whether to write a page about each model, which the feedback links.
     """
 
     out: Path
@@ -45,6 +46,7 @@ class Job:
     seed: int
     grader: str
     checks: bool = True
+    reports: bool = True
 
     def folder(self, student: Student) -> Path:
         """Return the folder of a student's result."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-import functools
 from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
 from lab.checks.rubric import most
+from lab.pages import templates, verbatim
 from staff.marks import total_of
+from staff.model_report import report_file
 from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, NO_CHECKPOINT, TASKS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -26,28 +27,9 @@ PICTURES = {"recon": "inputs above their reconstructions", "samples": "samples o
 
 def render(template: str, **values: Any) -> str:
     """Fill in a template of staff/templates. Values are escaped: some come from students."""
-    from markupsafe import Markup
-
-    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    return (
-        _environment()
-        .get_template(template)
-        .render(style=style, css=css, most=most(), picture=picture, **values)
-    )
-
-
-@functools.cache
-def _environment() -> Any:
-    """Return the jinja2.Environment, which compiles each template once per process."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
+    style = verbatim(TEMPLATES / "style.css")
+    page = templates(TEMPLATES).get_template(template)
+    return page.render(style=style, css=css, most=most(), picture=picture, **values)
 
 
 def css(status: str) -> str:
@@ -105,6 +87,11 @@ def write_feedback(result: dict[str, Any], parts: list[dict[str, Any]], folder: 
         total=total_of(shown["parts"]),
         unmarked=[part["number"] for part in shown["parts"] if part["points"] is None],
         pictures=pictures,
+        reports={
+            task: page.name
+            for task in TASKS
+            if task in result["tasks"] and (page := report_file(folder, task)).is_file()
+        },
         message=message,
     )
     with write_whole(folder / "feedback.html") as file:

@@ -19,6 +19,7 @@ a defence, and the parent process trusts none of the output. The defences are th
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import sys
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 Tell = Callable[[dict[str, Any]], None]
 SIGNATURE = 500  # values taken from the weights, to find copies of a model
+MAX_ROWS = 100  # of the history of a training
+HISTORY = (  # its columns, in the order of a row
+    *("step", "lr", "train_loss", "valid_loss", "valid_reconstruction_loss"),
+    *("valid_kl_divergence", "valid_ssim", "skipped_steps"),
+)
 
 
 def set_limits(limits: dict[str, int]) -> None:
@@ -60,6 +66,7 @@ def facts_of(state: dict[str, Any], file: Path) -> dict[str, Any]:
         "checkpoint_bytes": file.stat().st_size,
         "whole_number_bytes": sum(value.numel() * value.element_size() for value in whole),
         "signature": signature_of(weights),
+        "history": history_of(state),
     }
 
 
@@ -73,6 +80,26 @@ def signature_of(weights: list[Tensor]) -> list[float]:
     values = torch.cat(parts)
     chosen = torch.linspace(0, len(values) - 1, min(SIGNATURE, len(values))).long()
     return [round(value, 6) for value in values[chosen].nan_to_num().tolist()]
+
+
+def history_of(state: dict[str, Any]) -> list[list[float | None]]:
+    """Return the columns HISTORY of at most MAX_ROWS rows, spread evenly over the training."""
+    rows = state.get("counters", {}).get("history")
+    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    count = min(MAX_ROWS, len(rows))
+    chosen = [rows[(number + 1) * len(rows) // count - 1] for number in range(count)]
+    return [[_short(row.get(name)) for name in HISTORY] for row in chosen]
+
+
+def _short(value: object) -> float | None:
+    """Return a number with six digits; None for anything else, and where it is not finite."""
+    if not isinstance(value, (int, float)):
+        return None
+    try:
+        short = float(f"{value:.6g}")
+    except OverflowError:  # an integer beyond the range of a float
+        return None
+    return short if math.isfinite(short) else None
 
 
 def read_inputs(folder: Path) -> dict[str, Any]:

@@ -126,8 +126,8 @@ def basis_of(code: Path, checkpoints: dict[str, Path], job: Job) -> str:
     digest = hashlib.sha256()
     for name, file in (("code", code), *sorted(checkpoints.items())):
         digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    options = [job.grader, job.isolation, job.gen_num, job.seed, job.count, job.secret, job.checks]
-    options.append(asdict(job.limits))
+    options = [job.grader, job.isolation, job.gen_num, job.seed, job.count, job.secret]
+    options += [job.checks, job.reports, asdict(job.limits)]
     digest.update(json.dumps(options, sort_keys=True).encode())
     return digest.hexdigest()
 

@@ -27,6 +27,7 @@ from lab.outputs import OutputsError
 from staff import flags, sandbox
 from staff.copies import known_images
 from staff.job import Job
+from staff.model_report import write_model_report
 from staff.secret import generator
 from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, STUDENT_ERROR, TIMEOUT
 
@@ -124,6 +125,12 @@ class Task:
             np.save(outputs / "samples.npy", samples, allow_pickle=False)
         scores = grade(dataset, {self.task: outputs}, self.job.gen_num)[self.task]
         self._draw(outputs, dataset)
+        if self.job.reports:
+            names = ("submission", "checkpoint")
+            files = zip(names, (self.inputs["submission.py"], self.inputs["checkpoint.pth"]))
+            identity = {f"{name}_sha256": _sha256(file) for name, file in files}
+            history = self.facts.get("history")
+            write_model_report(self.folder, scores, identity, history, outputs, self.task, dataset)
         return scores, private
 
     def _with_private(self, test: MNISTDataset) -> tuple[np.ndarray, np.ndarray] | None:

@@ -15,11 +15,12 @@ from conftest import ROOT, assert_clear_error, run, tiny_training
 from scipy import ndimage
 
 from data_utils import MNISTDataset
-from lab import metrics
+from lab import checkpoint, metrics
 from lab.moments import slant, stroke_width
 from lab.report import charts
 from lab.report.measure import kl_per_dimension, measure
 from lab.report.references import references
+from lab.trained import load_trained
 
 LARGEST = 3_000_000  # bytes of a report of one run
 
@@ -190,10 +191,12 @@ def test_kl_per_dimension_is_the_kl_of_the_validation(tiny_data, tiny_run):
     found = measure(tiny_run, MNISTDataset(tiny_data), gen_num=2)
     assert found.kl is not None and found.kl.shape == (2,) and (found.kl >= 0).all()
     data = MNISTDataset(tiny_data)
-    again = kl_per_dimension(found.submission, data.images, data.labels)
+    path = tiny_run / "best.pth"
+    submission = load_trained(path, checkpoint.load(path))
+    again = kl_per_dimension(submission, data.images, data.labels)
     np.testing.assert_array_equal(found.kl, again)
     last = found.history[-1]["valid_kl_divergence"]  # of the first 20 images
-    first = kl_per_dimension(found.submission, data.images[:20], data.labels[:20])
+    first = kl_per_dimension(submission, data.images[:20], data.labels[:20])
     assert first is not None and first.sum() == pytest.approx(last, rel=1e-4)
 
 

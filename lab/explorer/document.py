@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import gzip
-import html
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from markupsafe import Markup
 from torch import Tensor
 
 from data_utils import MNISTDataset, to_float
@@ -27,6 +27,7 @@ from lab.explorer.export import (
     with_half_weights,
 )
 from lab.explorer.facts import Subject
+from lab.pages import templates, verbatim
 from lab.split_model import Submission
 
 HERE = Path(__file__).resolve().parent
@@ -118,37 +119,21 @@ def _page(facts: dict[str, Any], zipped: dict[str, bytes]) -> str:
     """Return page.html with its parts filled in."""
     folder = HERE / "page"
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
-    scripts = [_read(folder / f"{name}.js") for name in SCRIPTS]
-    parts = {
-        "title": html.escape(f"{facts['class_name']} · {facts['run']['name']}"),
-        "style": _read(folder / "style.css"),
-        "data": "\n".join(
-            [
-                _element("facts", "application/json", _json(facts)),
-                _element("texts", "application/json", _json(texts)),
-                _element("licence", "text/plain", _read(HERE / "runtime" / "LICENSE")),
-                *(
-                    _element(f"blob-{name}", "text/plain", base64.b64encode(content).decode())
-                    for name, content in zipped.items()
-                ),
-            ]
-        ),
-        "scripts": "\n".join(f"<script>\n{script}</script>" for script in scripts),
-    }
-    page = _read(folder / "page.html")
-    for name, content in parts.items():
-        page = page.replace(f"<!-- {name} -->", content)
-    return page
+    return (
+        templates(folder)
+        .get_template("page.html")
+        .render(
+            title=f"{facts['class_name']} · {facts['run']['name']}",
+            style=verbatim(folder / "style.css"),
+            facts=_json(facts),
+            texts=_json(texts),
+            licence=verbatim(HERE / "runtime" / "LICENSE"),
+            blobs={name: base64.b64encode(content).decode() for name, content in zipped.items()},
+            scripts=[verbatim(folder / f"{name}.js") for name in SCRIPTS],
+        )
+    )
 
 
-def _read(file: Path) -> str:
-    return file.read_text(encoding="utf-8")
-
-
-def _element(name: str, kind: str, content: str) -> str:
-    return f'<script type="{kind}" id="{html.escape(name)}">{content}</script>'
-
-
-def _json(value: Any) -> str:
+def _json(value: Any) -> Markup:
     """Return JSON that cannot end the element it stands in."""
-    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
+    return Markup(json.dumps(value, ensure_ascii=False).replace("<", "\\u003c"))

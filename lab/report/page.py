@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from data_utils import NUM_CLASSES, MNISTDataset
 from lab.latent_plane import COLORS, project
 from lab.metrics import CAPS
 from lab.moments import slant
+from lab.pages import templates, verbatim
 from lab.report import charts, pictures
 from lab.report.charts import Curve
-from lab.report.measure import COLLAPSED, STEPS, Measured
+from lab.report.measured import STEPS, Measured
 from lab.report.references import references
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -25,7 +25,13 @@ SHOWN = 120  # reconstructions, from the best to the worst
 COMPARED = 20  # images and samples that several runs show side by side
 SAMPLES = 10  # per label
 # Entries of hyperparams.json that are results or identities, not settings.
-NOT_SETTINGS = ("submission_sha256", "train_sha256", "trainable_parameters")
+NOT_SETTINGS = (
+    "submission_sha256",
+    "train_sha256",
+    "trainable_parameters",
+    "checkpoint",
+    "checkpoint_sha256",
+)
 # What train.py takes to repeat a run; hyperparams.json writes lr as learning_rate.
 OPTIONS = (
     *("task", "submission", "latent_dim", "variant", "epochs", "batch_size", "lr", "lr_schedule"),
@@ -33,29 +39,33 @@ OPTIONS = (
 )
 
 
-def build(runs: Sequence[Measured], dataset: MNISTDataset) -> str:
-    """Return the page of one run, or of several that are compared."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.globals["t"] = _in_both_languages
+def build(runs: Sequence[Measured], dataset: MNISTDataset, handed_in: bool = False) -> str:
+    """Return the page of one run, or of several that are compared.
+
+    Args:
+        dataset: the images that the runs were measured on.
+        handed_in: whether staff measured what was handed in, without what needs more than the
+            arrays of grading.
+    """
     best = {  # of each task, because the tasks have different scores
         max(same, key=lambda number: runs[number].scores["raw"])
         for task in {run.task for run in runs}
         if (same := [number for number, run in enumerate(runs) if run.task == task])
     }
-    return environment.get_template("report.html").render(
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
-        runs=[_of_one(run, dataset) for run in runs],
-        together=_of_several(runs, dataset) if len(runs) > 1 else None,
-        best=best,
-        n=len(dataset),
-        versions={name: version(name) for name in ("torch", "numpy")},
+    return (
+        templates(TEMPLATES)
+        .get_template("report.html")
+        .render(
+            t=_in_both_languages,
+            style=verbatim(TEMPLATES / "report.css"),
+            script=verbatim(TEMPLATES / "report.js"),
+            runs=[_of_one(run, dataset) for run in runs],
+            together=_of_several(runs, dataset) if len(runs) > 1 else None,
+            best=best,
+            n=len(dataset),
+            handed_in=handed_in,
+            versions={name: version(name) for name in ("torch", "numpy")},
+        )
     )
 
 
@@ -75,17 +85,19 @@ def _of_one(run: Measured, dataset: MNISTDataset) -> dict[str, Any]:
         "scores": run.scores,
         "terms": _terms(run),
         "cap": CAPS[run.task],
-        "references": references(run.task, run.submission.latent_dim, dataset),
+        "references": references(run.task, run.latent_dim, dataset),
         "charts": _charts(run),
         "collapsed": run.collapsed,
-        "low_kl": COLLAPSED,
+        "least": run.least,
         "kl": None if run.kl is None else float(run.kl.sum()),
         "reconstructions": _reconstructions(run, dataset),
-        "samples": pictures.mosaic([row[:SAMPLES] for row in run.samples]),
+        "samples": None
+        if run.samples is None
+        else pictures.mosaic([row[:SAMPLES] for row in run.samples]),
         "walks": _walks(run),
         "traversals": _traversals(run),
         "planes": _planes(run, dataset),
-        "facts": _facts(run),
+        "facts": run.facts,
         "command": command_of(run),
         "seconds": run.history[-1].get("seconds") if run.history else None,
     }
@@ -111,7 +123,7 @@ def _terms(run: Measured) -> list[dict[str, Any]]:
 
 
 def _charts(run: Measured) -> dict[str, Markup]:
-    """Return the charts: loss, its terms, scores, learning rate, KL per dimension."""
+    """Return the charts: loss, its terms, scores, learning rate, what each dimension says."""
     rows = run.history
 
     def points(name: str) -> list[tuple[float, float]]:
@@ -123,7 +135,7 @@ def _charts(run: Measured) -> dict[str, Markup]:
         row.get("step") or 0 for row, before, now in zip(rows, [0, *counts], counts) if now > before
     ]
     found = {
-        "kl": Markup(""),
+        "weights": Markup(""),
         "loss": charts.lines(
             [
                 Curve("train", points("train_loss"), 0, dashed=True),
@@ -147,10 +159,11 @@ def _charts(run: Measured) -> dict[str, Markup]:
         ),
         "lr": charts.lines([Curve("lr", points("lr"), 4)], "step", "Learning rate", skipped),
     }
-    if run.kl is not None and run.order is not None:
-        kl = run.kl[run.order]
+    if run.weights is not None and run.order is not None:
+        title = "Variance of the codes" if run.kl is None else "KL divergence"
         names = [str(dimension + 1) for dimension in run.order]
-        found["kl"] = charts.bars(kl.tolist(), names, "KL divergence per dimension", COLLAPSED)
+        values = run.weights[run.order].tolist()
+        found["weights"] = charts.bars(values, names, f"{title} per dimension", run.least)
     return found
 
 
@@ -213,16 +226,11 @@ def _planes(run: Measured, dataset: MNISTDataset) -> dict[str, Any] | None:
     }
 
 
-def _facts(run: Measured) -> dict[str, Any]:
-    own = {"checkpoint": run.checkpoint.name, "checkpoint_sha256": run.sha256}
-    return {**run.facts, **own}
-
-
 def command_of(run: Measured) -> str:
     """Return the command that trains the run again; "" if its settings are not known."""
     facts = {**run.facts, "lr": run.facts.get("learning_rate")}
     words = [f"--{name} {facts[name]}" for name in OPTIONS if facts.get(name) not in (None, "")]
-    return f"python train.py {' '.join(words)}" if run.facts else ""
+    return f"python train.py {' '.join(words)}" if "task" in run.facts else ""
 
 
 # ---------------------------------------------------------------- several runs
@@ -252,6 +260,9 @@ def _of_several(runs: Sequence[Measured], dataset: MNISTDataset) -> dict[str, An
             None if run.recon is None else pictures.mosaic([run.recon[chosen]]) for run in runs
         ],
         "samples": [
-            pictures.mosaic([run.samples[:, : COMPARED // 10].reshape(-1, 28, 28)]) for run in runs
+            None
+            if run.samples is None
+            else pictures.mosaic([run.samples[:, : COMPARED // 10].reshape(-1, 28, 28)])
+            for run in runs
         ],
     }

@@ -168,6 +168,7 @@ def grade_one(submission: Path, options: argparse.Namespace) -> dict[str, Any]:
             grader="gradescope",
             gen_num=options.gen_num,
             seed=SEED,
+            reports=False,  # Gradescope shows no files
         )
         prepare(job)
         return gradescope_results(grade_student(Student("you", "you", "", "", submission), job))

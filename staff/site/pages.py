@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lab.pages import templates
 from staff.site import FOLDER
 from staff.site.markdown import Document, Link, SiteError, render
 
@@ -156,14 +156,7 @@ def build(files: Mapping[str, bytes], for_staff: Collection[str] = ()) -> dict[s
         )
     if "README.md" not in pages:
         raise SiteError("README.md is missing; expected it as the start page of the site.")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    template = environment.get_template("page.html")
+    template = templates(TEMPLATES).get_template("page.html")
     for page in pages.values():
         values = values_of(page, pages, for_staff)
         site[page.file] = template.render(values).encode("utf-8")
