@@ -20,6 +20,7 @@ from playwright.sync_api import Browser
 
 import explore
 import train
+from benchmarks import zoo
 from data_utils import MNISTDataset, to_float, to_uint8
 from lab import checkpoint
 from lab.explorer import document, export, update_runtime
@@ -38,6 +39,7 @@ MODELS = {
 }
 DRAWING = ("gen", "vae", "plane")  # those with an encoder that runs in the browser
 TOLERANCE = 1e-3
+ZOO = sorted({file.stem for file in (ROOT / "zoo").glob("*.py")} - {"wgan"})  # is in MODELS
 
 
 # ---------------------------------------------------------------- runs and pages
@@ -278,6 +280,33 @@ def test_the_page_says_what_it_lacks(opened):
     assert "cannot draw" in notices("no_encoder") and "decoder" not in notices("no_encoder")
     assert "made by PyTorch beforehand" in notices("no_decoder")
     assert opened("no_encoder").page.is_hidden("#clear")
+
+
+@needs_browser
+@pytest.mark.parametrize("name", ZOO)
+def test_a_model_of_the_zoo_runs_in_the_browser(name, browser, tiny_set, tmp_path):
+    """Untrained, as export and browser do not depend on the values of the weights."""
+    torch.manual_seed(0)
+    task = "Genwithlabel" if "Genwithlabel" in zoo.command_of(name) else "VAEwolabel"
+    submission = Submission(ROOT / "zoo" / f"{name}.py", task, 4)
+    submission.model.eval()
+    text, held = document.build(submission, tiny_set, {"name": name, "epoch": 0, "var": None})
+    assert held and all(half["precision"] for half in held.values()), held
+    (tmp_path / "explorer.html").write_text(text, encoding="utf-8")
+    shown = Explorer(browser, tmp_path / "explorer.html", locale="en-US")
+    page = shown.page
+    for value in ("min", "max"):
+        move = f"one => {{ one.value = one.{value}; one.dispatchEvent(new Event('input')) }}"
+        slider = page.locator("#sliders input").first
+        shown.changes("picture", lambda move=move, slider=slider: slider.evaluate(move))
+    for label in "18":
+        press = f"#label-buttons >> text={label}"
+        shown.changes("picture", lambda press=press: page.click(press))
+    differences = page.evaluate("() => measured.differences")
+    expected = {"images", "mu", "log_var", "reconstructions"} if "encoder" in held else {"images"}
+    assert set(differences) == expected and max(differences.values()) < TOLERANCE, differences
+    assert page.evaluate("() => measured.errors") == shown.complaints == []
+    shown.context.close()
 
 
 # ---------------------------------------------------------------- for everyone

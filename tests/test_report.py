@@ -19,8 +19,12 @@ from lab import checkpoint, metrics
 from lab.moments import slant, stroke_width
 from lab.report import charts
 from lab.report.measure import kl_per_dimension, measure
-from lab.report.references import references
+from lab.report.measured import Measured
+from lab.report.references import STORED, measure_simple, references
 from lab.trained import load_trained
+from staff.build_references import DIGITS, LATENT_DIMS, rounded
+from staff.model_report import write_model_report
+from staff.stage import HISTORY
 
 LARGEST = 3_000_000  # bytes of a report of one run
 
@@ -75,7 +79,20 @@ def pages(tmp_path_factory, tiny_data, runs) -> dict[str, Path]:
     for name, paths in {**{k: [v] for k, v in runs.items()}, "all": runs.values()}.items():
         (folder / name).mkdir()
         report(folder / name, tiny_data, *paths)
+    _write_handed_in(
+        folder / "handed in", measure(runs["CVAE"], MNISTDataset(tiny_data)), tiny_data
+    )
     return {file.parent.name: file for file in folder.glob("*/report.html")}
+
+
+def _write_handed_in(folder: Path, found: Measured, tiny_data: Path) -> None:
+    """Write the page that staff link from a student's feedback, of the arrays of a run."""
+    folder.mkdir()
+    for name in ("codes", "recon", "samples"):
+        np.save(folder / f"{name}.npy", getattr(found, name))
+    history = [[row.get(name) for name in HISTORY] for row in found.history]
+    more = {"submission_sha256": "0" * 64}, history, folder, found.task, MNISTDataset(tiny_data)
+    write_model_report(folder, found.scores, *more).rename(folder / "report.html")
 
 
 def test_a_report_has_the_scores_of_grade_py_and_needs_no_network(tmp_path, tiny_data, runs, pages):
@@ -104,6 +121,15 @@ def test_models_without_an_encoder_or_labels_have_reports_too(pages):
     assert "Samples of each label" in text and "Reconstructions, from" not in text
     text = pages["VAE"].read_text(encoding="utf-8")
     assert "this model does not see labels" in text and "Reconstructions, from" in text
+
+
+def test_the_page_for_the_feedback_says_what_it_leaves_out(pages):
+    text = pages["handed in"].read_text(encoding="utf-8")
+    assert "test images" in text and "run report.py on your own run" in text
+    assert "images that you have not seen" not in text and "<pre>" not in text
+    assert "Variance of the codes per dimension" in text and "Loss over the steps" in text
+    assert "Samples of each label" in text and "From one image to another" not in text
+    assert "run report.py on your own run" not in pages["CVAE"].read_text(encoding="utf-8")
 
 
 def test_several_runs_are_compared(pages):
@@ -166,9 +192,10 @@ def test_language_and_theme_follow_the_browser_until_one_chooses(pages, browser)
 
 
 @needs_browser
-@pytest.mark.parametrize("name", ["CVAE", "GAN", "all"])
-def test_nothing_is_cut_off_on_a_phone(pages, browser, name):
-    shown = Opened(browser, address_of(pages[name]), viewport=PHONE)
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+@pytest.mark.parametrize("name", ["CVAE", "GAN", "all", "handed in"])
+def test_nothing_is_cut_off_on_a_phone(pages, browser, name, locale):
+    shown = Opened(browser, address_of(pages[name]), viewport=PHONE, locale=locale)
     assert shown.page.evaluate(CUT_OFF) == []
     width = "document.documentElement.scrollWidth"
     assert shown.page.evaluate(width) <= PHONE["width"]
@@ -207,6 +234,17 @@ def test_pca_with_all_components_reconstructs_exactly(tiny_set):
     assert found["pca"]["mse"] < few["pca"]["mse"] < few["mean"]["mse"] < few["blank"]["mse"]
     expected = metrics.mse_per_image(np.zeros_like(tiny_set.images), tiny_set.images).mean()
     assert few["blank"]["mse"] == expected
+
+
+def test_the_stored_references_are_those_of_the_data(valid_set):
+    stored = json.loads(STORED.read_text(encoding="utf-8"))
+    assert {one["split"] for one in stored.values()} == {"valid", "test"}
+    found, known = rounded(measure_simple(valid_set, [20])), stored[valid_set.sha256]
+    for name in ("blank", "mean", "mean_of_label", "real"):
+        assert known[name] == pytest.approx(found[name], abs=10**-DIGITS)
+    assert known["pca"]["20"] == pytest.approx(found["pca"]["20"], abs=1e-5)
+    assert list(known["pca"]) == [str(d) for d in LATENT_DIMS]
+    assert references("VAEwolabel", 20, valid_set)["pca"]["mse"] == known["pca"]["20"][1]
 
 
 def test_slant_and_stroke_width_of_known_pictures():

@@ -17,7 +17,7 @@ PLANE = 560  # side of the plane of codes, in pixels
 def png(pixels: np.ndarray) -> str:
     """Return uint8 pixels, (H, W) grey or (H, W, 4) with transparency, as base64 of a PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    Image.fromarray(pixels).save(buffer, "PNG")  # optimize=True: 2 % smaller, far slower
     return base64.b64encode(buffer.getvalue()).decode()
 
 
