@@ -10,9 +10,9 @@ import numpy as np
 from lab import metrics
 
 COLLAPSED = 0.05  # nats: a dimension with a smaller KL says next to nothing about the image
-# Where the KL is not known: a dimension whose variance is a smaller share of the largest one hardly
-# depends on the image. Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016,
-# take the variance 0.01; active dimensions of a VAE have nearly 1, codes without a prior any scale.
+# Where the KL is not known: a dimension with a smaller share of the largest variance hardly depends
+# on the image. Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016, take
+# the variance 0.01 itself; a VAE's largest is near 1, but codes without a prior have any scale.
 INACTIVE = 0.01
 STEPS = np.linspace(-3, 3, 13)  # of a traversal, in standard deviations of the codes
 
