@@ -1,7 +1,7 @@
 """What a score is compared with: simple methods on the same images, and the original reports.
 
-The scores of the simple methods on the lab's own splits are stored in references.json, which
-staff/build_references.py writes.
+The scores of the simple methods on the lab's own splits are stored in references.json, because the
+training images take seconds to read; `measure_simple` computed them.
 """
 
 from __future__ import annotations
