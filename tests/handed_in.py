@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, run
+from PIL import Image
 
 needs_bubblewrap = pytest.mark.skipif(
     shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
@@ -43,3 +48,10 @@ def copied(files: Iterable[Path], folder: Path) -> Path:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
     return folder
+
+
+def tiles_of(page: str) -> np.ndarray:
+    """Return the images that a report shows closely, rows of inputs and outputs: (2, n, 28, 28)."""
+    (data,) = re.findall(r'background-image: url\("data:image/png;base64,([^"]*)"\)', page)
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))  # (3 * 28, n * 28)
+    return pixels.reshape(3, 28, -1, 28).transpose(0, 2, 1, 3)[:2]

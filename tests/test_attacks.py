@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import http.server
 import json
 import os
@@ -21,8 +22,9 @@ import attacks
 import psutil
 import pytest
 import torch
+from browsers import CUT_OFF, PHONE, Opened, address_of, chromium, needs_browser
 from conftest import ROOT, assert_clear_error, run, start
-from handed_in import CLASS, hand_in, needs_bubblewrap, result_of, run_class
+from handed_in import CLASS, hand_in, needs_bubblewrap, result_of, run_class, tiles_of
 
 from data_utils import MNISTDataset
 from staff import class_split, grade_class
@@ -301,6 +303,7 @@ def test_students_see_no_flag_and_nothing_of_the_private_split(watched):
         tests = [test for test in scope["tests"] if test["visibility"] != "hidden"]
         seen = [(folder / "feedback.html").read_text(encoding="utf-8"), comments[folder.name]]
         seen += [json.dumps(tests), scope["output"], json.dumps(scope["leaderboard"])]
+        seen += [page.read_text(encoding="utf-8") for page in folder.glob("*_report.html")]
         pictures_and_style = 'base64,[^"]*|<style>.*?</style>'
         text = re.sub(pictures_and_style, "", " ".join(seen), flags=re.DOTALL)
         text = text.replace(result["name"], "").lower()
@@ -311,6 +314,53 @@ def test_students_see_no_flag_and_nothing_of_the_private_split(watched):
         for word in ("flag", "private", "memoris", "look like copies", "secret"):
             assert word not in text, (folder.name, word)
     assert flagged > 10
+
+
+@needs_bubblewrap
+def test_the_page_about_a_model_shows_public_images_alone(watched, tiny_set):
+    (split,) = (watched["out"] / grade_class.PRIVATE).glob("split-*")
+    public = {image.tobytes() for image in tiny_set.images}
+    private = {image.tobytes() for image in MNISTDataset(split).images} - public
+    assert len(private) > 100
+    pages = sorted((watched["out"] / "students").glob("*/*_report.html"))
+    assert len(pages) > len(WATCHED)
+    for file in pages:
+        feedback = (file.parent / "feedback.html").read_text(encoding="utf-8")
+        assert f'href="{file.name}"' in feedback
+        inputs, outputs = tiles_of(file.read_text(encoding="utf-8"))
+        assert {image.tobytes() for image in inputs} == public
+        assert private.isdisjoint(image.tobytes() for image in outputs)
+
+
+@needs_bubblewrap
+def test_the_page_about_a_model_has_its_scores_and_its_history(watched, trained):
+    honest = watched["out"] / "students" / "0-honest"
+    for task, result in result_of(watched["out"], "0-honest")["tasks"].items():
+        page = (honest / f"{task}_report.html").read_text(encoding="utf-8")
+        assert f"{result['raw']:.3f}" in page and f"{result['ssim']:.4f}" in page
+        assert ("Samples of each label" in page) == (task == "Genwithlabel")
+        points = re.findall(r'points="([^"]*)"', page)
+        assert len(points) == 6 and all(len(line.split()) == 4 for line in points)  # of 4 epochs
+        assert hashlib.sha256(trained[task].read_bytes()).hexdigest() in page
+
+
+@needs_bubblewrap
+@needs_browser
+def test_the_feedback_leads_to_the_page_about_a_model_on_a_phone(watched):
+    feedback = watched["out"] / "students" / "0-honest" / "feedback.html"
+    with chromium() as browser:
+        shown = Opened(browser, address_of(feedback), viewport=PHONE, locale="en-US")
+        assert shown.page.evaluate(CUT_OFF) == []
+        shown.page.click("text=More about this model >> nth=0")
+        shown.page.wait_for_selector("h1:has-text('Report: ')")
+        assert shown.page.evaluate(CUT_OFF) == [] and shown.complaints == []
+
+
+@needs_bubblewrap
+def test_without_reports_there_are_none(hostile):
+    assert not list(hostile["out"].rglob("*_report.html"))  # --scores_only
+    feedback = hostile["out"] / "students" / "0-honest" / "feedback.html"
+    assert "_report.html" not in feedback.read_text(encoding="utf-8")
 
 
 @needs_bubblewrap
