@@ -33,6 +33,7 @@ def write_model_report(
     outputs: Path,
     task: str,
     dataset: MNISTDataset,
+    shown: int | None = None,
 ) -> Path:
     """Write the page of a task into a student's folder and return its path. Raises OSError.
 
@@ -44,6 +45,7 @@ def write_model_report(
         outputs: folder with codes.npy, recon.npy and samples.npy, those that there are.
         task: VAEwolabel or Genwithlabel.
         dataset: the public images that the outputs are of.
+        shown: only the codes and reconstructions of the first images are on the page; None: of all.
     """
     arrays = {
         name: np.load(file, allow_pickle=False)
@@ -59,7 +61,8 @@ def write_model_report(
         samples=arrays.get("samples"),
     )
     if "recon" in arrays:
-        found.add_reconstructions(arrays["codes"], arrays["recon"], dataset.images)
+        codes, recon = (arrays[name][:shown] for name in ("codes", "recon"))
+        found.add_reconstructions(codes, recon, dataset.images[:shown])
     with write_whole(report_file(folder, task)) as written:
         written.write(build([found], dataset, handed_in=True).encode())
     return report_file(folder, task)

@@ -126,11 +126,7 @@ class Task:
         scores = grade(dataset, {self.task: outputs}, self.job.gen_num)[self.task]
         self._draw(outputs, dataset)
         if self.job.reports:
-            names = ("submission", "checkpoint")
-            files = zip(names, (self.inputs["submission.py"], self.inputs["checkpoint.pth"]))
-            identity = {f"{name}_sha256": _sha256(file) for name, file in files}
-            history = self.facts.get("history")
-            write_model_report(self.folder, scores, identity, history, outputs, self.task, dataset)
+            self._report(scores, outputs, dataset)
         return scores, private
 
     def _with_private(self, test: MNISTDataset) -> tuple[np.ndarray, np.ndarray] | None:
@@ -324,6 +320,22 @@ class Task:
             samples = np.load(outputs / "samples.npy", allow_pickle=False)
             with write_whole(self.folder / f"{self.task}_samples.png") as file:
                 plots.samples(file, samples, labelled=True)
+
+    def _report(self, scores: dict[str, Any], outputs: Path, dataset: MNISTDataset) -> None:
+        """Write the page about the model.
+
+        A stage that has private images too could draw them in place of test images. So the page has
+        no more of its output than `_draw` shows.
+        """
+        identity = {
+            "submission_sha256": _sha256(self.inputs["submission.py"]),
+            "checkpoint_sha256": _sha256(self.inputs["checkpoint.pth"]),
+        }
+        history = self.facts.get("history")
+        shown = None if self.job.private_data is None else SHOWN
+        write_model_report(
+            self.folder, scores, identity, history, outputs, self.task, dataset, shown
+        )
 
 
 class _StageFailed(Exception):

@@ -54,5 +54,5 @@ def test_any_arrays_have_a_page(tmp_path, tiny_set, latent_dim, value):
     ends = [[step, *[1e29 * (-1) ** step] * 7] for step in range(3)] + [[3, *[1e-29] * 7]]
     file = write_model_report(tmp_path, scores, {}, ends, tmp_path, "Genwithlabel", tiny_set)
     page = file.read_text(encoding="utf-8")
-    assert len(tiles_of(page)[0]) == len(tiny_set)
+    assert len(tiles_of(page)[0]) == len(tiny_set) and "The codes as a plane" in page
     assert not re.search(r"\b(nan|inf)\b", re.sub(r"<style>.*?</style>|base64,[^\"]*", "", page))

@@ -28,7 +28,8 @@ class Measured:
         history: rows of history.csv; numbers, or None where a cell is empty.
         scores: what `metrics.score_task` returns.
         samples: uint8 (10, n, 28, 28); None if none were drawn.
-        codes: float16 (N, latent_dim); None for a model without an encoder, like the following.
+        codes: float16 (N, latent_dim), of all images or of the first N; None for a model without an
+            encoder, like the following.
         recon: uint8 (N, 28, 28).
         ssim, mse: (N,), of each reconstruction.
         kl: (latent_dim,), the mean KL divergence of each dimension in nats; None if it is not

@@ -214,8 +214,11 @@ def _traversals(run: Measured) -> dict[str, Any] | None:
 
 
 def _planes(run: Measured, dataset: MNISTDataset) -> dict[str, Any] | None:
-    """Return the codes as a plane, coloured by label and by the slant of the digit."""
-    if run.codes is None:
+    """Return the codes as a plane, coloured by label and by the slant of the digit.
+
+    None where the codes of only some images are known.
+    """
+    if run.codes is None or len(run.codes) < len(dataset):
         return None
     codes, names = project(run.codes.astype(np.float64))  # (N, 2)
     return {
