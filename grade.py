@@ -15,7 +15,7 @@ from lab import command
 # isort: split
 import numpy as np
 
-from data_utils import NUM_CLASSES, DataError, MNISTDataset, one_line
+from data_utils import DataError, MNISTDataset, one_line
 from lab import metrics, outputs
 from lab.checkpoint import write_whole
 from lab.metrics import TASKS
@@ -28,6 +28,7 @@ EXAMPLES = """examples:
   python grade.py --VAEwolabel_output_dir runs/example/inference
 """
 RUNS = Path("runs")
+RATIOS = ("diversity", "nearest_train")  # to the value of real images
 GRADE_HELP = "grade {}; by default, if there are outputs of it and no folder of the other is given"
 FOLDER_HELP = f"what inference.py wrote; its latest outputs of the task in {RUNS} if not given"
 
@@ -43,10 +44,12 @@ class GradeOptions:
     Genwithlabel_output_dir: Path | None = option(None, FOLDER_HELP, kind=Path)
     gen_num: int = option(100, "samples per label that count for the FID")
     diagnostics: bool = option(
-        False, "also measure the samples with a classifier of digits; not graded"
+        False, "also measure what docs/metrics.md defines, with the model itself; not graded"
     )
     train_data: Path = option(
-        Path("dataset/train"), "training images, in which --diagnostics looks for copies", kind=Path
+        Path("dataset/train"),
+        "training images, with which --diagnostics compares samples",
+        kind=Path,
     )
     output: Path = option(Path("grade_result.json"), "file for the result", kind=Path)
 
@@ -136,24 +139,50 @@ def add_diagnostics(
     folders: dict[str, Path],
     options: GradeOptions,
 ) -> None:
-    """Add the diagnostics of the samples to the result of Genwithlabel; see lab/diagnostics.py.
+    """Add to each result what lab/evaluation measures of the model that made the outputs.
 
-    Raises SettingsError if Genwithlabel is not graded, OutputsError, DataError.
+    Raises SettingsError, OutputsError, DataError, CheckpointError, ContractError.
     """
-    from lab.diagnostics import diagnose  # the one part of grading that needs torch
+    # The one part of grading that needs torch and the model.
+    from lab import checkpoint
+    from lab.evaluation.evaluate import enough, evaluate
+    from lab.evaluation.samples import LEAST
+    from lab.trained import load_trained
 
-    if "Genwithlabel" not in results:
+    if not enough(dataset):
         raise SettingsError(
-            "--diagnostics measures the samples of Genwithlabel, which is not graded here."
+            f"--diagnostics needs {LEAST} images of each label or more; "
+            "give another --test_data_path."
         )
-    if min(np.bincount(dataset.labels, minlength=NUM_CLASSES)) < 2:
-        raise SettingsError(
-            "--diagnostics needs at least two images of each label; give another --test_data_path."
+    train = MNISTDataset(options.train_data)
+    for task, folder in folders.items():
+        path = _checkpoint_of(folder)
+        state = checkpoint.load(path)
+        made = outputs.read_outputs(folder, task, len(dataset), options.gen_num)
+        results[task]["diagnostics"] = evaluate(
+            load_trained(path, state),
+            state.get("settings", {}).get("var"),
+            dataset,
+            train,
+            made.recon,
+            made.samples,
         )
-    samples = outputs.read_samples(folders["Genwithlabel"], options.gen_num)
-    train_images = MNISTDataset(options.train_data).images
-    found = diagnose(samples, dataset.images, dataset.labels, train_images)
-    results["Genwithlabel"]["diagnostics"] = found
+
+
+def _checkpoint_of(folder: Path) -> Path:
+    """Return the checkpoint that outputs were made from. Raises OutputsError if it is gone."""
+    facts = outputs.known_facts(folder)
+    path = Path(str(facts.get("checkpoint", "")))
+    if not path.is_file():
+        raise OutputsError(
+            f"--diagnostics needs the model of {folder}, {one_line(path)}, which does not exist; "
+            "run inference.py again."
+        )
+    if hashlib.sha256(path.read_bytes()).hexdigest() != facts.get("checkpoint_sha256"):
+        raise OutputsError(
+            f"{one_line(path)} has changed since {folder} was made; run inference.py again."
+        )
+    return path
 
 
 # ---------------------------------------------------------------- the command
@@ -182,15 +211,20 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _diagnostics_lines(diagnostics: dict[str, float]) -> list[str]:
-    """Return one line per diagnostic, with the value of real images beside that of the samples."""
+def _diagnostics_lines(diagnostics: dict[str, Any]) -> list[str]:
+    """Return one line per measure, with the value of real images beside that of the model."""
     if not diagnostics:
         return []
-    lines = [f"  {'not graded':<15} {'samples':>8} {'real images':>12}"]
+    lines = [
+        f"  95 % of raw: {diagnostics['raw_low']:.3f} to {diagnostics['raw_high']:.3f}"
+        "   (other images, other samples; not graded, like what follows)",
+        f"  {'':<20} {'model':>10} {'real images':>12}",
+    ]
     for name, value in diagnostics.items():
-        if not name.endswith("_real"):
-            real = diagnostics.get(f"{name}_real", 1.0)  # the others are ratios to real images
-            lines.append(f"  {name:<15} {value:>8.3f} {real:>12.3f}")
+        if name.startswith("raw_") or name.endswith("_real") or isinstance(value, list):
+            continue
+        real = 1.0 if name in RATIOS else diagnostics.get(f"{name}_real")
+        lines.append(f"  {name:<20} {_cell(value, 10, 4)} {_cell(real, 12, 4)}")
     return lines
 
 
@@ -209,7 +243,13 @@ def main() -> None:
     """Parse, grade, print the table, write the result."""
     parser = make_parser()
     typed = parser.parse_args()
-    with command.clear_errors(parser.prog, OutputsError, DataError, SettingsError):
+    errors: tuple[type[Exception], ...] = (OutputsError, DataError, SettingsError)
+    if typed.diagnostics:
+        from lab.checkpoint import CheckpointError
+        from lab.loading import ContractError
+
+        errors += (CheckpointError, ContractError)
+    with command.clear_errors(parser.prog, *errors):
         options = GradeOptions(**vars(typed))
         dataset = MNISTDataset(options.test_data_path)
         folders = output_dirs(options, dataset.sha256)

@@ -5,7 +5,7 @@
 | a submission | loading, split_model (splits it at `decode`), contract, checks/ |
 | training | callbacks, training_state, recovery, gradients, schedule, prior |
 | beside training | run_folder, watch, tensorboard |
-| inference and grading | trained, stages, outputs, arrays, pictures, metrics, diagnostics |
+| inference and grading | trained, stages, outputs, arrays, pictures, metrics, evaluation |
 | pages | pages (Jinja), report/ (report.html), explorer/ (explorer.html), latent_plane, moments |
 | speed | device, deterministic, precision, convolutions, conv_functions, trial_step |
 | `make demo` | demo |

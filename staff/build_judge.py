@@ -21,7 +21,7 @@ from data_utils import Batches, MNISTDataset, set_seed
 from lab import ROOT, command
 from lab.checkpoint import write_whole
 from lab.device import keep_freed_memory, native_bf16, pick_device
-from lab.diagnostics import JUDGE_FILE, Judge, features_and_classes
+from lab.evaluation.judge import JUDGE_FILE, Judge, features_and_classes
 
 EPOCHS, BATCH_SIZE, LR, WEIGHT_DECAY, SEED = 24, 250, 4e-3, 5e-4, 42
 ROTATION, SHIFT, SCALE = math.radians(12), 0.14, 0.12  # 0.14 of half the width: two pixels

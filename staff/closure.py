@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lab import ROOT
 from lab.checks.rubric import RUBRIC_FILE
-from lab.diagnostics import JUDGE_FILE
+from lab.evaluation.judge import JUDGE_FILE
 
 DATA_FILES = (JUDGE_FILE, RUBRIC_FILE)  # that the lab's modules read; no import shows them
 

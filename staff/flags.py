@@ -13,7 +13,7 @@ import numpy as np
 
 from data_utils import NUM_CLASSES
 from lab import metrics
-from lab.diagnostics import mean_distance, pixel_rows
+from lab.evaluation.distances import mean_distance, pixel_rows
 from staff.copies import Known, nearest
 
 MAX_CHECKPOINT_BYTES = 100 * 1024**2  # three times the reference with its optimizer

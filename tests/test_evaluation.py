@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT, assert_clear_error, run, tiny_training
 from prdc import compute_prdc
 from torchmetrics.image.kid import poly_mmd
 
+from data_utils import MNISTDataset
 from lab.evaluation.bounds import bits_per_dimension, bounds, reconstructions_of_draws
-from lab.evaluation.distances import kernel_distance, precision_recall_density_coverage
+from lab.evaluation.distances import (
+    frechet_distance,
+    kernel_distance,
+    precision_recall_density_coverage,
+)
 from lab.evaluation.intervals import raw_interval
+from lab.evaluation.judge import JUDGE_FILE, features_and_classes, load_judge
+from lab.evaluation.samples import measure_samples
 from lab.metrics import raw_score
 from lab.split_model import Submission
 
@@ -152,3 +161,69 @@ def test_the_interval_of_raw_holds_the_spread_of_sample_sets():
     low, high = raw_interval("Genwithlabel", *even, np.array([2.0, 3.0]), 20)
     ends = [raw_score("Genwithlabel", 0.8, 0.02, fid, 20) for fid in (3.0, 2.0)]
     assert [low, high] == pytest.approx(ends)
+
+
+# ---------------------------------------------------------------- samples
+
+
+@pytest.fixture(scope="module")
+def real_samples(valid_set) -> np.ndarray:
+    """Twenty real digits per label, used as samples; the real images of a test exclude them."""
+    chosen = [np.flatnonzero(valid_set.labels == label)[-400::20] for label in range(10)]
+    return np.stack([valid_set.images[indices] for indices in chosen])
+
+
+def test_the_judge_reads_digits():
+    stored = json.loads((ROOT / "lab" / "judge" / "judge.json").read_text())
+    assert stored["test"] >= 0.994 and JUDGE_FILE.stat().st_size < 400_000
+    test_set = MNISTDataset(ROOT / "dataset" / "test")
+    _, read = features_and_classes(load_judge(), test_set.images)
+    assert (read == test_set.labels).mean() == pytest.approx(stored["test"], abs=2e-3)
+
+
+def test_measures_of_real_digits_and_of_bad_samples(real_samples, valid_set):
+    images, labels = valid_set.images[:5000:2], valid_set.labels[:5000:2]
+    others = valid_set.images[1:5000:2]
+    real = measure_samples(real_samples, images, labels, others)
+    assert real["judge_accuracy"] >= 0.98
+    assert real["judge_fid"] == pytest.approx(real["judge_fid_real"], rel=0.5)
+    assert 0.85 < real["diversity"] < 1.15 and 0.85 < real["nearest_train"] < 1.15
+
+    wrong_labels = measure_samples(np.roll(real_samples, 1, axis=0), images, labels, others)
+    assert wrong_labels["judge_accuracy"] < 0.05
+    one_each = np.repeat(real_samples[:, :1], 20, axis=1)
+    same = measure_samples(one_each, images, labels, others)
+    assert same["diversity"] < 0.01 and same["judge_fid"] > 2 * real["judge_fid"]
+    learnt = np.concatenate([others, real_samples.reshape(-1, 28, 28)])
+    copied = measure_samples(real_samples, images, labels, learnt)
+    assert copied["nearest_train"] < 0.01
+
+
+def test_frechet_distance_of_gaussians():
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 1, (20000, 3))
+    b = rng.normal(2, 3, (20000, 3))
+    expected = 3 * (2**2 + (3 - 1) ** 2)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=0.03)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("task", ["VAEwolabel", "Genwithlabel"])
+def test_grade_measures_the_model_that_made_the_outputs(tiny_data, tmp_path, task):
+    folder, result = tmp_path / "run", tmp_path / "grade.json"
+    assert run("train.py", *tiny_training(tiny_data, folder), "--task", task).returncode == 0
+    data = ["--data_path", tiny_data, "--gen_num", 12]
+    assert run("inference.py", "--checkpoint_path", folder / "best.pth", *data).returncode == 0
+    words = [f"--{task}_output_dir", folder / "inference", "--test_data_path", tiny_data]
+    words += ["--gen_num", 12, "--train_data", tiny_data, "--output", result, "--diagnostics"]
+    graded = run("grade.py", *words)
+    assert graded.returncode == 0, graded.stderr
+    found = json.loads(result.read_text(encoding="utf-8"))[task]
+    measured = found["diagnostics"]
+    assert measured["raw_low"] <= found["raw"] <= measured["raw_high"]
+    assert measured["elbo"] <= measured["importance_weighted"] and len(measured["kl"]) == 2
+    assert measured["mse_draw"] >= found["mse"]
+    assert ("judge_kid" in measured) == ("fid_1000" in measured) == (task == "Genwithlabel")
+    assert "95 % of raw" in graded.stdout
+    (folder / "best.pth").unlink()
+    assert_clear_error(run("grade.py", *words), "which does not exist", "run inference.py again")

@@ -45,7 +45,7 @@ def test_a_change_in_any_file_that_grades_changes_the_hash(grader_copy, name):
 
 def test_the_hash_covers_what_makes_a_score_and_not_the_report():
     scores = {"grade.py", "lab/stages.py", "data_utils.py", "lab/metrics.py", "lab/convolutions.py"}
-    scores |= {"lab/diagnostics.py", "lab/judge/judge.pth", "staff/task.py", "staff/walls.py"}
+    scores |= {"lab/evaluation/judge.py", "lab/judge/judge.pth", "staff/task.py", "staff/walls.py"}
     assert scores <= set(GRADER_NAMES)
     assert not {"staff/report.py", "staff/grades.py", "staff/handout.py"} & set(GRADER_NAMES)
     assert len({grader_sha256({"test": test}) for test in "12"}) == 2
@@ -55,7 +55,7 @@ def test_the_sandbox_contains_no_grader_no_trainer_and_no_data():
     shown = {name.removeprefix("/lab/") for name in walls.lab_files()}
     assert {"staff/stage.py", "staff/probe.py", "data_utils.py", "lab/convolutions.py"} <= shown
     kept = {"grade.py", "train.py", "trainer.py", "check.py", "submission.py", "lab/metrics.py"}
-    kept |= {"lab/diagnostics.py", "staff/task.py", "staff/student.py", "staff/sandbox.py"}
+    kept |= {"lab/evaluation/judge.py", "staff/task.py", "staff/student.py", "staff/sandbox.py"}
     assert not shown & kept and all(name.endswith(".py") for name in shown)
 
 

@@ -12,7 +12,8 @@ import pytest
 from conftest import ROOT, TINY, assert_clear_error, run, write_dataset
 
 from data_utils import DataError, MNISTDataset
-from lab import diagnostics, metrics
+from lab import metrics
+from lab.evaluation.judge import features_and_classes, load_judge
 from staff import idx, private_split, seeds
 from staff.permissions import PermissionsError
 
@@ -198,7 +199,7 @@ def test_the_preview_shows_originals_above_changed_ones(test_set, private):
 
 
 def test_the_judge_still_reads_the_labels(test_set, private):
-    _, read = diagnostics.features_and_classes(diagnostics.load_judge(), private)
+    _, read = features_and_classes(load_judge(), private)
     assert (read == test_set[1]).mean() >= 0.985
 
 

@@ -15,8 +15,6 @@ from conftest import ROOT, assert_clear_error, run
 import grade
 import train
 from benchmarks import zoo
-from data_utils import MNISTDataset
-from lab import diagnostics
 from lab.contract import check_contract
 from lab.loading import ContractError, class_options
 from lab.split_model import Submission
@@ -165,48 +163,3 @@ def test_the_record_moves_codes_to_standard_and_back():
         return abs(float(torch.corrcoef(pair)[0, 1]))
 
     assert bend(white) > 0.5 > 0.15 > bend(z)
-
-
-# ---------------------------------------------------------------- diagnostics
-
-
-@pytest.fixture(scope="module")
-def real_samples(valid_set) -> np.ndarray:
-    """Twenty real digits per label, used as samples; the real images of a test exclude them."""
-    chosen = [np.flatnonzero(valid_set.labels == label)[-400::20] for label in range(10)]
-    return np.stack([valid_set.images[indices] for indices in chosen])
-
-
-def test_the_judge_reads_digits():
-    stored = json.loads((ROOT / "lab" / "judge" / "judge.json").read_text())
-    assert stored["test"] >= 0.994 and diagnostics.JUDGE_FILE.stat().st_size < 400_000
-    test_set = MNISTDataset(ROOT / "dataset" / "test")
-    _, read = diagnostics.features_and_classes(diagnostics.load_judge(), test_set.images)
-    assert (read == test_set.labels).mean() == pytest.approx(stored["test"], abs=2e-3)
-
-
-def test_diagnostics_of_real_digits_and_of_bad_samples(real_samples, valid_set):
-    images, labels = valid_set.images[:5000:2], valid_set.labels[:5000:2]
-    others = valid_set.images[1:5000:2]
-    real = diagnostics.diagnose(real_samples, images, labels, others)
-    assert real["judge_accuracy"] >= 0.98
-    assert real["judge_fid"] == pytest.approx(real["judge_fid_real"], rel=0.5)
-    assert 0.85 < real["diversity"] < 1.15 and 0.85 < real["nearest_train"] < 1.15
-
-    wrong_labels = diagnostics.diagnose(np.roll(real_samples, 1, axis=0), images, labels, others)
-    assert wrong_labels["judge_accuracy"] < 0.05
-    one_each = np.repeat(real_samples[:, :1], 20, axis=1)
-    same = diagnostics.diagnose(one_each, images, labels, others)
-    assert same["diversity"] < 0.01 and same["judge_fid"] > 2 * real["judge_fid"]
-    learnt = np.concatenate([others, real_samples.reshape(-1, 28, 28)])
-    copied = diagnostics.diagnose(real_samples, images, labels, learnt)
-    assert copied["nearest_train"] < 0.01
-
-
-def test_frechet_distance_of_gaussians():
-    rng = np.random.default_rng(0)
-    a = rng.normal(0, 1, (20000, 3))
-    b = rng.normal(2, 3, (20000, 3))
-    expected = 3 * (2**2 + (3 - 1) ** 2)
-    assert diagnostics.frechet_distance(a, b) == pytest.approx(expected, rel=0.03)
-    assert diagnostics.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.distance import pdist
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -75,3 +76,33 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the Euclidean distances between (n, d) and (m, d): (n, m)."""
     squared = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T
     return np.sqrt(np.maximum(squared, 0))
+
+
+# ---------------------------------------------------------------- pixels
+
+
+def pixel_rows(images: np.ndarray) -> np.ndarray:
+    """Return images uint8 (n, 28, 28) as float32 (n, 784), in [0, 1]."""
+    return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+def mean_distance(points: np.ndarray) -> float:
+    """Return the mean Euclidean distance between two different rows of (n, d); 0 if n < 2."""
+    return float(pdist(points).mean()) if len(points) > 1 else 0.0
+
+
+def nearest_distances(
+    points: np.ndarray, others: np.ndarray, squares: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the Euclidean distance of each row of (n, d) to the nearest row of (m, d): (n,).
+
+    squares: (m,), the sum of squares of each row of `others`, for a caller who has it already.
+    """
+    if squares is None:
+        squares = np.square(others).sum(axis=1)
+    best = np.full(len(points), np.inf, np.float32)
+    for first in range(0, len(others), 10_000):
+        some = slice(first, first + 10_000)
+        squared = squares[some] - 2 * points @ others[some].T  # (n, 10000)
+        best = np.minimum(best, squared.min(axis=1))
+    return np.sqrt(np.maximum(best + np.square(points).sum(axis=1), 0))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data_utils import NUM_CLASSES, MNISTDataset, to_float, to_uint8
-from lab.diagnostics import some_of_each_label
+from lab.evaluation.samples import some_of_each_label
 from lab.explorer.export import Encoder
 from lab.metrics import mse_per_image, ssim_per_image
 from lab.split_model import Submission

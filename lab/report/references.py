@@ -16,6 +16,7 @@ import numpy as np
 
 from data_utils import DataError, MNISTDataset
 from lab import metrics
+from lab.evaluation.floor import floor_of_fid
 
 # The best of the original reports, on their own validation split.
 REPORTS: dict[str, dict[str, Any]] = {
@@ -67,7 +68,7 @@ def measure_simple(dataset: MNISTDataset, latent_dims: Iterable[int]) -> dict[st
         "mean": _pair(_means(images, np.zeros_like(dataset.labels)), images),
         "mean_of_label": _pair(_means(images, dataset.labels), images),
         "pca": {str(d): _pair(_pca(images, mean, axes[:, :d]), images) for d in latent_dims},
-        "real": None if train is None else _real(train, dataset),
+        "real": None if train is None else floor_of_fid(train, dataset, PER_LABEL),
     }
 
 
@@ -92,19 +93,6 @@ def _means(images: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Return for each image the mean of its group (N,), uint8 (N, 28, 28)."""
     means = {group: images[groups == group].mean(axis=0) for group in np.unique(groups)}
     return np.round([means[group] for group in groups]).astype(np.uint8)
-
-
-def _real(train: MNISTDataset, dataset: MNISTDataset) -> float | None:
-    real = [_spread(train.images[train.labels == label]) for label in range(10)]
-    if min(map(len, real)) < PER_LABEL:
-        return None
-    fids = metrics.fid_per_label(np.stack(real), dataset.images, dataset.labels)
-    return float(np.mean([fid for fid in fids.values() if fid is not None]))
-
-
-def _spread(images: np.ndarray) -> np.ndarray:
-    """Return some of the images: not the first, because MNIST is sorted by writer."""
-    return images[np.linspace(0, len(images) - 1, min(PER_LABEL, len(images))).astype(int)]
 
 
 @functools.cache

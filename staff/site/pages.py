@@ -57,6 +57,7 @@ CHINESE = {
     "docs/reliability.md": "出现故障时的保证",
     "docs/reference.md": "参考结果",
     "docs/results.md": "原报告结果的复现",
+    "docs/metrics.md": "各项指标",
     "docs/gallery.md": "图集",
     "zoo/README.md": "模型库",
     "docs/speed.md": "速度",
