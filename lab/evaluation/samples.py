@@ -33,8 +33,8 @@ def measure_samples(
         images, labels: the real images that are graded against, uint8 (N, 28, 28) and (N,).
         train_images: the images that the model may have memorised, uint8 (M, 28, 28).
 
-    There are at least LEAST real images per label. A name that ends in _real is the value of as many
-    real images, measured in the same way: what to aim for.
+    There are at least LEAST real images per label. A name that ends in _real is the value of as
+    many real images, measured in the same way: what to aim for.
     """
     judge = load_judge()
     n = samples.shape[1]
