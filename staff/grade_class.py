@@ -29,6 +29,7 @@ from lab.checkpoint import write_whole
 from lab.lock import FolderInUseError, only_one
 from lab.workers import Call, CallFailed, WorkerDied, Workers, local_workers, run_each
 from staff import class_split, grades, marks, report, sandbox
+from staff.class_folder import loose_files, students_in
 from staff.closure import DATA_FILES, closure
 from staff.job import Job, folder_of, prepare
 from staff.marks import Marks, MarksError
@@ -39,7 +40,7 @@ from staff.secret import PRIVATE, secret_in
 from staff.seeds import SeedError
 from staff.statuses import GRADER_ERROR
 from staff.student import grade_student, read_result
-from staff.submissions import HandedInError, Student, loose_files, students_in
+from staff.submissions import HandedInError, Student
 from staff.text import as_text
 
 MIB = 1024**2
@@ -89,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of grade_class.py."""
     parser = command.make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add("folder", type=Path, help="the submissions, as Moodle, Canvas or Gradescope export them")
+    add("folder", type=Path, help="what staff.collect wrote, or a folder or zip per student")
     add("--out", type=Path, required=True, help="folder for the results")
     class_split.add_options(parser)
     add("--gen_num", type=int, default=100, help="samples per label")

@@ -12,12 +12,12 @@ from handed_in import CLASS, copied, hand_in, needs_bubblewrap, result_of
 
 from data_utils import MNISTDataset
 from staff import class_split, grade_class, sandbox, walls
+from staff.class_folder import students_in
 from staff.closure import DATA_FILES, closure
 from staff.completion import completion
 from staff.grade_class import grader_sha256
 from staff.pages import TEMPLATES
 from staff.student import grade_student, read_result
-from staff.submissions import students_in
 
 # The files that a score depends on: the closure of what grades a student and of the stage.
 GRADER = closure([ROOT / "staff" / "student.py", ROOT / "staff" / "stage.py"])

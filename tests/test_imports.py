@@ -45,7 +45,7 @@ CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}
 FROM_TORCH = {"jinja2", "markupsafe"}  # which torch itself requires
 OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed", "onnx", "onnxscript", "tensorboard"}
 FOR_SWEEPS = {"filelock", "optuna", "dask", "distributed"}
-FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
+FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil", "yaml"}
 FOR_STAFF |= {"markdown_it", "mdit_py_plugins", "docutils", "jupytext", "nbformat"}
 FOR_STAFF |= {"fontTools"}  # which matplotlib needs
 # Files of staff/ that may load a submission: in the sandbox, or only the reference solution.
