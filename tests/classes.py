@@ -223,7 +223,8 @@ def _canvas(students: list[Handed], folder: Path) -> None:
         if one.group:
             continue
         words = _who(one, students).split()
-        name = "".join(c for c in "".join(words[-1:] + words[:-1]).lower() if c.isalnum())
+        words = words if words[0] == "Group" else words[-1:] + words[:-1]  # sorted by family name
+        name = "".join(c for c in "".join(words).lower() if c.isalnum())
         late = "_LATE" if one.late else ""
         for file, (content, _) in one.files.items():
             upload += 1
