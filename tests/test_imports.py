@@ -25,7 +25,10 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "lab": (("lab/**/*.py",), ("root", "ground", "lab")),
     "trainer": (("trainer.py",), ("root", "ground", "lab")),
     "commands": (
-        ("check.py", "train.py", "inference.py", "grade.py", "report.py", "explore.py"),
+        (
+            *("check.py", "train.py", "inference.py", "grade.py", "report.py", "explore.py"),
+            "submit.py",
+        ),
         ("root", "ground", "lab", "trainer"),
     ),
     "sweeps": (("sweeps/*.py",), ("root", "ground", "lab", "trainer", "commands", "sweeps")),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from lab.hand_in import MANIFEST, PAPERS
 from staff.archives import ArchiveError, is_archive, open_archive
 from staff.collect.fixes import NOTHING, Fix
 from staff.collect.layouts import Piece
@@ -32,10 +33,8 @@ from staff.submissions import (
     members_of,
 )
 
-MANIFEST = "manifest.json"  # which submit.py writes
 CHECKPOINT_OF = {task: f"{task}.pth" for task in TASKS}
 CHECKPOINTS = (".pth", ".pt")  # how the names of checkpoints end
-PAPERS = ("theory.pdf", "report.pdf")
 KINDS = (CODE, *CHECKPOINT_OF.values(), *PAPERS)
 MAX_BYTES = {
     CODE: MAX_CODE_BYTES,

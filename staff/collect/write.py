@@ -6,9 +6,10 @@ import hashlib
 from pathlib import Path
 
 from lab.checkpoint import replace_folder
+from lab.hand_in import MANIFEST
 from staff.archives import ArchiveError
 from staff.class_folder import keys_of
-from staff.collect.hand_in import MANIFEST, MAX_BYTES, HandIn, read_facts
+from staff.collect.hand_in import MAX_BYTES, HandIn, read_facts
 from staff.submissions import CODE, MAX_CHECKPOINT_BYTES, HandedInError, copied
 from staff.text import as_line
 
