@@ -48,12 +48,12 @@ BEFORE = ".grades_before_regrade.json"  # in the folder of the results
 MARKS = ".marks.csv"  # in the folder of the results: a copy of the table of the last run
 CLOCK = 3  # wall-clock seconds allowed per CPU second, because other work slows a stage down
 EXAMPLES = """examples:
-  python -m staff.grade_class handed_in --out graded
-  python -m staff.grade_class handed_in --out graded --count private    the private split's scores
-  python -m staff.grade_class handed_in --out graded --private_data dataset/private
-  python -m staff.grade_class handed_in --out graded --canvas export.csv --assignment "Lab 2"
-  python -m staff.grade_class handed_in --out graded --marks marks.csv   with the written parts
-  python -m staff.grade_class handed_in --out graded --regrade     list changed grades
+  python -m staff.grade_class collected --out graded
+  python -m staff.grade_class collected --out graded --count private    the private split's scores
+  python -m staff.grade_class collected --out graded --private_data dataset/private
+  python -m staff.grade_class collected --out graded --canvas export.csv --assignment "Lab 2"
+  python -m staff.grade_class collected --out graded --marks marks.csv   with the written parts
+  python -m staff.grade_class collected --out graded --regrade     list changed grades
 """
 
 
