@@ -96,6 +96,16 @@ def send_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
             send(DATA, chunk)
 
 
+def reason(error: Exception) -> bytes:
+    """Return why an archive or member is not read; a damaged zip raises errors of many types."""
+    if isinstance(error, Refused):
+        return str(error).encode()
+    if isinstance(error, MemoryError):
+        return b"needs too much memory to be read; create it again"
+    words = f"{type(error).__name__}: {error}"[:200]
+    return f"is damaged ({words}); create it again".encode(errors="replace")
+
+
 def serve(path: str) -> None:
     """List the archive, then send what is asked for until the standard input ends."""
     with open(path, "rb") as file:
@@ -108,8 +118,12 @@ def serve(path: str) -> None:
         send(DONE)
         limit(NOFILE=0)
         for line in sys.stdin.buffer:
-            send_content(archive, members[int(line)])
-            send(DONE)
+            try:
+                send_content(archive, members[int(line)])
+            except Exception as error:  # the other members may still be whole
+                send(ERROR, reason(error))
+            else:
+                send(DONE)
 
 
 def main() -> None:
@@ -118,13 +132,8 @@ def main() -> None:
     codecs.lookup("cp437")  # of names in a zip; imported before no file can be opened
     try:
         serve(sys.argv[1])
-    except Refused as error:
-        send(ERROR, str(error).encode())
-    except MemoryError:
-        send(ERROR, b"needs too much memory to be read; create it again")
-    except Exception as error:  # a damaged zip raises errors of many types
-        words = f"{type(error).__name__}: {error}"[:200]
-        send(ERROR, f"is damaged ({words}); create it again".encode(errors="replace"))
+    except Exception as error:
+        send(ERROR, reason(error))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import archives
 import pytest
-from classes import LAYOUTS, Handed, make_class, write_download, write_roster
+from classes import LAYOUTS, Handed, make_class, write_download, write_roster, zipped
 from conftest import assert_clear_error, run
 
 from staff.class_folder import students_in
@@ -334,6 +334,15 @@ def test_a_manifest_is_compared_and_nothing_in_it_is_believed(tmp_path):
     ):
         row = collected(tmp_path, {"ada/manifest.json": content})["1"]
         assert row["help"] == "" and (tmp_path / "out" / "1" / "submission.py").exists()
+
+
+def test_a_damaged_checkpoint_does_not_cost_the_code(tmp_path):
+    files = {"Genwithlabel.pth": b"a" * 1000, "submission.py": b"code", "VAEwolabel.pth": b"1"}
+    content = bytearray(zipped({name: (content, 0) for name, content in files.items()}))
+    content[content.index(b"a" * 1000) + 500] ^= 1
+    row = collected(tmp_path, {"ada.zip": bytes(content)})["1"]
+    assert "Genwithlabel.pth: Genwithlabel.pth is damaged" in row["notes"]
+    assert contents(tmp_path / "out" / "1") == {"submission.py": b"code", "VAEwolabel.pth": b"1"}
 
 
 @on_linux

@@ -123,7 +123,7 @@ def test_a_grader_error_gives_no_score_and_is_tried_again(one_student, monkeypat
 
 @needs_bubblewrap
 def test_an_absentee_has_a_row_with_0(one_student, tmp_path):
-    (student, job), collected = one_student, tmp_path / "collected"
+    job, collected = one_student[1], tmp_path / "collected"
     rows = [{"id": key, "name": name} for key, name in (("1", "Ada"), ("2", "王伟"))]
     (collected / "1").mkdir(parents=True)  # whose files could not be read
     (collected / COLLECTED).write_bytes(table_bytes(COLLECTED_COLUMNS, rows))

@@ -44,6 +44,7 @@ EXAMPLES = """examples:
   python -m staff.grade_class collected --out graded         grade what was collected
 """
 MAX_NOTES = 1500  # characters of a cell
+MAX_ODDITIES = 50  # rows of one student
 TIMES = ("%d %B %Y, %I:%M %p", "%A, %d %B %Y, %I:%M %p")  # of Moodle's worksheet, in English
 
 
@@ -61,9 +62,11 @@ class Class:
 
     def note(self, student: str, oddities: Iterable[tuple[str, str]]) -> None:
         """Add oddities of a student: the label of a file, and what is odd about it."""
-        self.oddities += [
-            {"student": student, "file": label, "oddity": words} for label, words in oddities
-        ]
+        rows = [{"student": student, "file": label, "oddity": words} for label, words in oddities]
+        if student and len(rows) > MAX_ODDITIES:
+            words = f"and {len(rows) - MAX_ODDITIES} more like these"
+            rows[MAX_ODDITIES:] = [{"student": student, "oddity": words}]
+        self.oddities += rows
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -79,8 +82,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _time(words: str) -> datetime:
-    """Return a time with its zone; without one, that of this machine. Raises ValueError."""
-    return datetime.fromisoformat(words).astimezone()
+    """Return a time with its zone; without one, that of this machine."""
+    try:
+        return datetime.fromisoformat(words).astimezone()
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{words!r} is not a time; expected one as in 2026-11-20 23:59"
+        ) from None
 
 
 def collect(download: Path, roster_file: Path, out: Path, due: datetime | None) -> Class:

@@ -43,6 +43,7 @@ MAX_BYTES = {
     MANIFEST: 1 << 20,
 }
 MAX_ARCHIVES = 10  # of one student
+MAX_CHECKPOINTS = 50  # of one student that are considered
 MAX_FACTS_BYTES = 1 << 20  # of hyperparams.json
 MAX_LISTED = 3  # names in one sentence
 RUN_FACTS = "hyperparams.json"  # which train.py writes into the folder of a run, beside best.pth
@@ -200,7 +201,7 @@ def choose(hand_in: HandIn, fixes: Iterable[Fix], others: Iterable[File] = ()) -
     runs = {file.place for file in hand_in.files if file.path.name == RUN_FACTS}
     if CODE not in hand_in.chosen:
         _choose_code(hand_in, left, runs)
-    _choose_checkpoints(hand_in, left, runs)
+    _choose_checkpoints(hand_in, left)
     for paper in PAPERS:
         stem, suffix = PurePosixPath(paper).stem, PurePosixPath(paper).suffix
         found = [file for file in left if file.suffix == suffix and file.stem.startswith(stem)]
@@ -257,7 +258,7 @@ def _choose_code(hand_in: HandIn, left: list[File], runs: set[Any]) -> None:
         hand_in.say(programs[0].label, f"there is no {CODE}; if it is {names}, say so in fixes.csv")
 
 
-def _choose_checkpoints(hand_in: HandIn, left: list[File], runs: set[Any]) -> None:
+def _choose_checkpoints(hand_in: HandIn, left: list[File]) -> None:
     """Take a checkpoint for each task: of several, the newest."""
     found: dict[str, list[File]] = defaultdict(list)
     for file in _best_of_runs(hand_in, left):
@@ -290,7 +291,10 @@ def _best_of_runs(hand_in: HandIn, left: list[File]) -> list[File]:
             hand_in.say(last.label, "is taken, because there is no best.pth beside it")
             rest.append(last)
         kept += rest
-    return kept
+    kept.sort(key=lambda file: (file.found.changed, file.label), reverse=True)
+    for file in kept[MAX_CHECKPOINTS:]:
+        hand_in.say(file.label, f"is not taken: {MAX_CHECKPOINTS} checkpoints are newer")
+    return kept[:MAX_CHECKPOINTS]
 
 
 def _task_of(file: File, files: list[File]) -> str:
