@@ -53,7 +53,7 @@ def hostile(tmp_path_factory) -> tuple[dict[str, str], int, int]:
     archives.write(folder, HONEST)
     program = folder.parent / "take_all.py"
     program.write_text(TAKE_ALL)
-    result = run(program, folder, folder.parent / "taken")
+    result = run(program, folder, folder.parent / "taken", env={})  # memory of a process of its own
     assert result.returncode == 0, result.stderr
     messages, grown, child = json.loads(result.stdout)
     return messages, grown, child
