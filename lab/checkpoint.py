@@ -169,13 +169,19 @@ def _remove(path: Path) -> None:
 
 def save(path: str | Path, state: dict) -> None:
     """Write a checkpoint whole or not at all. Raises OSError as write_whole does."""
+    # Saved to memory first, because torch.save to a full disk raises RuntimeError, not OSError.
+    content = as_bytes(state)
+    with write_whole(path) as file:
+        file.write(content)
+
+
+def as_bytes(state: dict) -> bytes:
+    """Return the content of a checkpoint."""
     import torch
 
-    # Saved to memory first, because torch.save to a full disk raises RuntimeError, not OSError.
     buffer = io.BytesIO()
     torch.save({"format_version": FORMAT_VERSION, **state}, buffer)
-    with write_whole(path) as file:
-        file.write(buffer.getbuffer())
+    return buffer.getvalue()
 
 
 def load(path: str | Path) -> dict:

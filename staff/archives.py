@@ -55,6 +55,7 @@ class Member:
         size: in bytes; not to be trusted.
         mode: Unix file type and permissions; 0 if unknown.
         is_folder: whether it is a folder.
+        changed: year, month, day, hour, minute, second; not to be trusted.
     """
 
     number: int
@@ -62,6 +63,7 @@ class Member:
     size: int
     mode: int
     is_folder: bool
+    changed: tuple[int, ...]
 
 
 def is_archive(name: str) -> bool:
@@ -132,13 +134,15 @@ class Archive:
         self.members: list[Member] = []
         for content in self._answers(name, unzip.MEMBER):
             try:
-                path, size, mode, is_folder = json.loads(content)
+                path, size, mode, is_folder, changed = json.loads(content)
             except (TypeError, ValueError):
                 raise self._ended(name) from None
             number = len(self.members)
             if number >= unzip.MAX_MEMBERS:
                 raise ArchiveError(f"{name} has more than {unzip.MAX_MEMBERS} files.")
-            self.members.append(Member(number, str(path), int(size), int(mode), bool(is_folder)))
+            when = tuple(map(int, changed))
+            known = str(path), int(size), int(mode), bool(is_folder), when
+            self.members.append(Member(number, *known))
 
     def content(self, member: Member) -> Iterator[bytes]:
         """Yield the content of a member in pieces. Raises ArchiveError."""

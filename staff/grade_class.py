@@ -29,6 +29,7 @@ from lab.checkpoint import write_whole
 from lab.lock import FolderInUseError, only_one
 from lab.workers import Call, CallFailed, WorkerDied, Workers, local_workers, run_each
 from staff import class_split, grades, marks, report, sandbox
+from staff.class_folder import loose_files, students_in
 from staff.closure import DATA_FILES, closure
 from staff.job import Job, folder_of, prepare
 from staff.marks import Marks, MarksError
@@ -39,7 +40,7 @@ from staff.secret import PRIVATE, secret_in
 from staff.seeds import SeedError
 from staff.statuses import GRADER_ERROR
 from staff.student import grade_student, read_result
-from staff.submissions import HandedInError, Student, loose_files, students_in
+from staff.submissions import HandedInError, Student
 from staff.text import as_text
 
 MIB = 1024**2
@@ -47,12 +48,12 @@ BEFORE = ".grades_before_regrade.json"  # in the folder of the results
 MARKS = ".marks.csv"  # in the folder of the results: a copy of the table of the last run
 CLOCK = 3  # wall-clock seconds allowed per CPU second, because other work slows a stage down
 EXAMPLES = """examples:
-  python -m staff.grade_class handed_in --out graded
-  python -m staff.grade_class handed_in --out graded --count private    the private split's scores
-  python -m staff.grade_class handed_in --out graded --private_data dataset/private
-  python -m staff.grade_class handed_in --out graded --canvas export.csv --assignment "Lab 2"
-  python -m staff.grade_class handed_in --out graded --marks marks.csv   with the written parts
-  python -m staff.grade_class handed_in --out graded --regrade     list changed grades
+  python -m staff.grade_class collected --out graded
+  python -m staff.grade_class collected --out graded --count private    the private split's scores
+  python -m staff.grade_class collected --out graded --private_data dataset/private
+  python -m staff.grade_class collected --out graded --canvas export.csv --assignment "Lab 2"
+  python -m staff.grade_class collected --out graded --marks marks.csv   with the written parts
+  python -m staff.grade_class collected --out graded --regrade     list changed grades
 """
 
 
@@ -90,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of grade_class.py."""
     parser = command.make_parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add("folder", type=Path, help="the submissions, as Moodle, Canvas or Gradescope export them")
+    add("folder", type=Path, help="what staff.collect wrote, or a folder or zip per student")
     add("--out", type=Path, required=True, help="folder for the results")
     class_split.add_options(parser)
     add("--gen_num", type=int, default=100, help="samples per label")

@@ -31,9 +31,10 @@ from staff.statuses import (
     GRADER_ERROR,
     MOST_SERIOUS_FIRST,
     NO_CHECKPOINT,
+    NOT_HANDED_IN,
     TASKS,
 )
-from staff.submissions import HandedInError, Student, take
+from staff.submissions import HandedInError, NothingHandedInError, Student, take
 from staff.task import GraderFault, Task
 from staff.text import as_text
 
@@ -90,7 +91,9 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
                 checks_failed = checked["message"]
     except HandedInError as error:
         message = as_text(str(error))[:1000]
-        result |= {"tasks": {}, "status": CONTRACT_BREACH, "message": message, "flags": []}
+        absent = isinstance(error, NothingHandedInError)
+        status = NOT_HANDED_IN if absent else CONTRACT_BREACH
+        result |= {"tasks": {}, "status": status, "message": message, "flags": []}
         result["basis"] = f"refused: {result['message']}"
         if known.get("basis") == result["basis"]:
             return {**known, **who, "new": False}

@@ -1,4 +1,4 @@
-"""Read what students handed in: a folder of folders and zips from Moodle, Canvas or Gradescope.
+"""Read what one student handed in: a folder or a zip.
 
 Nothing in it is trusted. Only regular files with the expected names are copied, each up to a
 maximum size. An archive is read member by member, by another process (`archives.py`), and never
@@ -8,13 +8,9 @@ unpacked.
 from __future__ import annotations
 
 import functools
-import hashlib
-import os
-import re
 import stat
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,24 +26,15 @@ MAX_FILES = 5000  # in one student's folder
 MAX_CHECKPOINTS = 4
 MAX_DEPTH = 6
 CHUNK = 1 << 20
-MAX_KEY = 60  # characters, at most 240 bytes: a file name may have 255
-DIGEST = 12  # hexadecimal digits
 HAND_IN = f"hand in {CODE} and one checkpoint per task"
-
-LIKE_A_DIGEST = re.compile(rf"-[0-9a-f]{{{DIGEST}}}$", re.IGNORECASE)
-
-# How learning platforms name submissions: the student's name and the platform's number for them.
-PLATFORMS = (
-    # Ada Lovelace_123456_assignsubmission_file_
-    (re.compile(r"^(?P<name>.+)_(?P<moodle>\d+)_assignsubmission_\w+$"), "moodle"),
-    # lovelaceada_LATE_4711_815_lab.zip: user, then attempt
-    (re.compile(r"^(?P<name>[^_]+)(_LATE)?_(?P<canvas>\d+)_\d+_.+$"), "canvas"),
-    (re.compile(r"^(?P<name>submission_\d+)$"), "gradescope"),
-)
 
 
 class HandedInError(ValueError):
     """A submission cannot be read; the message tells the student what was expected."""
+
+
+class NothingHandedInError(HandedInError):
+    """A student of the class handed in nothing."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +42,10 @@ class Student:
     """One student's folder or zip.
 
     Attributes:
-        key: name of the student's folder in the results; see `keys_of`.
+        key: name of the student's folder in the results; see `class_folder.keys_of`.
         name: as the platform wrote it, as plain text.
         platform, number: the platform and its number for the student; "" if unknown.
-        path: the folder or zip.
+        path: the folder or zip; it does not exist if the student handed in nothing.
     """
 
     key: str
@@ -83,92 +70,23 @@ class HandedIn:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """A file in a submission.
 
     Attributes:
         path: inside the folder or archive, as plain text.
         size: in bytes, as the folder or archive states it.
+        changed: local time of its last change: year, month, day, hour, minute, second; not to be
+            trusted.
         content: returns its bytes in pieces.
         file: where it is; None in an archive.
     """
 
     path: PurePosixPath
     size: int
+    changed: tuple[int, ...]
     content: Callable[[], Iterator[bytes]]
     file: Path | None = None
-
-
-def students_in(folder: Path) -> list[Student]:
-    """Return the students of a class, in the order of their files' names.
-
-    Raises HandedInError if the folder does not exist or holds no student.
-    """
-    if not folder.is_dir():
-        raise HandedInError(
-            f"{folder} is not a folder; expected one that holds a folder or zip per student."
-        )
-    paths: list[Path] = []
-    for path in sorted(folder.iterdir()):
-        hidden = path.name.startswith((".", "__MACOSX"))
-        # Others are a list of grades, submission_metadata.yml, ...
-        if not hidden and (is_archive(path.name) or path.is_dir() or path.is_symlink()):
-            paths.append(path)
-    if not paths:
-        raise HandedInError(f"{folder} holds no folder and no zip; expected one per student.")
-    names = [path.name for path in paths]
-    return [Student(key, *_who(_stem(path.name)), path) for key, path in zip(keys_of(names), paths)]
-
-
-def keys_of(names: Iterable[str]) -> list[str]:
-    """Return a key for each name of a folder or archive: the name of a folder in the results.
-
-    A key has at most MAX_KEY letters, digits and `_.-`. No two are equal, even on a file system
-    that ignores case or normalises Unicode, and the order of the names does not matter: a name that
-    is too long, or whose key another name has too, gets a digest of the whole name.
-    """
-    names = list(names)
-    plain = [_key(_stem(name)) for name in names]
-    uses = Counter(map(_folded, plain))
-    return [
-        f"{key[: MAX_KEY - DIGEST - 1]}-{_digest(name)}"
-        if len(key) > MAX_KEY or uses[_folded(key)] > 1 or LIKE_A_DIGEST.search(key)
-        else key
-        for key, name in zip(plain, names)
-    ]
-
-
-def _stem(name: str) -> str:
-    """Return the name of a folder or archive as text, without the ending of an archive."""
-    return name_as_text(Path(name).stem if is_archive(name) else name)
-
-
-def _digest(name: str) -> str:
-    return hashlib.sha256(os.fsencode(name)).hexdigest()[:DIGEST]
-
-
-def _key(stem: str) -> str:
-    normal = unicodedata.normalize("NFKC", stem)
-    return re.sub(r"[^\w.-]+", "-", normal).strip("-.") or "student"
-
-
-def _folded(key: str) -> str:
-    """Return a key as a file system may compare it."""
-    return unicodedata.normalize("NFKC", key.casefold())
-
-
-def loose_files(folder: Path) -> list[str]:
-    """Return the names of .py and .pth files that are not in a student's folder or zip."""
-    found = (path.name for path in folder.iterdir() if path.suffix in (".py", ".pth"))
-    return sorted(map(name_as_text, found))
-
-
-def _who(stem: str) -> tuple[str, str, str]:
-    """Return name, platform and number, from the name of a folder or zip."""
-    for pattern, platform in PLATFORMS:
-        if match := pattern.match(stem):
-            return match["name"], platform, match.groupdict().get(platform, "")
-    return stem, "", ""
 
 
 def take(student: Student, into: Path) -> HandedIn:
@@ -181,16 +99,18 @@ def take(student: Student, into: Path) -> HandedIn:
 
 
 @contextmanager
-def _files_of(path: Path) -> Iterator[list[_Found]]:
+def _files_of(path: Path) -> Iterator[list[Found]]:
     """Yield the files of a folder or archive; they can be read until the block ends."""
     if path.is_symlink():
         raise HandedInError(f"{name_as_text(path.name)} is a link; hand in the files themselves.")
+    if not path.exists():
+        raise NothingHandedInError("nothing was handed in.")
     if path.is_dir():
-        found = list(_files_in(path))
+        found = list(files_in(path))
         archives = [
             one.file
             for one in found
-            if one.file and is_archive(one.path.name) and not _is_hidden(one.path)
+            if one.file and is_archive(one.path.name) and not is_hidden(one.path)
         ]
         archives = [file for file in archives if is_zip(file.name)] or archives
         if len(archives) != 1 or any(one.path.name == CODE for one in found):
@@ -198,10 +118,10 @@ def _files_of(path: Path) -> Iterator[list[_Found]]:
             return
         path = archives[0]  # a folder with a single archive in it
     with open_archive(path) as archive:
-        yield list(_members_of(archive))
+        yield list(members_of(archive))
 
 
-def _files_in(folder: Path) -> Iterator[_Found]:
+def files_in(folder: Path) -> Iterator[Found]:
     """Yield the regular files below a folder. Links are not followed."""
     count, left = 0, [folder]
     while left:
@@ -216,7 +136,14 @@ def _files_in(folder: Path) -> Iterator[_Found]:
             if stat.S_ISDIR(status.st_mode) and len(path.parts) < MAX_DEPTH:
                 left.append(file)
             elif stat.S_ISREG(status.st_mode):
-                yield _Found(path, status.st_size, functools.partial(_content_of, file), file)
+                yield found_at(file, path)
+
+
+def found_at(file: Path, path: PurePosixPath) -> Found:
+    """Return a regular file as a file of a submission; `path` is its name there."""
+    status = file.lstat()
+    changed = tuple(time.localtime(status.st_mtime)[:6])
+    return Found(path, status.st_size, changed, functools.partial(_content_of, file), file)
 
 
 def _content_of(file: Path) -> Iterator[bytes]:
@@ -230,7 +157,7 @@ def _content_of(file: Path) -> Iterator[bytes]:
         raise HandedInError(f"{name} cannot be read ({error.strerror}).") from None
 
 
-def _members_of(archive: Archive) -> Iterator[_Found]:
+def members_of(archive: Archive) -> Iterator[Found]:
     """Yield the regular files of an archive."""
     for member in archive.members:
         name = as_line(member.name)
@@ -242,19 +169,20 @@ def _members_of(archive: Archive) -> Iterator[_Found]:
         if stat.S_ISLNK(member.mode) and _counts(path):
             raise HandedInError(f"{path} is a link; hand in the file itself.")
         if not member.is_folder and stat.S_IFMT(member.mode) in (0, stat.S_IFREG):
-            yield _Found(path, member.size, functools.partial(archive.content, member))
+            content = functools.partial(archive.content, member)
+            yield Found(path, member.size, member.changed, content)
 
 
-def _is_hidden(path: PurePosixPath) -> bool:
+def is_hidden(path: PurePosixPath) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _counts(path: PurePosixPath) -> bool:
     """Return whether a file is part of the submission: visible, and submission.py or a .pth."""
-    return not _is_hidden(path) and (path.name == CODE or path.suffix == ".pth")
+    return not is_hidden(path) and (path.name == CODE or path.suffix == ".pth")
 
 
-def _take(found: list[_Found], into: Path) -> HandedIn:
+def _take(found: list[Found], into: Path) -> HandedIn:
     """Copy the topmost submission.py, and the checkpoints in its folder and below."""
     found = [one for one in found if _counts(one.path)]
     codes = [one for one in found if one.path.name == CODE]
@@ -272,7 +200,7 @@ def _take(found: list[_Found], into: Path) -> HandedIn:
     if len(weights) > MAX_CHECKPOINTS:
         raise HandedInError(f"there are {len(weights)} checkpoints; hand in one per task.")
     into.mkdir(parents=True, exist_ok=True)
-    code = _copied(codes[0], into / CODE, MAX_CODE_BYTES)
+    code = copied(codes[0], into / CODE, MAX_CODE_BYTES)
     checkpoints: dict[str, Path] = {}
     for one in sorted(weights, key=lambda one: str(one.path)):
         task = next((task for task in TASKS if one.path.name.startswith(task)), "")
@@ -280,11 +208,11 @@ def _take(found: list[_Found], into: Path) -> HandedIn:
         if task in checkpoints:
             raise HandedInError(f"there are two checkpoints of {task}; hand in one.")
         file = into / f"checkpoint_{len(checkpoints)}.pth"
-        checkpoints[task] = _copied(one, file, MAX_CHECKPOINT_BYTES)
+        checkpoints[task] = copied(one, file, MAX_CHECKPOINT_BYTES)
     return HandedIn(code, checkpoints)
 
 
-def _copied(found: _Found, to: Path, most: int) -> Path:
+def copied(found: Found, to: Path, most: int) -> Path:
     """Copy a file of at most `most` bytes. Its stated size is not trusted."""
     too_large = HandedInError(f"{found.path} is larger than {most:,} bytes.")
     if found.size > most:

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from staff import unzip
-from staff.submissions import MAX_KEY, HandedInError, keys_of, students_in, take
+from staff.class_folder import MAX_KEY, keys_of, students_in
+from staff.submissions import HandedInError, take
 from staff.text import as_line, as_text, name_as_text
 
 HONEST = {"submission.py": b"x = 1\n" * 100, "VAEwolabel.pth": bytes(range(256)) * 5000}
@@ -26,7 +27,8 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="limits are those 
 TAKE_ALL = """
 import json, resource, sys
 from pathlib import Path
-from staff.submissions import HandedInError, students_in, take
+from staff.class_folder import students_in
+from staff.submissions import HandedInError, take
 
 def peak(who):
     return resource.getrusage(who).ru_maxrss // 1024  # MiB
@@ -51,7 +53,7 @@ def hostile(tmp_path_factory) -> tuple[dict[str, str], int, int]:
     archives.write(folder, HONEST)
     program = folder.parent / "take_all.py"
     program.write_text(TAKE_ALL)
-    result = run(program, folder, folder.parent / "taken")
+    result = run(program, folder, folder.parent / "taken", env={})  # memory of a process of its own
     assert result.returncode == 0, result.stderr
     messages, grown, child = json.loads(result.stdout)
     return messages, grown, child

@@ -31,7 +31,7 @@ PATTERNS = {
 }
 CASES = [(page, what) for what, (_, pages) in PATTERNS.items() for page in pages]
 PICTURES = sorted((DOCS / "course").glob("*.png"))
-COMMANDS = ("check", "train", "inference", "grade", "sweep")
+COMMANDS = ("check", "train", "inference", "grade", "sweep", "submit")
 STORED = figures.read(course_page.FIGURES)
 
 

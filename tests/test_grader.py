@@ -12,12 +12,13 @@ from handed_in import CLASS, copied, hand_in, needs_bubblewrap, result_of
 
 from data_utils import MNISTDataset
 from staff import class_split, grade_class, sandbox, walls
+from staff.class_folder import students_in
 from staff.closure import DATA_FILES, closure
+from staff.collect.table import COLLECTED, COLLECTED_COLUMNS, table_bytes
 from staff.completion import completion
 from staff.grade_class import grader_sha256
 from staff.pages import TEMPLATES
 from staff.student import grade_student, read_result
-from staff.submissions import students_in
 
 # The files that a score depends on: the closure of what grades a student and of the stage.
 GRADER = closure([ROOT / "staff" / "student.py", ROOT / "staff" / "stage.py"])
@@ -118,6 +119,22 @@ def test_a_grader_error_gives_no_score_and_is_tried_again(one_student, monkeypat
     page = (job.folder(student) / "feedback.html").read_text(encoding="utf-8")
     assert missing["message"] in page and "contract breach" not in page
     assert not grade_student(student, job)["new"]
+
+
+@needs_bubblewrap
+def test_an_absentee_has_a_row_with_0(one_student, tmp_path):
+    job, collected = one_student[1], tmp_path / "collected"
+    rows = [{"id": key, "name": name} for key, name in (("1", "Ada"), ("2", "王伟"))]
+    (collected / "1").mkdir(parents=True)  # whose files could not be read
+    (collected / COLLECTED).write_bytes(table_bytes(COLLECTED_COLUMNS, rows))
+    nothing_read, absent = students_in(collected)
+    assert grade_student(nothing_read, job)["message"].startswith("there is no submission.py")
+    result = grade_student(absent, job)
+    assert (result["status"], result["score"], result["points"]) == ("nothing handed in", 0, 0)
+    assert (result["name"], result["message"]) == ("王伟", "nothing was handed in.")
+    assert not grade_student(absent, job)["new"]
+    feedback = (job.folder(absent) / "feedback.html").read_text(encoding="utf-8")
+    assert "nothing handed in" in feedback
 
 
 @needs_bubblewrap

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from staff import grades, report
+from staff.class_folder import students_in
 from staff.marks import MarksError, read_marks
-from staff.submissions import HandedInError, Student, students_in, take
+from staff.submissions import HandedInError, Student, take
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,10 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "lab": (("lab/**/*.py",), ("root", "ground", "lab")),
     "trainer": (("trainer.py",), ("root", "ground", "lab")),
     "commands": (
-        ("check.py", "train.py", "inference.py", "grade.py", "report.py", "explore.py"),
+        (
+            *("check.py", "train.py", "inference.py", "grade.py", "report.py", "explore.py"),
+            "submit.py",
+        ),
         ("root", "ground", "lab", "trainer"),
     ),
     "sweeps": (("sweeps/*.py",), ("root", "ground", "lab", "trainer", "commands", "sweeps")),
@@ -45,7 +48,7 @@ CORE = {"torch", "numpy", "scipy", "skimage", "tqdm", "matplotlib", "PIL"}
 FROM_TORCH = {"jinja2", "markupsafe"}  # which torch itself requires
 OPTIONAL = {"pyarrow", "imageio_ffmpeg", "dask", "distributed", "onnx", "onnxscript", "tensorboard"}
 FOR_SWEEPS = {"filelock", "optuna", "dask", "distributed"}
-FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil"}
+FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil", "yaml"}
 FOR_STAFF |= {"markdown_it", "mdit_py_plugins", "docutils", "jupytext", "nbformat"}
 FOR_STAFF |= {"fontTools"}  # which matplotlib needs
 # Files of staff/ that may load a submission: in the sandbox, or only the reference solution.

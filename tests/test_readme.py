@@ -97,7 +97,8 @@ def test_snippet(snippet):
     else:
         assert program.endswith("python")
         name, words = (words[1], words[2:]) if words[0] == "-m" else (words[0][:-3], words[1:])
-        module = importlib.import_module(name)
+        package = ROOT.joinpath(*name.split("."))
+        module = importlib.import_module(f"{name}.__main__" if package.is_dir() else name)
         options = module.make_parser().parse_args(words)
         submissions = getattr(options, "submission", None) or []
         for submission in submissions if isinstance(submissions, list) else [submissions]:
