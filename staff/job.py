@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from staff import sandbox
 from staff.permissions import private_folder
+from staff.stored import folder_of
 from staff.submissions import Student
 
 
@@ -62,11 +62,6 @@ class Job:
         """The splits to grade on, by name."""
         private = {} if self.private_data is None else {"private": self.private_data}
         return {"test": self.test_data, **private}
-
-
-def folder_of(out: Path, key: str) -> Path:
-    """Return the folder of a student's result; its name is UTF-8 under every locale."""
-    return out / "students" / os.fsdecode(key.encode())
 
 
 def prepare(job: Job) -> None:

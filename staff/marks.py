@@ -6,7 +6,6 @@ every run, so a regrade keeps it. A row for a part that tests or scores grade ov
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,13 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.checks.rubric import PERSON, SCORE, TASK_OF_SCORE, rubric
-from staff.text import as_text
+from staff.tables import TableError, read_table
 
 COLUMNS = ("student", "part", "points", "comment")
-
-
-class MarksError(ValueError):
-    """The table of marks has a fault; the message names the line and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -40,51 +35,32 @@ Marks = Mapping[str, Mapping[str, Mark]]  # by student, as in grades.csv's "Subm
 
 
 def read_marks(file: Path, students: Collection[str]) -> Marks:
-    """Read the table of marks. Raises MarksError.
+    """Read the table of marks. Raises TableError.
 
     students: the known ones; a row for another is an error, because it is a typing mistake.
     """
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as opened:
-            reader = csv.reader(opened)
-            rows = [(reader.line_num, row) for row in reader]
-    except UnicodeDecodeError:
-        raise MarksError(f'{file} is not in UTF-8; save it as "CSV UTF-8".') from None
-    except (OSError, csv.Error) as error:
-        raise MarksError(f"{file} is not a CSV file that can be read ({error}).") from None
-    names = [name.strip().lower() for name in rows[0][1]] if rows else []
-    if not {*COLUMNS} <= {*names}:
-        found = as_text(", ".join(names)) or "none"
-        raise MarksError(
-            f"{file} has the columns {found}; expected {', '.join(COLUMNS)}, separated by commas."
-        )
     marks: dict[str, dict[str, Mark]] = {}
-    for line, row in rows[1:]:
-        where = f"{file}, line {line}"
-        if not any(cell.strip() for cell in row):
-            continue  # a spreadsheet may leave empty rows
-        if len(row) > len(names):
-            raise MarksError(f"{where}: more cells than columns; put a text with commas in quotes.")
-        cells = dict(zip(names, [*row, *[""] * len(names)]))
-        values = {name: cells[name].strip() for name in COLUMNS}
-        student, number = values["student"], values["part"]
+    for where, row in read_table(file, COLUMNS):
+        student, number = row["student"], row["part"]
         if student not in students:
-            raise MarksError(f"{where}: there is no student {as_text(student)!r}.")
+            raise TableError(f"{where}: there is no student {student!r}.")
         part = rubric().get(number)
         if part is None:
             known = ", ".join(rubric())
-            raise MarksError(f"{where}: there is no part {as_text(number)!r}; the parts: {known}.")
+            raise TableError(f"{where}: there is no part {number!r}; the parts: {known}.")
         if number in marks.setdefault(student, {}):
-            raise MarksError(f"{where}: a second mark of {as_text(student)!r} for {number}.")
-        written = re.fullmatch(r"[0-9]+(\.[0-9]+)?", values["points"])
-        points = float(values["points"]) if written else -1.0
-        if not 0 <= points <= part.points:
-            raise MarksError(
-                f"{where}: {as_text(values['points'])!r} points for {number}; "
-                f"expected 0 to {part.points}."
-            )
-        marks[student][number] = Mark(points, as_text(values["comment"]))
+            raise TableError(f"{where}: a second mark of {student!r} for {number}.")
+        points = points_from(where, number, row["points"], part.points)
+        marks[student][number] = Mark(points, row["comment"])
     return marks
+
+
+def points_from(where: str, part: str, words: str, most: int) -> float:
+    """Return the points that a cell states, from 0 to `most`. Raises TableError."""
+    points = float(words) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", words) else -1.0
+    if not 0 <= points <= most:
+        raise TableError(f"{where}: {words!r} points for {part}; expected 0 to {most}.")
+    return points
 
 
 def parts_of(result: Mapping[str, Any], marks: Mapping[str, Mark]) -> list[dict[str, Any]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from lab.checks.rubric import most
+from lab.checks.rubric import most, rubric
 from lab.pages import templates, verbatim
 from staff.marks import total_of
 from staff.model_report import report_file
@@ -22,7 +23,17 @@ TASK_FOR_STUDENT = (
     *("per_label", "counted", "stages", "log"),
 )
 PART_FOR_STUDENT = ("number", "title", "of", "points", "comment", "problems")
-PICTURES = {"recon": "inputs above their reconstructions", "samples": "samples of each label"}
+# Of the sums of the grade book; the notes, which name reasons and people, are for staff.
+SUMS_FOR_STUDENT = ("submitted", "due", "days", "from_bank", "percent", "late", "override")
+PICTURES = {
+    "recon": ("inputs above their reconstructions", "上面是输入，下面是重建"),
+    "samples": ("samples of each label", "每个标签的采样"),
+}
+STATUS_IN_CHINESE = {
+    **{GRADED: "已评分", "not graded yet": "尚未评分", "student error": "代码出错"},
+    **{"timeout": "超时", "out of memory": "内存不足", "contract breach": "不符合要求"},
+    **{"no checkpoint": "缺少检查点", "nothing handed in": "未提交"},
+}
 
 
 def render(template: str, **values: Any) -> str:
@@ -61,19 +72,45 @@ def for_student(result: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str
         | {"status": STATUS_FOR_STUDENTS.get(one["status"], one["status"])}
         for task, one in result["tasks"].items()
     }
-    shown["parts"] = [{name: part[name] for name in PART_FOR_STUDENT} for part in parts]
+    shown["parts"] = [_part_for_student(part, result) for part in parts]
+    if "sums" in result:
+        shown["sums"] = {name: result["sums"][name] for name in SUMS_FOR_STUDENT}
     shown["checks_failed"] = result.get("completion", {}).get("message", "")
     return shown
 
 
-def write_feedback(result: dict[str, Any], parts: list[dict[str, Any]], folder: Path) -> Path:
+def _part_for_student(part: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of the course, with what its failed checks ask for in Chinese."""
+    known = rubric()[part["number"]]
+    checked = result.get("completion", {}).get("parts", {}).get(part["number"], {})
+    lost = [] if part["marked"] else checked.get("lost", [])
+    return {
+        **{name: part[name] for name in PART_FOR_STUDENT},
+        "title_zh": known.title_zh,
+        "failed_zh": [check.zh for check in known.checks if check.name in lost],
+    }
+
+
+def write_feedback(
+    result: dict[str, Any],
+    parts: list[dict[str, Any]],
+    folder: Path,
+    language: str = "en",
+    title: str = "VAE lab",
+) -> Path:
     """Write feedback.html into a student's folder and return its path. Raises OSError.
 
-    parts: the points of each part of the course; see `marks.parts_of`.
+    Args:
+        result: the student's, with `sums` and `total` of the grade book if it has been computed.
+        parts: the points of each part of the course; see `marks.parts_of`.
+        folder: the student's.
+        language: of the page, "en" or "zh".
+        title: its heading.
     """
+    place = ("en", "zh").index(language)
     pictures = {
         task: [
-            {"data": data, "alt": f"{task}: {words}"}
+            {"data": data, "alt": f"{task}: {words[place]}"}
             for name, words in PICTURES.items()
             if task in TASKS and (data := picture(folder / f"{task}_{name}.png"))
         ]
@@ -84,7 +121,14 @@ def write_feedback(result: dict[str, Any], parts: list[dict[str, Any]], folder: 
     text = render(
         "feedback.html",
         result=shown,
-        total=total_of(shown["parts"]),
+        title=title,
+        language=language,
+        t=lambda *words: words[place],
+        status_words=lambda status: STATUS_IN_CHINESE.get(status, status) if place else status,
+        total=result.get("total", total_of(shown["parts"])),
+        complete=[part for part in shown["parts"] if part["points"] == part["of"]],
+        incomplete=_next_steps(shown["parts"]),
+        moment=moment,
         unmarked=[part["number"] for part in shown["parts"] if part["points"] is None],
         pictures=pictures,
         reports={
@@ -97,3 +141,14 @@ def write_feedback(result: dict[str, Any], parts: list[dict[str, Any]], folder: 
     with write_whole(folder / "feedback.html") as file:
         file.write(text.encode())
     return folder / "feedback.html"
+
+
+def _next_steps(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the parts that lost points, those that lost most first."""
+    lost = [part for part in parts if part["points"] is not None and part["points"] < part["of"]]
+    return sorted(lost, key=lambda part: part["points"] - part["of"])
+
+
+def moment(words: str) -> str:
+    """Return a time in ISO 8601 as people read it: 2026-11-20 23:59 UTC+08:00."""
+    return datetime.fromisoformat(words).strftime("%Y-%m-%d %H:%M %Z")

@@ -14,10 +14,10 @@ import numpy as np
 from lab import plots
 from lab.checkpoint import write_whole
 from lab.checks.rubric import most, rubric
-from staff.job import folder_of
 from staff.pages import picture, render
 from staff.sandbox import BUBBLEWRAP
 from staff.statuses import GRADED, NO_CHECKPOINT, STATUSES, TASKS
+from staff.stored import folder_of
 
 # Two models are similar above these correlations: of their weights' signatures, and of their errors
 # on each image. For comparison, the errors of two seeds of zoo/record.py have 0.972, those of a VAE

@@ -34,6 +34,7 @@ from staff.statuses import (
     NOT_HANDED_IN,
     TASKS,
 )
+from staff.stored import read_result
 from staff.submissions import HandedInError, NothingHandedInError, Student, take
 from staff.task import GraderFault, Task
 from staff.text import as_text
@@ -114,14 +115,6 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
     with write_whole(folder / "result.json") as file:  # last: the other files are complete
         file.write(json.dumps(result, indent=2).encode())
     return {**result, "new": True}
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """Return the stored result of a student's folder; {} if there is none that can be read."""
-    try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def basis_of(code: Path, checkpoints: dict[str, Path], job: Job) -> str:

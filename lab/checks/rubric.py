@@ -20,11 +20,13 @@ class Check:
         name: unique in its part.
         points: what it is worth.
         that: what must hold, as a sentence without a full stop.
+        zh: the same in Chinese.
     """
 
     name: str
     points: int
     that: str
+    zh: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Part:
 
     Attributes:
         number: as in the assignment: "0.1a", "2.2.1", "3".
-        title: what it is.
+        title, title_zh: what it is, in English and Chinese.
         graded: TESTS, HAND_IN, SCORE or PERSON.
         points: the most that it gives.
         checks: of a part that is graded by tests; their points add up to `points`.
@@ -41,6 +43,7 @@ class Part:
 
     number: str
     title: str
+    title_zh: str
     graded: str
     points: int
     checks: tuple[Check, ...] = ()
@@ -54,6 +57,7 @@ def rubric() -> dict[str, Part]:
         entry["number"]: Part(
             entry["number"],
             entry["title"],
+            entry["title_zh"],
             entry["graded"],
             entry["points"],
             tuple(Check(name, **values) for name, values in entry.get("checks", {}).items()),
