@@ -20,9 +20,10 @@ UNKNOWN_TIME = "the time of the hand-in is unknown, so nothing is deducted"
 def add_sums(results: Iterable[dict[str, Any]], decisions: Decisions) -> None:
     """Add to each result the points of every part, the sums, and the total.
 
-    The entry `sums` has: parts (their sum), submitted and due (ISO 8601; "" if unknown), days (late),
-    from_bank, percent, late (points, at most 0), override (points that the override of the total
-    adds), and notes, for staff. The total is parts + late + override, and None if the grader failed.
+    The entry `sums` has: parts (their sum), submitted and due (ISO 8601; "" if unknown), days
+    (late), from_bank, percent, late (points, at most 0), override (points that the override of the
+    total adds), and notes, which are for staff. The total is parts + late + override; it is None if
+    the grader failed.
     """
     for result in results:
         student = result["student"]
@@ -52,7 +53,7 @@ def _sums(parts: list[dict[str, Any]], student: str, decisions: Decisions) -> di
     points = float(sum(part["points"] or 0 for part in parts))
     sums: dict[str, Any] = {
         "parts": points,
-        "submitted": submitted.astimezone(due and due.tzinfo).isoformat() if submitted else "",
+        "submitted": _in_zone_of(due, submitted).isoformat() if submitted else "",
         "due": due.isoformat() if due else "",
         **{"days": 0, "from_bank": 0, "percent": 0.0, "late": 0.0, "override": 0.0},
         "notes": [],
@@ -66,6 +67,10 @@ def _sums(parts: list[dict[str, Any]], student: str, decisions: Decisions) -> di
     elif due and (times is None or times.words):
         sums["notes"].append(UNKNOWN_TIME)
     return sums
+
+
+def _in_zone_of(due: datetime | None, at: datetime) -> datetime:
+    return at.astimezone(due.tzinfo) if due else at
 
 
 def _due(student: str, decisions: Decisions) -> datetime | None:

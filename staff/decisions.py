@@ -112,9 +112,7 @@ def keep(out: Path, given: Mapping[str, Path]) -> None:
             kept.write(content)
 
 
-def read_extensions(
-    file: Path, students: Collection[str], course: Course
-) -> dict[str, datetime]:
+def read_extensions(file: Path, students: Collection[str], course: Course) -> dict[str, datetime]:
     """Read extensions.csv: student, until (a time), and reason if wanted. Raises TableError.
 
     A time without a zone is in that of the course's due time.

@@ -1,7 +1,8 @@
 """Grade a class: a folder with one folder or zip per student. Each is graded in the sandbox.
 
 Each result is stored when it is ready. The same command continues an interrupted run, and grades
-again only what is new or has changed. `report.html` shows the class; Moodle imports `grades.csv`.
+again only what is new or has changed. `report.html` shows the class, `final.csv` is the grade book,
+and `python -m staff.return_grades` gives the grades back.
 
 Each submission is also graded on a private split: test images that are changed a little by a secret
 of the class, made at the first run and kept in the folder of the results.
@@ -16,7 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,30 +29,36 @@ from lab import ROOT, cluster, command
 from lab.checkpoint import write_whole
 from lab.lock import FolderInUseError, only_one
 from lab.workers import Call, CallFailed, WorkerDied, Workers, local_workers, run_each
-from staff import class_split, grades, marks, report, sandbox
+from staff import class_split, grades, history, report, sandbox
+from staff.book import add_sums
 from staff.class_folder import loose_files, students_in
 from staff.closure import DATA_FILES, closure
-from staff.job import Job, folder_of, prepare
-from staff.marks import Marks, MarksError
-from staff.pages import write_feedback
+from staff.course import CourseError
+from staff.decisions import COLLECTED, KEPT, Decisions, files_of, keep, read_decisions
+from staff.gradebook import FINAL, GRADES, STAFF, append_history, write_book
+from staff.job import Job, prepare
 from staff.permissions import PermissionsError, expect_private, write_for_owner_only
 from staff.private_split import PrivateSplitError
 from staff.secret import PRIVATE, secret_in
 from staff.seeds import SeedError
 from staff.statuses import GRADER_ERROR
-from staff.student import grade_student, read_result
+from staff.stored import folder_of, read_result
+from staff.student import grade_student
 from staff.submissions import HandedInError, Student
+from staff.tables import TableError
 from staff.text import as_text
 
 MIB = 1024**2
 BEFORE = ".grades_before_regrade.json"  # in the folder of the results
-MARKS = ".marks.csv"  # in the folder of the results: a copy of the table of the last run
+OF_THE_RUN = {  # options that change no result
+    *("folder", "out", "regrade", "marks", "no_marks", "changed_options"),
+    *("scheduler", "insecure_scheduler", "workers"),
+}
 CLOCK = 3  # wall-clock seconds allowed per CPU second, because other work slows a stage down
 EXAMPLES = """examples:
   python -m staff.grade_class collected --out graded
   python -m staff.grade_class collected --out graded --count private    the private split's scores
   python -m staff.grade_class collected --out graded --private_data dataset/private
-  python -m staff.grade_class collected --out graded --canvas export.csv --assignment "Lab 2"
   python -m staff.grade_class collected --out graded --marks marks.csv   with the written parts
   python -m staff.grade_class collected --out graded --regrade     list changed grades
 """
@@ -77,14 +84,13 @@ class Options:
     no_marks: bool
     scores_only: bool
     no_reports: bool
-    canvas: Path | None
-    assignment: str
     seconds: int
     memory: int
     scheduler: str | None
     insecure_scheduler: bool
     workers: int | None
     unsafe_no_isolation: bool
+    changed_options: bool
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -115,8 +121,6 @@ def make_parser() -> argparse.ArgumentParser:
         "points, and no pages about the models",
     )
     add("--no_reports", action="store_true", help="write no page about each student's models")
-    add("--canvas", type=Path, help="Canvas's gradebook export; a copy of it gets the grades")
-    add("--assignment", default="", help="beginning of the column's name in the Canvas export")
     limits = sandbox.Limits()
     add("--seconds", type=int, default=limits.cpu_seconds, help="CPU seconds of a stage")
     add("--memory", type=int, default=limits.memory_bytes // MIB, help="MiB of memory of a stage")
@@ -130,6 +134,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--unsafe-no-isolation",
         action="store_true",
         help="run the submissions without isolation, with all your rights; each result says so",
+    )
+    add(
+        "--changed_options",
+        action="store_true",
+        help="grade the class again with other options than those of its results",
     )
     return parser
 
@@ -260,15 +269,24 @@ def _result_of(student: Student, job: Job, call: Call) -> dict[str, Any]:
         }
 
 
-def expect_same_kind(options: Options, students: list[Student], job: Job) -> None:
-    """Raise GradesError if --scores_only would replace results that hold completion points."""
+def expect_same_kind(options: Options, students: list[Student]) -> None:
+    """Raise HistoryError if --scores_only would replace results that hold completion points."""
     if options.scores_only:
         for student in students:
-            if "completion" in read_result(job.folder(student)):
-                raise grades.GradesError(
+            if "completion" in read_result(folder_of(options.out, student.key)):
+                raise history.HistoryError(
                     f"{options.out} holds completion points, which --scores_only would replace; "
                     "give another folder with --out."
                 )
+
+
+def graded_with(options: Options) -> dict[str, Any]:
+    """Return the options on which results depend, by name."""
+    return {
+        name: history.as_stored(value)
+        for name, value in asdict(options).items()
+        if name not in OF_THE_RUN
+    }
 
 
 def _line(result: dict[str, Any]) -> str:
@@ -278,78 +296,57 @@ def _line(result: dict[str, Any]) -> str:
     return f"{result['student']}: {result['status']}{score}{': ' if words else ''}{words}"[:300]
 
 
-def marks_of(options: Options, students: Collection[str]) -> Marks:
-    """Return the marks that a person gave, of --marks or of the earlier run. Raises MarksError.
+def tables_of(options: Options, students: Collection[str]) -> dict[str, Path]:
+    """Return the tables of the grade book, given or kept, once they have been read without fault.
 
-    A copy of the table is kept with the results, so that a run without the option keeps the marks.
+    A copy of the marks is kept, so that a run without the option has them. Raises TableError,
+    CourseError.
     """
-    kept = options.out / MARKS
+    out = options.out
+    given = {"marks": options.marks} if options.marks else {}
     if options.no_marks:
-        kept.unlink(missing_ok=True)
-        return {}
-    if options.marks is None and not kept.is_file():
-        return {}
-    given = marks.read_marks(options.marks or kept, students)
-    if options.marks is None:
-        print(f"marks: {sum(map(len, given.values()))}, of the earlier run; --no_marks leaves them")
-    else:
-        content = options.marks.read_bytes()
-        with write_whole(kept) as file:
+        (out / KEPT["marks"]).unlink(missing_ok=True)
+    found = read_decisions(files_of(out, given), students)
+    if found.marks and not given:
+        count = sum(map(len, found.marks.values()))
+        print(f"marks: {count}, of the earlier run; --no_marks leaves them")
+    keep(out, given)
+    collected = options.folder / COLLECTED
+    if collected.is_file():
+        content = collected.read_bytes()
+        with write_whole(out / COLLECTED) as file:
             file.write(content)
-    return given
+    return files_of(out, {})
 
 
-def grades_before(students: list[Student], job: Job, given: Marks) -> dict[str, float | None]:
+def grades_before(students: list[Student], job: Job, earlier: Decisions) -> dict[str, float | None]:
     """Return the grades by student before a regrade.
 
     A file keeps them until the regrade is complete, because the regrade may be interrupted.
 
-    given: the marks of the earlier run.
+    earlier: what people had decided before this run.
     """
     file = job.out / BEFORE
     if not file.exists():
-        results = {student.key: read_result(job.folder(student)) for student in students}
-        known = {
-            key: marks.total_of(marks.parts_of(result, given.get(key, {})))
-            if result.get("score") is not None
-            else None
-            for key, result in results.items()
-        }
+        stored = [read_result(job.folder(student)) for student in students]
+        results = [result for result in stored if result.get("score") is not None]
+        add_sums(results, earlier)
+        known = {student.key: None for student in students}
+        known |= {result["student"]: result["total"] for result in results}
         with write_whole(file) as written:
             written.write(json.dumps(known).encode())
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def add_parts(results: list[dict[str, Any]], given: Marks, job: Job) -> None:
-    """Add to each result the points of every part and their sum, and write its feedback again.
-
-    given: the marks that a person gave.
-    """
-    for result in results:
-        result["parts"] = marks.parts_of(result, given.get(result["student"], {}))
-        graded = result["status"] != GRADER_ERROR
-        result["total"] = marks.total_of(result["parts"]) if graded else None
-        folder = folder_of(job.out, result["student"])
-        if graded and folder.is_dir():
-            write_feedback(result, result["parts"], folder)
-
-
-def write_tables(
-    options: Options, results: list[dict[str, Any]], before: dict[str, float | None] | None
+def print_tables(
+    out: Path, results: list[dict[str, Any]], before: dict[str, float | None] | None
 ) -> None:
-    """Write the tables and the report of a class, and print where they are.
+    """Print where the tables are; write regrade.csv if there are grades of before a regrade.
 
-    Args:
-        options: the command's options.
-        results: of the students, in order.
-        before: the grades before a regrade; None without --regrade.
-
-    Raises GradesError, OSError.
+    Raises OSError.
     """
-    out = options.out
-    grades.write_grades(out / "grades.csv", results)
     print(f"{sum(result['new'] for result in results)} graded now, {len(results)} in all")
-    print(f"grades:   {out / 'grades.csv'}")
+    print(f"grades:   {out / GRADES}; every summand: {out / FINAL}; for staff: {out / STAFF}")
     print(f"report:   {report.write_report(out, results)}")
     print(f"feedback: {out / 'students'}/*/feedback.html")
     if before is not None:
@@ -358,10 +355,6 @@ def write_tables(
         for key, old, new in changed:
             print(f"changed:  {key}: {_points(old)} to {_points(new)}")
         print(f"{len(changed)} grades changed: {out / 'regrade.csv'}")
-    if options.canvas:
-        file = out / "canvas.csv"
-        filled = grades.fill_canvas(options.canvas, file, results, options.assignment)
-        print(f"canvas:   {file}, {filled} grades filled in")
 
 
 def _points(score: float | None) -> str:
@@ -373,22 +366,27 @@ def main() -> None:
     parser = make_parser()
     options = Options(**vars(parser.parse_args()))
     errors: tuple[type[Exception], ...]
-    errors = (HandedInError, DataError, grades.GradesError, sandbox.SandboxError, PermissionsError)
-    errors += (MarksError, SeedError, PrivateSplitError, cluster.ClusterError, FolderInUseError)
+    errors = (HandedInError, DataError, sandbox.SandboxError, PermissionsError)
+    errors += (TableError, CourseError, history.HistoryError)
+    errors += (SeedError, PrivateSplitError, cluster.ClusterError, FolderInUseError)
+    out = options.out
     write_for_owner_only()
-    with command.clear_errors(parser.prog, *errors), only_one(options.out, "--out"):
+    with command.clear_errors(parser.prog, *errors), only_one(out, "--out"):
         class_split.check_options(options.private_images, options.no_private, options.count)
         students = students_in(options.folder)
         if loose := loose_files(options.folder):
             print(f"not in a student's folder or zip, so not graded: {', '.join(loose)}")
         keys = {student.key for student in students}
-        earlier: Marks = {}
-        if (options.out / MARKS).is_file():
-            earlier = marks.read_marks(options.out / MARKS, keys)
-        given = marks_of(options, keys)
+        expect_same_kind(options, students)
+        chosen = graded_with(options)
+        for words in history.expect_same_options(out, chosen, options.changed_options):
+            print(f"changed option, so the class is graded again: {words}")
+        earlier = read_decisions(files_of(out, {}), keys) if options.regrade else Decisions()
+        files = tables_of(options, keys)
+        decisions = read_decisions(files, keys)
         job = make_job(options)
         prepare(job)
-        expect_same_kind(options, students, job)
+        history.keep_options(out, chosen)
         before = None
         if options.regrade:
             before = grades_before(students, job, earlier)
@@ -397,8 +395,11 @@ def main() -> None:
             if student.key not in results and (known := read_result(job.folder(student))):
                 results[student.key] = {**known, "new": False}
         ordered = [results[student.key] for student in students if student.key in results]
-        add_parts(ordered, given, job)
-        write_tables(options, ordered, before)
+        add_sums(ordered, decisions)
+        write_book(out, ordered, decisions)
+        print_tables(out, ordered, before)
+        typed = {name: history.as_stored(value) for name, value in asdict(options).items()}
+        print(f"history:  {append_history(out, 'grade_class', typed, files, ordered)}")
         if options.regrade and not stopped:
             (job.out / BEFORE).unlink()
     failed = sum(result["status"] == GRADER_ERROR for result in ordered)

@@ -51,9 +51,9 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_book(out: Path, given: Mapping[str, Path] | None = None) -> tuple[
-    list[dict[str, Any]], Decisions, dict[str, Path]
-]:
+def read_book(
+    out: Path, given: Mapping[str, Path] | None = None
+) -> tuple[list[dict[str, Any]], Decisions, dict[str, Path]]:
     """Return the results of a class with all sums, what was decided, and the files it was read of.
 
     given: tables in place of the kept ones, by the names of `KEPT`.
@@ -138,7 +138,9 @@ def print_summary(
     if decisions.course.due:
         deducted = -sum(result["sums"]["late"] for result in late)
         bank = sum(result["sums"]["from_bank"] for result in late)
-        print(f"late:    {len(late)} students, {deducted:.2f} points deducted, {bank} days of banks")
+        print(
+            f"late:    {len(late)} students, {deducted:.2f} points deducted, {bank} days of banks"
+        )
     unknown = sum(UNKNOWN_TIME in result["sums"]["notes"] for result in results)
     unmarked = sum(any(part["points"] is None for part in one["parts"]) for one in results)
     for count, what in ((unknown, "with an unknown hand-in time"), (unmarked, "not fully marked")):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from lab.checks.rubric import most, rubric
+from lab.checks.rubric import TASK_OF_SCORE, most, rubric
 from lab.pages import templates, verbatim
 from staff.marks import total_of
 from staff.model_report import report_file
@@ -129,6 +129,7 @@ def write_feedback(
         complete=[part for part in shown["parts"] if part["points"] == part["of"]],
         incomplete=_next_steps(shown["parts"]),
         moment=moment,
+        task_of_score={n: task for n, task in TASK_OF_SCORE.items() if task in pictures},
         unmarked=[part["number"] for part in shown["parts"] if part["points"] is None],
         pictures=pictures,
         reports={
