@@ -11,6 +11,7 @@ from lab.checks.rubric import most, rubric
 from staff.decisions import TOTAL, Decisions
 from staff.late import late
 from staff.marks import Mark, parts_of
+from staff.pages import status_for_student
 from staff.statuses import GRADER_ERROR
 from staff.tables import write_table
 
@@ -96,7 +97,7 @@ def _row(result: dict[str, Any]) -> list[Any]:
     sums = result["sums"]
     names = ("parts", "submitted", "due", "days", "from_bank", "percent", "late", "override")
     return [
-        *(result["student"], result["name"], result["status"]),
+        *(result["student"], result["name"], status_for_student(result["status"])),
         *(part["points"] for part in result["parts"]),
         *(sums[name] for name in names),
         *(result["total"], "; ".join(sums["notes"])),

@@ -24,7 +24,7 @@ TASK_FOR_STUDENT = (
 )
 PART_FOR_STUDENT = ("number", "title", "of", "points", "comment", "problems")
 # Of the sums of the grade book; the notes, which name reasons and people, are for staff.
-SUMS_FOR_STUDENT = ("submitted", "due", "days", "from_bank", "percent", "late", "override")
+SUMS_FOR_STUDENT = ("parts", "submitted", "due", "days", "from_bank", "percent", "late", "override")
 PICTURES = {
     "recon": ("inputs above their reconstructions", "上面是输入，下面是重建"),
     "samples": ("samples of each label", "每个标签的采样"),
@@ -55,6 +55,11 @@ def picture(file: Path) -> str:
     return base64.b64encode(file.read_bytes()).decode() if file.is_file() else ""
 
 
+def status_for_student(status: str) -> str:
+    """Return the status that a student sees in place of one."""
+    return STATUS_FOR_STUDENTS.get(status, status)
+
+
 def for_student(result: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the part of a result that its student may see; every page for students starts here.
 
@@ -65,11 +70,11 @@ def for_student(result: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str
     """
     failed = result["status"] == GRADER_ERROR
     shown = {name: result[name] for name in FOR_STUDENT if name in result}
-    shown["status"] = STATUS_FOR_STUDENTS.get(result["status"], result["status"])
+    shown["status"] = status_for_student(result["status"])
     shown["message"] = "" if failed else result["message"]
     shown["tasks"] = {
         task: {name: one[name] for name in TASK_FOR_STUDENT if name in one}
-        | {"status": STATUS_FOR_STUDENTS.get(one["status"], one["status"])}
+        | {"status": status_for_student(one["status"])}
         for task, one in result["tasks"].items()
     }
     shown["parts"] = [_part_for_student(part, result) for part in parts]
