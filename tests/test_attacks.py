@@ -280,8 +280,10 @@ def test_a_private_split_that_others_can_read_is_refused(tmp_path, tiny_data):
 def test_the_tables_of_a_class(hostile, watched):
     rows = {}
     for graded in (watched, hostile):
-        with open(graded["out"] / "grades.csv", encoding="utf-8-sig", newline="") as file:
-            rows |= {row["Submission"]: row for row in csv.DictReader(file)}
+        for name in ("grades.csv", "staff.csv"):
+            with open(graded["out"] / name, encoding="utf-8-sig", newline="") as file:
+                for row in csv.DictReader(file):
+                    rows.setdefault(row["Submission"], {}).update(row)
     expected = {*attacks.ATTACKS, *attacks.NAMES.values(), *hostile["messages"]}
     assert set(rows) == expected | {"0-honest", "zz-honest"}
     assert float(rows["0-honest"]["Grade"]) > 0 and rows["endless-loop"]["Grade"] == "0.0"

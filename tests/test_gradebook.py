@@ -235,7 +235,9 @@ def test_times_come_from_the_table_of_collected_students(tmp_path):
 @pytest.fixture
 def book(tmp_path, request) -> Path:
     """A class with a flagged student; the pages are in the language of the parameter."""
-    out = graded_class(tmp_path / "graded", ["ada", "eve"], eve=flagged("eve", "1002"))
+    unbroken = {"status": "student error", "message": 300 * "x", "name": 60 * "y"}
+    changes = {"eve": flagged("eve", "1002"), "unbroken": unbroken}
+    out = graded_class(tmp_path / "graded", ["ada", "eve", "unbroken"], **changes)
     course = tmp_path / "course.toml"
     course.write_text(f'language = "{request.param}"\n{COURSE}', encoding="utf-8")
     times = tmp_path / "times.csv"
@@ -261,15 +263,22 @@ def test_every_check_and_title_has_a_text_in_chinese():
     assert [text for text in texts if not re.search("[\u4e00-\u9fff]", text)] == []
 
 
+SCROLLS = """() => [...document.querySelectorAll(".wide")].filter(one =>
+  one.scrollWidth > one.clientWidth).map(one => one.innerText.slice(0, 80))"""
+
+
 @needs_browser
 @pytest.mark.parametrize("book", ["en", "zh"], indirect=True)
 def test_nothing_of_the_pages_is_cut_off_on_a_phone(book):
     with chromium() as browser:
-        for page in ("students/ada/feedback.html", "report.html"):
+        pages = ("students/ada/feedback.html", "students/unbroken/feedback.html", "report.html")
+        for page in pages:
             shown = Opened(browser, address_of(book / page), viewport=PHONE)
             assert shown.page.evaluate(CUT_OFF) == [], page
             width = shown.page.evaluate("document.documentElement.scrollWidth")
             assert width <= PHONE["width"], page
+            if page != "report.html":  # whose leaderboard scrolls by itself
+                assert shown.page.evaluate(SCROLLS) == [], page
             assert shown.complaints == []
 
 
