@@ -142,11 +142,7 @@ def test_canvas_gets_only_the_graded_column(tmp_path, out, separator):
     assert filled.numbers == {"ada": "4711", "eve": "4713"} and filled.without_grade == 1
     course = Canvas({row[1]: dict(zip(rows[0][5:8], row[5:8])) for row in rows[3:]})
     assert course.take(file.read_bytes()) == {"Lab 2 (12)"}
-    assert course.grades["4711"] == {
-        "Lab 1 (11)": "30",
-        "Lab 2 (12)": "75.62",
-        "Lab 2 bonus (13)": "1",
-    }
+    assert list(course.grades["4711"].values()) == ["30", "75.62", "1"]
     assert course.grades["4712"]["Lab 2 (12)"] == "3"  # not erased by an empty cell
     canvas.write_comments(tmp_path / "comments.csv", results, filled.numbers, "en", most())
     with open(tmp_path / "comments.csv", encoding="utf-8-sig", newline="") as opened:
