@@ -136,6 +136,10 @@ def test_points_of_a_class(tmp_path, trained, tiny_data):
     scores = result_of(out, "ada")["score"]
     assert float(rows["ada"]["Grade"]) == pytest.approx(50 + 9 + scores, abs=0.006)
     assert rows["ada"]["Maximum Grade"] == "130" and rows["ada"]["0.2 (of 10)"] == ""
+    with open(out / "final.csv", encoding="utf-8-sig", newline="") as file:
+        finals = {row["Submission"]: row["Total (of 130)"] for row in csv.DictReader(file)}
+    assert float(finals["ada"]) == pytest.approx(50 + 9 + scores)
+    assert (out / "history" / "0001" / "students" / "ada" / "result.json").is_file()
     assert float(rows["bob"]["Grade"]) == 45 and rows["bob"]["2.3 (of 15)"] == "13"
     assert float(rows["eve"]["Grade"]) == 15 and rows["eve"]["2.3 (of 15)"] == "15.0"
     assert "there is no checkpoint" in rows["bob"]["Feedback comments"]
@@ -162,7 +166,10 @@ def test_points_of_a_class(tmp_path, trained, tiny_data):
         rows = {row["Submission"]: row for row in csv.DictReader(file)}
     assert float(rows["eve"]["Grade"]) == 15
     assert_clear_error(run(*again, "--no_private", "--scores_only"), "holds completion points")
+    assert_clear_error(run(*again), "--no_private was on and is off", "--changed_options")
     completed = run(*again, "--no_private", "--no_marks")
-    assert "0 graded now" in completed.stdout
+    assert "0 graded now" in completed.stdout and "history/0003" in completed.stdout
+    kept = json.loads((out / "history" / "0002" / "run.json").read_text(encoding="utf-8"))
+    assert "marks.csv" in kept["tables"] and not (out / "history/0003/marks.csv").exists()
     with open(out / "grades.csv", encoding="utf-8-sig", newline="") as file:
         assert {row["Grade"] for row in csv.DictReader(file)} >= {"45.0", "0.0"}

@@ -117,7 +117,7 @@ def test_another_language_is_told_by_the_names_of_its_columns(tmp_path, out):
     assert 'Participant1001,Ada,75.62,-,"Total 75.62' in text
 
 
-EXPORT = """Student,ID,SIS User ID,SIS Login ID,Section,Lab 1 (11),Lab 2 (12),Lab 2b (13),Final Score
+EXPORT = """Student,ID,SIS User ID,SIS Login ID,Section,Lab 1 (11),Lab 2 (12),Lab 2b (3),Final Score
 ,,,,,Manual Posting,,,
 "    Points Possible",,,,,40,130,5,(read only)
 "Lovelace, Ada",4711,a1,ada@uni.edu,S1,30,,1,70
