@@ -26,7 +26,7 @@ PEOPLE = {
     1003: ('Bob "Bobby" O\'Neil; Jr', "bob@uni.edu"),
     1004: ("Carl", "carl@uni.edu"),
 }
-HARD = {"name": "Ada_Ann Lovelace", "message": "=cmd()"}
+HARD = {"name": "Ada_Ann Lovelace", "message": "<b>1 + 1"}
 
 
 @pytest.fixture
@@ -54,6 +54,7 @@ def test_moodle_takes_its_own_worksheet_back(tmp_path, out, language, separator,
     assert site.import_worksheet(file.read_bytes(), separator) == 2
     assert site.grades == {1001: 75.62, 1002: 75.62, **before}  # Carl's is left alone
     assert "Total 75.62 of 130" in site.comments[1001] and set(site.comments) == {1001, 1002}
+    assert "&lt;b&gt;1 + 1" in site.comments[1001]  # Moodle shows a comment as HTML
     rows = [line.split(separator) for line in file.read_text(encoding="utf-8-sig").splitlines()]
     assert rows[0] == site.head  # the names are Moodle's own
 

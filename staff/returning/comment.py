@@ -7,6 +7,7 @@ from typing import Any
 from staff.pages import for_student
 
 MAX_PROBLEMS = 8  # listed in a comment; the page has them all
+MAX_MESSAGE = 500  # characters
 
 
 def comment_of(result: dict[str, Any], language: str, most: int) -> list[str]:
@@ -32,8 +33,8 @@ def comment_of(result: dict[str, Any], language: str, most: int) -> list[str]:
             if zh
             else f"Late: {days} days, {covered} covered, {sums['percent']:g} % deducted: {points}"
         )
-    if shown["message"] and not shown["tasks"]:
-        lines.append(shown["message"])
+    if shown["message"]:
+        lines.append(shown["message"][:MAX_MESSAGE])
     lines += _problems(marked, zh)
     return [*lines, "详见 feedback.html。" if zh else "More in feedback.html."]
 
