@@ -28,8 +28,8 @@ class HistoryError(ValueError):
 
 def entries(out: Path) -> list[Path]:
     """Return the entries of the history, the oldest first."""
-    found = (out / HISTORY).glob("[0-9]*")
-    return sorted(found, key=lambda entry: int(entry.name) if entry.name.isdigit() else -1)
+    found = (entry for entry in (out / HISTORY).glob("*") if entry.name.isdigit())
+    return sorted(found, key=lambda entry: int(entry.name))
 
 
 def append(
