@@ -12,8 +12,9 @@ from pathlib import Path
 
 from staff.archives import is_archive
 from staff.collect.layouts import source_of
-from staff.collect.table import COLLECTED, TableError, read_collected
+from staff.collect.table import COLLECTED, read_collected
 from staff.submissions import HandedInError, Student
+from staff.tables import TableError
 from staff.text import name_as_text
 
 MAX_KEY = 60  # characters, at most 240 bytes: a file name may have 255

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from lab.checkpoint import write_whole
 from lab.checks.rubric import most, rubric
+from staff.class_folder import keys_of
+from staff.collect.table import COLLECTED
 from staff.course import Course, read_course
 from staff.marks import Marks, points_from, read_marks
-from staff.submissions import keys_of
 from staff.tables import TableError, read_table
 
 KEPT = {  # the copies in the folder of the results
@@ -26,7 +27,6 @@ KEPT = {  # the copies in the folder of the results
     "overrides": ".overrides.csv",
     "times": ".times.csv",
 }
-COLLECTED = "collected.csv"  # of staff.collect; its copy in the folder of the results
 TOTAL = "total"  # in the column `part` of overrides.csv: the sum of all
 OF_PLATFORMS = ("%d %B %Y, %I:%M %p", "%A, %d %B %Y, %I:%M %p")  # Moodle's worksheet, in English
 

@@ -33,8 +33,9 @@ from staff import class_split, grades, history, report, sandbox
 from staff.book import add_sums
 from staff.class_folder import loose_files, students_in
 from staff.closure import DATA_FILES, closure
+from staff.collect.table import COLLECTED
 from staff.course import CourseError
-from staff.decisions import COLLECTED, KEPT, Decisions, files_of, keep, read_decisions
+from staff.decisions import KEPT, Decisions, files_of, keep, read_decisions
 from staff.gradebook import FINAL, GRADES, STAFF, append_history, write_book
 from staff.job import Job, prepare
 from staff.permissions import PermissionsError, expect_private, write_for_owner_only

@@ -16,13 +16,9 @@ from lab.checkpoint import write_whole
 from lab.report.measured import Measured
 from lab.report.page import build
 from staff.stage import HISTORY, MAX_ROWS
+from staff.stored import report_file
 
 LARGEST, SMALLEST = 1e30, 1e-30  # of the numbers in a chart
-
-
-def report_file(folder: Path, task: str) -> Path:
-    """Return the page of a task in a student's folder."""
-    return folder / f"{task}_report.html"
 
 
 def write_model_report(

@@ -11,8 +11,8 @@ from lab.checkpoint import write_whole
 from lab.checks.rubric import TASK_OF_SCORE, most, rubric
 from lab.pages import templates, verbatim
 from staff.marks import total_of
-from staff.model_report import report_file
 from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, NO_CHECKPOINT, TASKS
+from staff.stored import report_file
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 STATUS_FOR_STUDENTS = {FLAGGED: GRADED, GRADER_ERROR: "not graded yet"}

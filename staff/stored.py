@@ -13,6 +13,11 @@ def folder_of(out: Path, key: str) -> Path:
     return out / "students" / os.fsdecode(key.encode())
 
 
+def report_file(folder: Path, task: str) -> Path:
+    """Return the page about the model of a task in a student's folder."""
+    return folder / f"{task}_report.html"
+
+
 def read_result(folder: Path) -> dict[str, Any]:
     """Return the stored result of a student's folder; {} if there is none that can be read."""
     try:

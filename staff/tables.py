@@ -35,51 +35,56 @@ def read_table(
 
     Raises TableError.
     """
-    rows = _rows_of(file)
-    names = [name.strip().lower() for name in rows[0][1]] if rows else []
+    rows = read_rows(file)
+    names = [name.lower() for name in rows[0][1]] if rows else []
     if not {*columns} <= {*names}:
-        found = as_text(", ".join(names)) or "none"
+        found = ", ".join(names) or "none"
         raise TableError(f"{file} has the columns {found}; expected {', '.join(columns)}.")
     for line, row in rows[1:]:
         where = f"{file}, line {line}"
-        if not any(cell.strip() for cell in row):
-            continue  # a spreadsheet may leave empty rows
         if len(row) > len(names):
             raise TableError(f"{where}: more cells than columns; put a text with commas in quotes.")
         cells = dict(zip(names, [*row, *[""] * len(names)]))
-        yield where, {name: as_text(cells.get(name, "")).strip() for name in (*columns, *optional)}
+        yield where, {name: cells.get(name, "") for name in (*columns, *optional)}
 
 
-def _rows_of(file: Path) -> list[tuple[int, list[str]]]:
-    """Return the rows of a CSV file with the numbers of their last lines. Raises TableError."""
+def read_rows(file: Path) -> list[tuple[int, list[str]]]:
+    """Return the rows of a CSV file that are not empty, with the numbers of their last lines.
+
+    The cells are plain text. See `read_table` for encodings and separators. Raises TableError.
+    """
     try:
         if file.stat().st_size > MAX_BYTES:
             raise TableError(f"{file} is larger than {MAX_BYTES:,} bytes; expected a CSV file.")
-        content = file.read_bytes()
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = content.decode("gb18030")
+        text = _decoded(file.read_bytes())
         head = text.partition("\n")[0]
         separator = max(SEPARATORS, key=head.count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        return [(reader.line_num, row) for row in reader]
-    except UnicodeDecodeError:
-        raise TableError(f'{file} is not in UTF-8; save it as "CSV UTF-8".') from None
-    except (OSError, csv.Error) as error:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        rows = [(reader.line_num, [as_text(cell).strip() for cell in row]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise TableError(f"{file} is not a CSV file that can be read ({reason}).") from None
+    return [(line, row) for line, row in rows if any(row)]
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("gb18030")
 
 
 def write_table(file: Path, rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table that spreadsheets open: in UTF-8 with a mark, and no cell a formula.
+    """Write what `table_bytes` returns. Raises OSError."""
+    with write_whole(file) as written:
+        written.write(table_bytes(rows))
 
-    Raises OSError.
-    """
+
+def table_bytes(rows: Iterable[Iterable[Any]]) -> bytes:
+    """Return a CSV file that Excel reads as UTF-8, and in which no cell is a formula."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerows(map(escaped, row) for row in rows)
-    with write_whole(file) as written:
-        written.write(text.getvalue().encode("utf-8-sig"))
+    return text.getvalue().encode("utf-8-sig")
 
 
 def escaped(value: Any) -> Any:

@@ -19,8 +19,8 @@ from staff.collect.__main__ import collect
 from staff.collect.layouts import source_of
 from staff.collect.roster import Person, Roster, read_roster
 from staff.collect.source import Source
-from staff.collect.table import TableError
 from staff.submissions import HandedInError, NothingHandedInError, take
+from staff.tables import TableError
 
 ROSTER = "id,name,email\n1,Ada Lovelace,ada@example.edu\n2,王伟,wei@example.edu\n3,王伟,w2@x.edu\n"
 DUE = datetime(2026, 11, 20, 23, 59).astimezone()

@@ -31,12 +31,12 @@ from staff.collect.table import (
     COLLECTED_COLUMNS,
     FIXES,
     ODDITIES,
-    TableError,
     read_collected,
     table_bytes,
 )
 from staff.collect.write import declared_help, write_student
 from staff.permissions import write_for_owner_only
+from staff.tables import TableError
 
 EXAMPLES = """examples:
   python -m staff.collect download --roster roster.csv

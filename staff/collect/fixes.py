@@ -14,7 +14,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from staff.collect.table import TableError, read_table
+from staff.collect.table import read_table
+from staff.tables import TableError
 
 COLUMNS = ("student", "file", "take as")
 ALL, NOTHING = "all", "nothing"

@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from staff.collect.source import Source
-from staff.collect.table import TableError
+from staff.tables import TableError
 from staff.text import as_line
 
 METADATA = "submission_metadata.yml"

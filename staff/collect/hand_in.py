@@ -19,7 +19,6 @@ from lab.hand_in import MANIFEST, PAPERS
 from staff.archives import ArchiveError, is_archive, open_archive
 from staff.collect.fixes import NOTHING, Fix
 from staff.collect.layouts import Piece
-from staff.collect.table import TableError
 from staff.statuses import TASKS
 from staff.submissions import (
     CODE,
@@ -32,6 +31,7 @@ from staff.submissions import (
     is_hidden,
     members_of,
 )
+from staff.tables import TableError
 
 CHECKPOINT_OF = {task: f"{task}.pth" for task in TASKS}
 CHECKPOINTS = (".pth", ".pt")  # how the names of checkpoints end

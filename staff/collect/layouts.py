@@ -8,7 +8,7 @@ from pathlib import Path
 from staff.archives import is_archive
 from staff.collect import canvas, gradescope, moodle
 from staff.collect.source import Source
-from staff.collect.table import TableError
+from staff.tables import TableError
 from staff.text import name_as_text
 
 PARSERS = (moodle.parse, gradescope.parse, canvas.parse)  # Canvas's rule fits most names

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from staff.collect.source import Source
-from staff.collect.table import TableError, read_table
+from staff.collect.table import read_table
+from staff.tables import TableError
 
 COLUMNS = {  # the names of each column, in small letters
     "id": ("id", "sid", "student id", "id number", "sis user id", "学号"),
