@@ -333,16 +333,14 @@ def test_what_is_said_of_a_timeout_needs_no_second_run():
     assert seen == {"tasks": {"VAEwolabel": {**one, "log": ""}}, "flags": ["a"]}
 
 
-def test_why_no_todo_could_be_checked_is_in_their_rows(tmp_path, unpacked):
-    folder = tmp_path / "handed_in"
-    folder.mkdir()
-    (folder / "submission.py").write_text("import os\nos._exit(3)\n", encoding="utf-8")
-    status, results = graded(unpacked, folder, tmp_path, "--unsafe-no-isolation")
-    assert status == 0 and broken_rules(json.dumps(results).encode()) == []
-    assert results["score"] == 0
+def test_why_no_todo_could_be_checked_is_in_their_rows():
+    failed = {"points": 0, "problems": []}
+    completion = {"message": "timeout: used more.", "parts": {"2.3": failed, "3.5": failed}}
+    result = {"status": "timeout", "message": "", "tasks": {}, "flags": [], "isolation": "none"}
+    results = gradescope_results({**result, "completion": completion})
+    assert broken_rules(json.dumps(results).encode()) == [] and results["score"] == 0
     tests = {test["name"]: test["output"] for test in results["tests"]}
-    assert "could not be checked: student error: ended without a" in tests["2.3 vae_loss"]
-    assert "hand in VAEwolabel.pth" in tests["VAEwolabel: your code and checkpoint run"]
+    assert tests["2.3 vae_loss"] == "It could not be checked: timeout: used more."
 
 
 @needs_bubblewrap
