@@ -1,4 +1,4 @@
-"""The content of autograder.zip, and the results.json that it writes."""
+"""The content of autograder.zip, its set-up, and runs in a simulated /autograder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from pathlib import Path
 import attacks
 import pytest
 import torch
-from conftest import ROOT, assert_clear_error, run, write_idx
+from conftest import ROOT, assert_clear_error, run, write_dataset, write_idx
+from gradescope import NO_SCORE, REFUSES, broken_rules, lay_out, run_autograder
 
 from data_utils import MNISTDataset
 from staff import class_split, idx
 from staff.closure import closure
 from staff.gradescope import build
-from staff.gradescope.run import gradescope_results
+from staff.gradescope.run import gradescope_results, in_public_words
 from staff.solutions import leaks
+from staff.task import FAILED_UNSEEN
+from staff.walls import OLDEST
 
 needs_bubblewrap = pytest.mark.skipif(
     shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
@@ -40,6 +43,25 @@ def splits(tiny_data) -> build.Splits:
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory, splits) -> Path:
     return build.build(tmp_path_factory.mktemp("packed") / "autograder.zip", splits)
+
+
+@pytest.fixture(scope="module")
+def handed_in(tmp_path_factory) -> Path:
+    """A submission with one of the two checkpoints, twice."""
+    folder = tmp_path_factory.mktemp("handed_in")
+    shutil.copy(ROOT / "model.py", folder / "submission.py")
+    for name in ("VAEwolabel.pth", "a-copy.pth"):
+        torch.save(attacks.state_of("VAEwolabel"), folder / name)
+    return folder
+
+
+@pytest.fixture
+def autograder(tmp_path, splits, handed_in) -> Path:
+    """A simulated /autograder, with a submission."""
+    packed = build.build(tmp_path / "autograder.zip", splits, "--gen_num 20")
+    folder = lay_out(tmp_path / "autograder", packed)
+    shutil.copytree(handed_in, folder / "submission", dirs_exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +148,34 @@ def test_a_split_in_another_format_is_converted(tmp_path, tiny_set):
     assert build.split_files(tmp_path) == converted
 
 
-PIP = """#!/bin/sh
+STAND_INS = {  # for the commands that setup.sh runs; they log how they are called
+    "pip": """#!/bin/sh
 echo "$@" >> "$AUTOGRADER/log"
 case "$*" in *--index-url*) exit "$CPU_INDEX";; esac
-"""
+""",
+    "bin/apt-get": '#!/bin/sh\necho "apt-get $*" >> "$AUTOGRADER/log"\n',
+    "bin/bwrap": '#!/bin/sh\necho "bubblewrap $BUBBLEWRAP"\n',
+    "bin/nvidia-smi": '#!/bin/sh\ntest "$CARD" = present\n',
+    "bin/python3": """#!/bin/sh
+test "$1" = --version && echo "Python $PYTHON" && exit
+mkdir -p "$3/bin" && cp "$AUTOGRADER/pip" "$3/bin/python"
+""",
+}
+
+
+def set_up(folder: Path, source: Path, **values: str) -> tuple[subprocess.CompletedProcess, list]:
+    """Run setup.sh with stand-ins; return how it ended and the commands that it ran."""
+    for name, text in STAND_INS.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (folder / "source").symlink_to(source)
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    chosen = {"BUBBLEWRAP": "0.9.0", "PYTHON": "3.12.3", "CARD": "absent", "CPU_INDEX": "0"}
+    env = {"PATH": path, "AUTOGRADER": str(folder), **chosen, **values}
+    words = ["bash", source / "setup.sh"]
+    ended = subprocess.run(words, env=env, capture_output=True, text=True)
+    return ended, (folder / "log").read_text().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -139,58 +185,168 @@ case "$*" in *--index-url*) exit "$CPU_INDEX";; esac
 def test_setup_installs_no_cuda_packages_without_a_card(
     tmp_path, unpacked, card, cpu_index, from_cpu_index
 ):
-    """Stand-ins for the system's commands log how they are called."""
-    programs = {
-        "pip": PIP,
-        "bin/apt-get": "#!/bin/sh\n",
-        "bin/nvidia-smi": f"#!/bin/sh\ntest {card} = present\n",
-        "bin/python3": '#!/bin/sh\nmkdir -p "$3/bin" && cp "$AUTOGRADER/pip" "$3/bin/python"\n',
-    }
-    for name, text in programs.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    (tmp_path / "source").symlink_to(unpacked.parent)
-    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    env = {"PATH": path, "AUTOGRADER": str(tmp_path), "CPU_INDEX": cpu_index}
-    subprocess.run(["bash", unpacked.parent / "setup.sh"], env=env, check=True)
-    calls = (tmp_path / "log").read_text().splitlines()
+    ended, calls = set_up(tmp_path, unpacked.parent, CARD=card, CPU_INDEX=cpu_index)
+    assert ended.returncode == 0, ended.stderr
     pin = re.search(r"^torch==\S+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[0]
     cpu = [call for call in calls if "--index-url https://download.pytorch.org/whl/cpu" in call]
     assert [call.endswith(f" {pin}") for call in cpu] == [True] * from_cpu_index
     assert calls[-1].endswith("lab/requirements/staff.txt") and "index" not in calls[-1]
 
 
+@pytest.mark.parametrize(
+    ("versions", "found"),
+    [
+        ({"BUBBLEWRAP": "0.6.1"}, "has bubblewrap 0.6.1; expected 0.8 or newer"),  # Ubuntu 22.04
+        ({"BUBBLEWRAP": ""}, "has bubblewrap of an unknown version; expected 0.8 or newer"),
+        ({"PYTHON": "3.10.12"}, "has Python 3.10.12; expected 3.11 or newer"),
+        ({"BUBBLEWRAP": "0.8.0", "PYTHON": "3.11.2"}, ""),  # Debian 12
+        ({"BUBBLEWRAP": "0.11.0", "PYTHON": "3.14.0"}, ""),
+    ],
+)
+def test_setup_refuses_an_image_that_is_too_old(tmp_path, unpacked, versions, found):
+    ended, calls = set_up(tmp_path, unpacked.parent, **versions)
+    if not found:
+        assert ended.returncode == 0 and not ended.stderr
+        return
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+    assert found in ended.stderr and "choose the Base Image OS Ubuntu" in ended.stderr
+    assert len(calls) == 2 and calls[1].startswith("apt-get install")  # nothing else was installed
+
+
+def test_setup_expects_what_the_sandbox_and_the_lab_need():
+    text = (ROOT / "staff" / "gradescope" / "setup.sh").read_text()
+    oldest = dict(re.findall(r"^expect (\w+) .* ([0-9.]+)$", text, re.MULTILINE))
+    needed = re.search(r'requires-python = ">=([0-9.]+)', (ROOT / "pyproject.toml").read_text())[1]
+    assert oldest == {"bubblewrap": ".".join(map(str, OLDEST)), "Python": needed}
+
+
 @needs_bubblewrap
-def test_results_are_in_gradescopes_format(tmp_path, unpacked):
-    folder = tmp_path / "handed_in"
-    folder.mkdir()
-    shutil.copy(ROOT / "model.py", folder / "submission.py")
-    torch.save(attacks.state_of("VAEwolabel"), folder / "VAEwolabel.pth")
-    status, results = graded(unpacked, folder, tmp_path)
-    assert status == 0, results
-    assert type(results["score"]) is float and results["score"] > 0
-    assert results["score"] == sum(test["score"] for test in results["tests"])
+def test_a_run_in_autograder_writes_results_by_the_published_rules(autograder):
+    ended = run_autograder(autograder)
+    content = (autograder / "results" / "results.json").read_bytes()
+    assert ended.returncode == 0, ended.stderr
+    assert broken_rules(content) == []
+    results = json.loads(content)
+    assert results["score"] > 0 and results["extra_data"]["isolation"] == "bubblewrap"
+    assert results["stdout_visibility"] == "hidden"
     for test in results["tests"]:
-        assert type(test["score"]) is float and type(test["max_score"]) is float
-        assert test["status"] in ("passed", "failed")
         later, staff = test["name"].endswith("score"), test["name"].startswith("for staff")
         expected = "hidden" if staff else "after_published" if later else "visible"
         assert test["visibility"] == expected
     assert "VAEwolabel on the private split: raw" in results["tests"][-1]["output"]
-    passed = {test["name"]: test["status"] == "passed" for test in results["tests"]}
-    assert passed["VAEwolabel: score"] and not passed["Genwithlabel: score"]
+    tests = {test["name"]: test for test in results["tests"]}
+    assert tests["VAEwolabel: score"]["status"] == "passed"
+    assert tests["Genwithlabel: score"]["status"] == "failed"
+    missing = tests["Genwithlabel: your code and checkpoint run"]["output"]
+    assert "hand in Genwithlabel.pth" in missing
+    assert "a second checkpoint of VAEwolabel" in tests["a-copy.pth"]["output"]
     leaders = {row["name"]: row for row in results["leaderboard"]}
     assert {"VAEwolabel raw", "VAEwolabel ssim", "VAEwolabel mse"} == set(leaders)
     assert leaders["VAEwolabel mse"]["order"] == "asc"
-    assert all(type(row["value"]) is float for row in leaders.values())
+    for breach, changed in BREACHES.items():
+        rules = broken_rules(json.dumps({**results, **changed}).encode())
+        assert len(rules) == 1 and breach in rules[0]
 
 
-def test_if_the_grader_fails_there_is_no_score(tmp_path, unpacked):
-    folder = tmp_path / "handed_in"
+ROW = {"name": "a", "score": 1.0, "max_score": 1.0}
+BREACHES = {  # a rule by a change of the results that breaks it
+    "not JSON": {"execution_time": float("nan")},
+    "score is '1'": {"score": "1"},
+    "not their sum": {"score": 1.0, "tests": [{**ROW, "score": 0.5}]},
+    "2.0 of 1.0 points": {"score": 2.0, "tests": [{**ROW, "score": 2.0}]},
+    "has points": {"score": 1.0, "tests": [{**ROW, "visibility": "hidden"}]},
+    "visibility private": {"score": 1.0, "tests": [{**ROW, "visibility": "private"}]},
+    "stdout_visibility no": {"stdout_visibility": "no"},
+    "status flagged": {"score": 1.0, "tests": [{**ROW, "status": "flagged"}]},
+    "name is None": {"score": 1.0, "tests": [{**ROW, "name": None}]},
+    "value is True": {"leaderboard": [{"name": "a", "value": True}]},
+    "order up": {"leaderboard": [{"name": "a", "value": 1, "order": "up"}]},
+    "not published": {"points": 1},
+    "as HTML": {"output": "<b>", "output_format": "simple_format"},
+    "bytes": {"output": "x" * 1_000_000},
+}
+
+
+@needs_bubblewrap
+def test_a_container_that_refuses_namespaces_is_told_to_staff_and_scores_nothing(autograder):
+    ended = run_autograder(autograder, *REFUSES)
+    content = (autograder / "results" / "results.json").read_bytes()
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    assert ended.stderr.count("\n") == 1  # staff read it as the output of the autograder
+    for words in (
+        "error: bubblewrap does not run here (bwrap: ",
+        "Nothing was graded",
+        "grade_class",
+    ):
+        assert words in ended.stderr
+    results = json.loads(content)
+    assert results["output"].startswith("The grader failed, which is not your fault")
+    assert "bwrap" not in results["output"] and results["tests"] == []
+    assert broken_rules(content) == [NO_SCORE]  # so that Gradescope counts nothing
+
+
+SECRET_PIXEL = 255  # in the corner of the secret images; no public digit reaches it
+SEES_SECRET = """        if (x.flatten(1)[:, 0] == 1).any():
+            print("SECRET", x)
+            raise RuntimeError(f"SECRET {x}")
+"""
+
+
+def test_students_of_a_secret_split_still_read_what_is_wrong(tmp_path, unpacked, tiny_set):
+    """VAE fails on secret images alone, GenModel on all; both print and raise what they see."""
+    folder, images = tmp_path / "handed_in", tiny_set.images.copy()
+    images.reshape(len(images), -1)[:, 0] = SECRET_PIXEL
+    secret = write_dataset(tmp_path / "secret", images, tiny_set.labels)
+    encode = "        hidden = F.leaky_relu(self.hidden(x.flatten(1)), 0.2)"
+    joined = "torch.cat([x.flatten(1), F.one_hot(labels, 10)], dim=1)"
+    code = (ROOT / "model.py").read_text(encoding="utf-8")
+    code = code.replace(encode, SEES_SECRET + encode).replace(joined, "x.flatten(1)")
     folder.mkdir()
-    status, results = graded(unpacked, folder, tmp_path, env={"PATH": str(tmp_path)})
-    assert status == 1 and "score" not in results and "not your fault" in results["output"]
+    (folder / "submission.py").write_text(code, encoding="utf-8")
+    for task in ("VAEwolabel", "Genwithlabel"):
+        torch.save(attacks.state_of(task), folder / f"{task}.pth")
+    words = ["--quiet", "--test_data", secret, "--unsafe-no-isolation"]
+    status, results = graded(unpacked, folder, tmp_path, *words)
+    assert status == 0 and broken_rules(json.dumps(results).encode()) == []
+    seen = {**results, "tests": [one for one in results["tests"] if one["visibility"] != "hidden"]}
+    text = json.dumps(seen)
+    for word in ("SECRET", "secret", "private", "flag", "execution_time"):
+        assert word not in text
+    tests = {test["name"]: test for test in seen["tests"]}
+    ran = "{}: your code and checkpoint run"
+    assert tests[ran.format("VAEwolabel")]["output"] == FAILED_UNSEEN
+    assert "submission.py, line 35, during forward" in tests[ran.format("Genwithlabel")]["output"]
+    todo = tests["3.2 GenModel: encode"]
+    assert (todo["score"], todo["max_score"]) == (0.0, 4.0)
+    for words in ("submission.py, line 35", "(5x784 and 794x400)", "Hint: the label is missing"):
+        assert words in todo["output"]
+    for_staff = results["tests"][-1]
+    assert for_staff["visibility"] == "hidden"
+    assert "VAEwolabel on the test split: encode: " in for_staff["output"]
+    assert "RuntimeError: SECRET" in for_staff["output"]
+
+
+def test_what_is_said_of_a_timeout_needs_no_second_run():
+    one = {"status": "timeout", "message": "encode: used more than 120 seconds.", "log": "SECRET"}
+    result = {"tasks": {"VAEwolabel": one}, "flags": ["a"]}
+    seen = in_public_words(result, job=None, student=None)
+    assert seen == {"tasks": {"VAEwolabel": {**one, "log": ""}}, "flags": ["a"]}
+
+
+def test_why_no_todo_could_be_checked_is_in_their_rows():
+    failed = {"points": 0, "problems": []}
+    completion = {"message": "timeout: used more.", "parts": {"2.3": failed, "3.5": failed}}
+    result = {"status": "timeout", "message": "", "tasks": {}, "flags": [], "isolation": "none"}
+    results = gradescope_results({**result, "completion": completion})
+    assert broken_rules(json.dumps(results).encode()) == [] and results["score"] == 0
+    tests = {test["name"]: test["output"] for test in results["tests"]}
+    assert tests["2.3 vae_loss"] == "It could not be checked: timeout: used more."
+
+
+@needs_bubblewrap
+def test_if_the_grader_fails_there_is_no_score(tmp_path, unpacked, handed_in):
+    status, results = graded(unpacked, handed_in, tmp_path, env={"PATH": str(tmp_path)})
+    assert status == 2 and "score" not in results and "not your fault" in results["output"]
     assert "bwrap is missing" in results["extra_data"]["grader"]
     assert [file.name for file in (tmp_path / "results").iterdir()] == ["results.json"]
 

@@ -1,8 +1,8 @@
 """Grade the submission in a Gradescope container and write its results.json.
 
-The format is that of Gradescope's autograder documentation: scores are numbers, `tests` has a row
-per check, and `leaderboard` has the values that compare models. If the grader fails there is no
-score.
+The format is that of https://gradescope-autograders.readthedocs.io/en/latest/specs/: scores are
+numbers, `tests` has a row per check, and `leaderboard` has the values that compare models. If the
+grader fails, or the container refuses the sandbox, there is no score.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,25 @@ from staff.marks import parts_of
 from staff.pages import for_student
 from staff.permissions import write_for_owner_only
 from staff.secret import NAME, secret_in
-from staff.statuses import GRADED, GRADER_ERROR
+from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, NO_CHECKPOINT, TIMEOUT
 from staff.student import grade_student
 from staff.submissions import Student
+from staff.task import FAILED_UNSEEN
 
 HIDDEN, VISIBLE, FOR_STAFF = "after_published", "visible", "hidden"  # "hidden" is never shown
 SEED = 42  # of the samples, as in inference.py
 LEADERBOARD = {"raw": "desc", "ssim": "desc", "mse": "asc", "fid": "asc"}
 CHECKED = {part.number for part in rubric().values() if part.graded in (TESTS, HAND_IN)}
 GRADER_FAILED = "The grader failed, which is not your fault; the staff will run it again."
+# What the grader says about these is in its own words. (A second run of a timeout takes as long.)
+QUIET = (GRADED, FLAGGED, NO_CHECKPOINT, TIMEOUT)
+# By default Gradescope reads the output of all tests together, which holds what the student's code
+# printed, as HTML.
+AS_TEXT = {"output_format": "text", "test_output_format": "text", "test_name_format": "text"}
+INSTEAD = (
+    "Nothing was graded. Download the submissions and grade them with python -m staff.grade_class, "
+    "or build autograder.zip with --unsafe-no-isolation after you have read what it gives up."
+)
 
 
 def gradescope_results(result: dict[str, Any]) -> dict[str, Any]:
@@ -43,9 +54,11 @@ def gradescope_results(result: dict[str, Any]) -> dict[str, Any]:
     `for_student` returns.
     """
     if result["status"] == GRADER_ERROR:
-        return {"output": GRADER_FAILED, "tests": [], "extra_data": {"grader": result["message"]}}
+        return without_score(result["message"])
     shown = for_student(result, parts_of(result, {}))
-    tests, leaders = [_checks_of(part) for part in shown["parts"] if part["number"] in CHECKED], []
+    failed = shown["checks_failed"]
+    parts = [part for part in shown["parts"] if part["number"] in CHECKED]
+    tests, leaders = [_checks_of(part, failed) for part in parts], []
     for task, cap in metrics.CAPS.items():
         one = shown["tasks"].get(task)
         ran = one is not None and one["status"] == GRADED
@@ -73,23 +86,49 @@ def gradescope_results(result: dict[str, Any]) -> dict[str, Any]:
         for name, order in LEADERBOARD.items():
             if ran and one.get(name) is not None:
                 leaders.append({"name": f"{task} {name}", "value": one[name], "order": order})
+    for name, one in shown["tasks"].items():
+        if name not in metrics.CAPS:  # a file that is no task's checkpoint, or a second one
+            row = {"name": name, "score": 0.0, "max_score": 0.0, "status": "failed"}
+            tests.append({**row, "output": one["message"], "visibility": VISIBLE})
     tasks = shown["tasks"].values()
     log = "\n".join(one["log"] for one in tasks if one.get("log"))
     seconds = sum(stage["seconds"] for one in tasks for stage in one["stages"].values())
     return {
         "score": sum(test["score"] for test in tests),
+        **AS_TEXT,
         "output": log[:10_000],
         "visibility": VISIBLE,
+        "stdout_visibility": FOR_STAFF,  # a traceback may hold private images
         "execution_time": round(seconds, 1),  # without the private stages
         "tests": [*tests, _for_staff(result)],
         "leaderboard": leaders,
-        "extra_data": {"status": result["status"], "isolation": result["isolation"]},
+        "extra_data": {"status": shown["status"], "isolation": result["isolation"]},
     }
 
 
-def _checks_of(part: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of a TODO, with what is wrong and where to look."""
+def without_score(reason: str) -> dict[str, Any]:
+    """Return the results of a submission that could not be graded: no number that would count.
+
+    reason: for staff.
+    """
+    return {
+        **AS_TEXT,
+        "output": GRADER_FAILED,
+        "visibility": VISIBLE,
+        "stdout_visibility": FOR_STAFF,
+        "tests": [],
+        "extra_data": {"grader": reason},
+    }
+
+
+def _checks_of(part: dict[str, Any], failed: str) -> dict[str, Any]:
+    """Return the row of a TODO, with what is wrong and where to look.
+
+    failed: why no TODO could be checked; "" otherwise.
+    """
     problems = [f"{one['text']}. Hint: {one['hint']}." for one in part["problems"]]
+    if failed and part["points"] < part["of"]:
+        problems.append(f"It could not be checked: {failed}")
     return {
         "name": f"{part['number']} {part['title']}",
         "score": float(part["points"]),
@@ -116,18 +155,32 @@ def _for_staff(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def without_output(results: dict[str, Any]) -> dict[str, Any]:
-    """Return results without the output and messages of the student's code.
+def in_public_words(result: dict[str, Any], job: Job, student: Student) -> dict[str, Any]:
+    """Return a result whose messages and printed text tell students nothing of a secret test split.
 
-    These could reveal the images of a private split.
+    A task that failed runs again on the validation split, which students have, and what happens
+    then is shown. What happened on the test split is a flag, for staff. The checks of the TODOs
+    stay: their images are random.
     """
-    tests = [
-        test
-        if test["status"] == "passed" or test["visibility"] == FOR_STAFF
-        else {**test, "output": "it failed"}
-        for test in results["tests"]
-    ]
-    return {**results, "output": "", "tests": tests}
+    unheard = {
+        task: one["message"]
+        for task, one in result["tasks"].items()
+        if task in metrics.CAPS and one["status"] not in QUIET
+    }
+    again: dict[str, Any] = {}
+    if unheard:
+        valid = job.public_data["valid"]
+        public = replace(job, out=job.out / "public", test_data=valid, private_data=None)
+        public = replace(public, count="test", checks=False)
+        prepare(public)
+        again = grade_student(student, public)["tasks"]
+    tasks = {task: {**one, "log": ""} for task, one in result["tasks"].items()}
+    for task in unheard:
+        seen = again.get(task, {})
+        tasks[task]["message"] = seen.get("message") or FAILED_UNSEEN
+        tasks[task]["log"] = seen.get("log", "")
+    flags = [f"{task} on the test split: {message}" for task, message in unheard.items()]
+    return {**result, "tasks": tasks, "flags": [*result["flags"], *flags]}
 
 
 def _scores_of(one: dict[str, Any]) -> str:
@@ -171,7 +224,13 @@ def grade_one(submission: Path, options: argparse.Namespace) -> dict[str, Any]:
             reports=False,  # Gradescope shows no files
         )
         prepare(job)
-        return gradescope_results(grade_student(Student("you", "you", "", "", submission), job))
+        student = Student("you", "you", "", "", submission)
+        result = grade_student(student, job)
+        if not options.quiet:
+            return gradescope_results(result)
+        results = gradescope_results(in_public_words(result, job, student))
+        results.pop("execution_time", None)  # of the stages with secret images
+        return results
 
 
 def main() -> None:
@@ -185,21 +244,26 @@ def main() -> None:
     add("--secret", type=Path, default=ROOT / "secret", help="folder of the class's secret")
     add("--count", choices=("test", "private"), default="test")
     add("--gen_num", type=int, default=100)
-    add("--quiet", action="store_true", help="show no output of the code: the split is secret")
+    add("--quiet", action="store_true", help="the test split is secret, from students too")
     add("--unsafe-no-isolation", action="store_true")
     args = parser.parse_args()
     write_for_owner_only()
     try:
         results = grade_one(args.submission, args)
-        if args.quiet and "score" in results:
-            results = without_output(results)
+        content = json.dumps(results, indent=2, allow_nan=False)  # JSON has no nan
     except BaseException as error:  # Gradescope needs a results.json in every case
-        traceback.print_exc()
-        message = f"{type(error).__name__}: {error}"
-        results = {"output": GRADER_FAILED, "tests": [], "extra_data": {"grader": message}}
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, sandbox.SandboxError):
+            reason = f"{error} {INSTEAD}"
+        else:
+            traceback.print_exc()
+        results = without_score(reason)
+        content = json.dumps(results, indent=2)
     with write_whole(args.results) as file:
-        file.write(json.dumps(results, indent=2).encode())
-    sys.exit(0 if "score" in results else 1)
+        file.write(content.encode())
+    if "score" not in results:
+        print(f"error: {results['extra_data']['grader']}", file=sys.stderr)  # staff can read it
+        sys.exit(2)
 
 
 if __name__ == "__main__":
