@@ -173,9 +173,9 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Tell)
     """Run the stage and return its array as the bytes of a .npy file.
 
     Args:
-        order: stage, threads, task (the checkpoint's, if not given); gen_num and seed, and
-            same_codes if wanted, for "generate", which returns gen_num samples of each label and, behind them,
-            `same_codes` codes with each label.
+        order: stage, threads, task (the checkpoint's, if not given). For "generate" also gen_num,
+            seed and same_codes: the last so many columns, if any, are the same codes with each
+            label.
         folder: the folder with submission.py and checkpoint.pth.
         inputs: what `read_inputs` returned.
         tell: writes a line of JSON to the parent process.
