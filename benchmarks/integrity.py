@@ -6,7 +6,8 @@ Twenty independent submissions (tests/classmates.py) are trained for two epochs 
 validation images, with the same seed. Then
     code        each of them is copied in ten disguises, and compared with the class;
     weights     the weights of one are stolen in seven disguises, once with real fine-tuning;
-    replay      each checkpoint is replayed with its own code, and ten with another student's;
+    replay      each checkpoint is replayed with its own code, ten with another student's, and
+                five with their own code after its activation was exchanged;
     tolerance   how far losses differ with other noise, in bf16, and after small edits of the code.
 """
 
@@ -35,7 +36,7 @@ from staff.integrity.code import Rarity, read_code
 from staff.integrity.findings import findings_of
 from staff.integrity.subjects import Subject
 from staff.integrity.weights import Record, read_record
-from staff.replay import ACCEPTED, FIRST, REJECTED, relative, replay
+from staff.replay import FIRST, relative, replay
 from staff.stage import _flat, _weights_of, record_of
 from staff.walls import Limits
 from trainer import Trainer
@@ -44,7 +45,8 @@ FIGURES = ROOT / "benchmarks" / "integrity.json"
 DATA = ROOT / "dataset" / "valid"
 SPLITS = {"train": DATA, "valid": DATA}
 TASK = "VAEwolabel"
-SWAPPED = 10
+SWAPPED, EDITED = 10, 5
+ACTIVATIONS = ("relu", "gelu", "silu", "elu", "tanh", "softplus", "leaky_relu")
 MLP = ROOT / "tests" / "submissions" / "student.py"
 
 
@@ -168,9 +170,9 @@ def fine_tuned(run: Path, folder: Path) -> dict[str, Any]:
 
 
 def of_replays(runs: list[Path], records: list[Record]) -> dict[str, Any]:
-    """Replay every checkpoint with its own code, and SWAPPED of them with other code.
+    """Replay every checkpoint with its own code, and some with other code.
 
-    Half of these are with another student's, half with an edit that keeps the layers.
+    SWAPPED are with another student's, EDITED with their own code and another activation.
     """
 
     def verdict(code: Path, own: int):
@@ -179,24 +181,26 @@ def of_replays(runs: list[Path], records: list[Record]) -> dict[str, Any]:
     honest = [
         verdict(run / "submission.py", i) for i, run in enumerate(tqdm(runs, desc="honest replays"))
     ]
-    swaps = [(runs[i + 1] / "submission.py", i) for i in range(SWAPPED // 2)]
+    swapped = [
+        verdict(runs[(i + 1) % len(runs)] / "submission.py", i)
+        for i in tqdm(range(SWAPPED), desc="swapped")
+    ]
+    edited = []
     for number, run in enumerate(runs):
         text = (run / "submission.py").read_text(encoding="utf-8")
-        edited = re.sub(
-            r"(F|torch)\.(relu|gelu|silu|elu|tanh|softplus|leaky_relu)\(", "torch.sin(", text
-        )
-        if edited != text and len(swaps) < SWAPPED:
+        other = re.sub(rf"(F|torch)\.({'|'.join(ACTIVATIONS)})\(", "torch.sin(", text)
+        if other != text and len(edited) < EDITED:
             file = run.parent / f"edited{number}.py"
-            file.write_text(edited, encoding="utf-8")
-            swaps.append((file, number))
-    swapped = [verdict(*swap) for swap in tqdm(swaps, desc="swapped")]
+            file.write_text(other, encoding="utf-8")
+            edited.append(verdict(file, number))
+    groups = {"honest": honest, "swapped": swapped, "edited": edited}
     return {
-        "honest": dict(Counter(one.kind for one in honest)),
-        "exact": sum(one.exact for one in honest),
-        "swapped": dict(Counter(one.kind for one in swapped)),
-        "why": [one.why for one in (*honest, *swapped) if one.kind != ACCEPTED],
-        "accepted": f"{sum(one.kind == ACCEPTED for one in honest)} of {len(honest)}",
-        "rejected": f"{sum(one.kind == REJECTED for one in swapped)} of {len(swapped)}",
+        name: {
+            "verdicts": dict(Counter(one.kind for one in verdicts)),
+            "exact": sum(one.exact for one in verdicts),
+            "why": [one.why for one in verdicts],
+        }
+        for name, verdicts in groups.items()
     }
 
 

@@ -18,6 +18,7 @@ ASKED = 5
 MOST_OF_TOPIC = 2
 WITH_LINE = 2  # questions on a line of the student's, where there are as many
 WEAK, ACTIVE = 0.05, 0.1  # nats: below the one a dimension tells next to nothing
+FAST = 0.03  # relative fall in an epoch
 ROSE = 0.002  # relative rise of the validation loss that is asked about
 CODES, LOSS, TRAINING, SCORES, LAYERS = "codes", "loss", "training", "scores", "layers"
 
@@ -166,7 +167,7 @@ def unused_dimensions(facts: Facts) -> Question | None:
     """Asked where at least a quarter of the dimensions is hardly used."""
     (kl,) = _vectors(facts, "kl")
     used = sum(one > ACTIVE for one in kl)
-    if not kl or used == len(kl) or len(kl) - used < len(kl) / 4:
+    if not used or len(kl) - used < len(kl) / 4:
         return None
     return Question(
         CODES,
@@ -188,12 +189,36 @@ def unused_dimensions(facts: Facts) -> Question | None:
     )
 
 
+def collapsed(facts: Facts) -> Question | None:
+    """Asked where no dimension is used."""
+    (kl,) = _vectors(facts, "kl")
+    if not kl or max(kl) > ACTIVE:
+        return None
+    return Question(
+        CODES,
+        9,
+        Text(
+            "How much does your code tell about the image, and what do the reconstructions of two different digits look like?",
+            "你的编码包含多少图像的信息？两个不同数字的重建图像看起来怎样？",
+        ),
+        Text(
+            f"The KL of all {len(kl)} dimensions together is {sum(kl):.2f} nats; none has more than {ACTIVE}.",
+            f"全部 {len(kl)} 维的 KL 之和只有 {sum(kl):.2f} nat，没有一维超过 {ACTIVE}。",
+        ),
+        Text(
+            "Next to nothing: the posterior has collapsed to the prior, and all reconstructions are nearly the same blurred mean. A longer training, a smaller var or a weaker KL at the beginning help.",
+            "几乎没有：后验已坍缩到先验，所有重建都接近同一幅模糊的平均图像。延长训练、减小 var，或在开始时减弱 KL 会有帮助。",
+        ),
+    )
+
+
 # ---------------------------------------------------------------- the loss
 
 
 def sum_or_mean(facts: Facts) -> Question | None:
-    """Asked where a line of vae_loss sums one of the two terms."""
-    places = facts.of_kind("sum")
+    """Asked where one sum on a line of vae_loss is one of the two terms."""
+    lines = [site.line for site in facts.of_kind("sum")]
+    places = [site for site in facts.of_kind("sum") if lines.count(site.line) == 1]
     (kl,) = _vectors(facts, "kl")
     error = _number(facts.figures.get("squared_error"))
     if not places or not kl or error is None:
@@ -383,15 +408,24 @@ def loss_still_falls(facts: Facts) -> Question | None:
             f"{100 * (before - last) / abs(before):.2f} %.",
             f"最后一次从 {before:.3f} 降到 {last:.3f}，即 {100 * (before - last) / abs(before):.2f} %。",
         ),
-        Text(
-            "The learning rate is near zero at the end of the cosine schedule, so the curve is flat "
-            "in any case; a longer run has a longer schedule, and has to be tried."
-            if facts.settings.get("lr_schedule", "cosine") == "cosine"
-            else "The rate is constant, so the curve tells: while it falls, more epochs help.",
-            "cosine 学习率在最后接近零，曲线总会变平；更长的训练有更长的学习率曲线，要试了才知道。"
-            if facts.settings.get("lr_schedule", "cosine") == "cosine"
-            else "学习率不变，所以看曲线就知道：只要还在下降，继续训练就有用。",
-        ),
+        _what_more_epochs_do(before, last, facts.settings.get("lr_schedule", "cosine")),
+    )
+
+
+def _what_more_epochs_do(before: float, last: float, schedule: object) -> Text:
+    if before - last > FAST * abs(before):
+        return Text(
+            "Yes: the loss still falls fast, so the training was stopped early. A new run with more --epochs is needed where the learning rate follows a schedule.",
+            "会：损失仍在快速下降，训练停得太早。如果学习率按曲线变化，就要用更多的 --epochs 重新训练。",
+        )
+    if schedule == "cosine":
+        return Text(
+            "The learning rate is near zero at the end of the cosine schedule, so the curve is flat in any case; a longer run has a longer schedule, and has to be tried.",
+            "cosine 学习率在最后接近零，曲线总会变平；更长的训练有更长的学习率曲线，要试了才知道。",
+        )
+    return Text(
+        "The rate is constant, so the curve tells: while it falls, more epochs help.",
+        "学习率不变，所以看曲线就知道：只要还在下降，继续训练就有用。",
     )
 
 
@@ -561,8 +595,8 @@ def label_as_number(facts: Facts) -> Question | None:
             f"第 {line} 行：标签为什么要用十个数表示？直接用 0 到 9 这一个数会怎样？",
         ),
         Text(
-            f"The line is `{_quoted(facts, line)}`; the layer that follows has 10 more inputs.",
-            f"这一行是 `{_quoted(facts, line)}`；后面的层因此多 10 个输入。",
+            f"The line is `{_quoted(facts, line)}`; the label enters as 10 numbers.",
+            f"这一行是 `{_quoted(facts, line)}`；标签以 10 个数输入。",
         ),
         Text(
             "One number would say that 4 is between 3 and 5 and that 8 is twice 4. Labels are "
@@ -627,7 +661,14 @@ def gradient_through_noise(facts: Facts) -> Question | None:
 
 
 TEMPLATES: tuple[Template, ...] = (
-    *(weakest_dimension, strongest_dimension, unused_dimensions, sum_or_mean, batch_mean),
+    *(
+        weakest_dimension,
+        strongest_dimension,
+        unused_dimensions,
+        collapsed,
+        sum_or_mean,
+        batch_mean,
+    ),
     *(half_of_log_var, weight_of_var, loss_rose, loss_still_falls, gap_of_losses, skipped_steps),
     *(worst_label, largest_layer, without_activation, label_as_number, without_sigmoid),
     gradient_through_noise,

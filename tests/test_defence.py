@@ -74,7 +74,14 @@ def test_each_template_asks_only_where_its_condition_holds(template):
     falling = ROWS[:2]
     skipped = [{**ROWS[0], "skipped_steps": 3}]
     gap = [{**ROWS[0], "train_loss": 40.0}]
-    some = [facts(), facts(figures=used), facts(history=falling), facts(history=skipped)]
+    none = {**FIGURES, "kl": [0.01, 0.02, 0.03, 0.04]}
+    some = [
+        facts(figures=none),
+        facts(),
+        facts(figures=used),
+        facts(history=falling),
+        facts(history=skipped),
+    ]
     some.append(facts(history=gap))
     assert any(template(one) for one in some)
 

@@ -66,7 +66,7 @@ def _in_function(function: ast.FunctionDef) -> Iterator[Site]:
                 yield Site("layer", node.lineno, where, name, tuple(sizes))
         elif name in ACTIVATIONS and where in ("encode", "decode", "forward"):
             yield Site("activation", node.lineno, where, name)
-        elif name in ("one_hot", "eye"):
+        elif name == "one_hot" or name == "eye" and _numbers(node) == [10]:
             yield Site("one_hot", node.lineno, where)
         elif name in ("sigmoid", "Sigmoid"):
             yield Site("sigmoid", node.lineno, where)
@@ -95,11 +95,11 @@ def _numbers(call: ast.Call) -> list[int]:
 
 
 def _term(call: ast.Call, arguments: list[str]) -> str:
-    """Return which term of the loss a sum belongs to, by the arguments of vae_loss in it."""
+    """Return which term of the loss a sum is, by the arguments of vae_loss that are in it."""
     used = {one.id for one in ast.walk(call) if isinstance(one, ast.Name)}
-    if used & set(arguments[2:4]):
+    if used >= set(arguments[2:4]):
         return "kl"
-    return "recon" if used & set(arguments[:2]) else ""
+    return "recon" if used >= set(arguments[:2]) else ""
 
 
 def _halves(node: ast.AST) -> bool:

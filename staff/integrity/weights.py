@@ -165,15 +165,20 @@ def likeness(one: Record, other: Record) -> float:
 def _matched(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     """Return which share of the units of a matrix are in another one too.
 
-    Where both began with the same values, as equal seeds make them, only the changes count.
+    Where both began with the same values, as equal seeds make them, only the changes count. A unit
+    that is like another one of its own model says nothing: after little training, all change along
+    the mean image.
     """
     if one["values"] and one["values"] == other["values"]:
         return 1.0
     began_alike = bool(one["initial"]) and one["initial"] == other["initial"]
     shares = []
     for name in ("changed_rows", "changed_columns") if began_alike else ("rows", "columns"):
-        cosines = _points(one[name]) @ _points(other[name]).T
-        shares.append(float((cosines.max(axis=1) > SAME_UNIT).mean()))
+        points = _points(one[name])
+        among = points @ points.T
+        np.fill_diagonal(among, -1)
+        alike = (points @ _points(other[name]).T).max(axis=1) > SAME_UNIT
+        shares.append(float((alike & (among.max(axis=1) < SAME_UNIT)).mean()))
     return max(shares)
 
 
