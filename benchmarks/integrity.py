@@ -36,7 +36,7 @@ from staff.integrity.code import Rarity, read_code
 from staff.integrity.findings import findings_of
 from staff.integrity.subjects import Subject
 from staff.integrity.weights import Record, read_record
-from staff.replay import FIRST, relative, replay
+from staff.replay import FIRST, Verdict, relative, replay
 from staff.stage import _flat, _weights_of, record_of
 from staff.walls import Limits
 from trainer import Trainer
@@ -185,7 +185,7 @@ def of_replays(runs: list[Path], records: list[Record]) -> dict[str, Any]:
         verdict(runs[(i + 1) % len(runs)] / "submission.py", i)
         for i in tqdm(range(SWAPPED), desc="swapped")
     ]
-    edited = []
+    edited: list[Verdict] = []
     for number, run in enumerate(runs):
         text = (run / "submission.py").read_text(encoding="utf-8")
         other = re.sub(rf"(F|torch)\.({'|'.join(ACTIVATIONS)})\(", "torch.sin(", text)
