@@ -187,6 +187,7 @@ def _set_up(
 ) -> tuple[Trainer, RunFolder]:
     """Check everything, then start the run's folder; return the Trainer, ready to fit."""
     from data_utils import MNISTDataset, set_seed
+    from lab.code_digest import code_digest
     from lab.contract import check_contract
     from lab.device import keep_freed_memory, pick_device
     from lab.run_folder import RunFolder
@@ -205,6 +206,7 @@ def _set_up(
     code = submission.path.read_bytes()
     facts = {name: command.plain(getattr(options, name)) for name in (*RUN_OPTIONS, "submission")}
     facts |= {"settings": asdict(settings), "submission_sha256": hashlib.sha256(code).hexdigest()}
+    facts["code_sha256"] = code_digest(code)
     facts["train_sha256"] = train_set.sha256
     if state is not None:  # the file that was given first, not the run's own copy
         facts["submission"] = state.get("submission", facts["submission"])

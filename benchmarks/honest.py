@@ -133,7 +133,7 @@ def false_flags(stored: dict[str, Any]) -> list[str]:
 COLUMNS = (  # heading, group and name of the value, digits, bound
     ("copies", "samples", "copies", 3, f"> {flags.COPIES}"),
     ("spread", "samples", "spread", 2, f"< {flags.ALIKE}"),
-    ("label effect", "samples", "label_effect", 1, f"< {flags.LABEL_EFFECT}"),
+    ("label effect", "samples", "label_effect", 3, f"< {flags.LABEL_EFFECT}"),
     ("equal codes", "probes", "equal", 3, f"> {flags.UNEQUAL}"),
     ("changed codes", "probes", "changed", 3, f"> {flags.JUMP}"),
     ("still", "probes", "still", 2, f"> {flags.STILL}"),
@@ -189,8 +189,14 @@ def _words(stored: dict[str, Any]) -> list[str]:
         f"{most:.2f} of the 10 points of {VAE}, and {2 * most:.2f} of the 30 points of {GEN}.",
         "",
         f"Measured by `python -m benchmarks.honest` on {facts['cores']} CPU cores with torch "
-        f"{facts['torch']}, {facts['date']}.",
+        f"{facts['torch']}, {facts['date']}{_other_date(stored)}.",
     ]
+
+
+def _other_date(stored: dict[str, Any]) -> str:
+    """Return when the label effects were measured, if that was later than the other values."""
+    date = stored.get("label_effects_measured")
+    return f"; the label effects {date}, with the same options" if date else ""
 
 
 def main() -> None:

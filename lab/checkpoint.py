@@ -27,7 +27,8 @@ INTERRUPTED = "interrupted.pth"  # saved inside an epoch; removed when that epoc
 REQUIRED = ("epoch", "model_state_dict", "optimizer_state_dict")
 KINDS = {  # of the entries that train.py and inference.py use
     **dict.fromkeys(("epoch", "latent_dim", "format_version"), int),
-    **dict.fromkeys(("task", "variant", "submission", "submission_sha256"), str),
+    **dict.fromkeys(("task", "variant", "submission"), str),
+    **dict.fromkeys(("submission_sha256", "code_sha256"), str),
     **dict.fromkeys(("train_data", "valid_data"), str),
     **dict.fromkeys(("model_state_dict", "optimizer_state_dict"), dict),
     **dict.fromkeys(("settings", "counters", "rng_state"), dict),

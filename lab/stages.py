@@ -64,6 +64,21 @@ def generate_samples(
     return to_uint8(images).reshape(NUM_CLASSES, gen_num, 28, 28)
 
 
+def same_codes(submission: Submission, count: int, seed: int) -> np.ndarray:
+    """Return images of the same codes with each label, uint8 (10, count, 28, 28).
+
+    Row k shows the label k; a column shows one z ~ N(0, I). Raises ContractError.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randn(count, submission.latent_dim, generator=generator)  # (n, d)
+    codes = codes.to(submission.device)
+    images = [
+        submission.decode(codes, torch.full((count,), label, device=submission.device))
+        for label in range(NUM_CLASSES)
+    ]
+    return to_uint8(torch.cat(images)).reshape(NUM_CLASSES, count, 28, 28)
+
+
 def _batches(
     submission: Submission, values: np.ndarray, labels: np.ndarray, batch_size: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

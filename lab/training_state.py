@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+FIRST_STEPS = 20  # whose loss a checkpoint states, so that the beginning of a run can be repeated
+
 
 def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
@@ -30,6 +32,7 @@ _KINDS: dict[Any, Callable[[Any], bool]] = {
     "float": _is_number,
     "float | None": lambda value: value is None or _is_number(value),
     "dict[str, float]": _is_row,
+    "list[float]": lambda value: isinstance(value, list) and all(map(_is_number, value)),
     "list[dict[str, Any]]": lambda value: isinstance(value, list) and all(map(_is_row, value)),
 }
 
@@ -47,6 +50,8 @@ class TrainingState:
         sums: each named part of the loss, summed over the steps since the last row of history,
             and their number, "steps".
         history: one row per validation.
+        first_losses: the loss of each of the first FIRST_STEPS steps, or all parts together where
+            no part is named loss; shorter if a step was skipped.
         lr_scale: factor on the learning rate; halved by each return to the last good state.
         skipped_steps: steps whose loss or gradients were not finite.
         bad_in_a_row: the number of such steps in a row up to now.
@@ -63,6 +68,7 @@ class TrainingState:
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    first_losses: list[float] = field(default_factory=list)
     lr_scale: float = 1.0
     skipped_steps: int = 0
     bad_in_a_row: int = 0
@@ -87,6 +93,8 @@ class TrainingState:
             self.skipped_steps += 1
             self.bad_in_a_row += 1
             return
+        if self.step <= FIRST_STEPS and len(self.first_losses) == self.step - 1:
+            self.first_losses.append(parts.get("loss", sum(parts.values())))
         self.bad_in_a_row = 0
         self.new_steps += 1
         self.sums["steps"] = self.sums.get("steps", 0) + 1

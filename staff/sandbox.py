@@ -89,8 +89,9 @@ def run_stage(
     """Run a stage in a fresh process and return its outcome.
 
     Args:
-        stage: "facts", "encode", "decode", "generate" (see `stage.py`) or "probe".
-        inputs: files by the name that the stage reads: submission.py, checkpoint.pth, ...
+        stage: "facts", "encode", "decode", "generate", "sketch", "replay", "measure" (see
+            `stage.py`) or "probe".
+        inputs: files by the path that the stage reads: submission.py, checkpoint.pth, ...
         limits: what the stage may use.
         isolation: BUBBLEWRAP, or NONE for trusted code.
         more: further entries of the stage's order: task, gen_num, seed. For "probe", filtered=False
@@ -120,6 +121,7 @@ def run_stage(
             beside = inputs["submission.py"].parent
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=beside)))
             for name, path in inputs.items():
+                (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, folder / name)
             order |= {"folder": str(folder), "lab": str(ROOT)}
             del for_kernel["NPROC"]  # it would count every process of the user
@@ -150,7 +152,7 @@ def _opened(inputs: Mapping[str, Path], order: dict[str, Any], stack: ExitStack)
     order |= {"folder": INPUTS, "lab": "/lab"}
     if order.get("filtered", True) and (program := seccomp.program()):
         order["filter"] = stack.enter_context(_as_descriptor(program))
-    shown = lab_files() | {f"{INPUTS}/{name}": path for name, path in inputs.items()}
+    shown = lab_files(order["stage"]) | {f"{INPUTS}/{name}": path for name, path in inputs.items()}
     return {name: stack.enter_context(path.open("rb")).fileno() for name, path in shown.items()}
 
 

@@ -1,15 +1,17 @@
-"""One stage of one submission, run inside the sandbox: encode, decode, generate or record.
+"""One stage of one submission, run inside the sandbox: encode, decode, generate, record, ...
 
     python -m staff.stage '{"stage": "encode", "task": "VAEwolabel", ...}'
 
 A stage reads only one folder, with `submission.py`, `checkpoint.pth`, and its inputs as .npy files.
-"record" needs the code alone: it runs the experiments of `lab/checks/record.py`.
+"record" needs the code alone: it runs the experiments of `lab/checks/record.py`. "initial" only
+builds the model. "sketch" runs none of the code: it returns what the checkpoint states. "replay" is
+in `replay_stage.py`, "measure" in `measure_stage.py`.
 It writes to one pipe, in this order:
 
     1. a line of JSON once the inputs are read; an error before it is the grader's
     2. a line of JSON before any of the student's code runs: what the checkpoint holds
     3. a line of JSON at the end: that the stage succeeded, or what went wrong
-    4. the array, as a .npy file; of "record", the recordings
+    4. the array, as a .npy file; of "record", the recordings; of the last three, JSON
 
 The student's code can change anything in this process once it is loaded, so nothing in this file is
 a defence, and the parent process trusts none of the output. The defences are the isolation
@@ -25,10 +27,12 @@ import resource
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 Tell = Callable[[dict[str, Any]], None]
@@ -102,6 +106,60 @@ def _short(value: object) -> float | None:
     return short if math.isfinite(short) else None
 
 
+def _weights_of(tensors: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return the floating-point tensors among the weights of a model."""
+    import torch
+
+    return {
+        str(name): value.float().numpy()
+        for name, value in tensors.items()
+        if torch.is_tensor(value) and value.is_floating_point()
+    }
+
+
+def _flat(weights: dict[str, np.ndarray]) -> np.ndarray:
+    """Return all weights in one array, float32 (n,)."""
+    import numpy as np
+
+    flat = [value.ravel() for value in weights.values()]
+    return np.concatenate([*flat, np.zeros(0, np.float32)])
+
+
+def _unflat(flat: np.ndarray | None, like: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what `_flat` made one array of; {} if it is not of these weights."""
+    if flat is None or flat.shape != (sum(value.size for value in like.values()),):
+        return {}
+    found, place = {}, 0
+    for name, value in like.items():
+        found[name] = flat[place : place + value.size].reshape(value.shape)
+        place += value.size
+    return found
+
+
+def record_of(state: dict[str, Any], initial: np.ndarray | None = None) -> bytes:
+    """Return what a checkpoint states about its training, and sketches of its weights, as JSON.
+
+    None of the student's code is run. See `integrity.weights.Record`.
+
+    initial: what the stage "initial" returned; None if that failed.
+    """
+    from staff.integrity.sketch import sketch_of
+
+    weights = _weights_of(state["model_state_dict"])
+    counters = state.get("counters", {})
+    record = {
+        "task": state.get("task"),
+        "latent_dim": state.get("latent_dim", 0),
+        "submission_sha256": state.get("submission_sha256", ""),
+        "code_sha256": state.get("code_sha256", ""),
+        "settings": state.get("settings", {}),
+        "history": counters.get("history", []),
+        "first_losses": counters.get("first_losses", []),
+        "sketches": sketch_of(weights, _unflat(initial, weights)),
+    }
+    return json.dumps(record, default=str).encode()
+
+
 def read_inputs(folder: Path) -> dict[str, Any]:
     """Return the stage's arrays by name. Labels are zeros if the stage may not see them."""
     import numpy as np
@@ -115,23 +173,28 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Tell)
     """Run the stage and return its array as the bytes of a .npy file.
 
     Args:
-        order: stage, task, threads; gen_num and seed for "generate".
+        order: stage, threads, task (the checkpoint's, if not given). For "generate" also gen_num,
+            seed and same_codes: the last so many columns, if any, are the same codes with each
+            label.
         folder: the folder with submission.py and checkpoint.pth.
         inputs: what `read_inputs` returned.
         tell: writes a line of JSON to the parent process.
 
-    Returns b"" for the stage "facts", and for encode and decode of a model that only generates.
+    Returns b"" for the stage "facts", and for encode and decode of a model that only generates;
+    JSON for "sketch", see `record_of`; for "initial" all weights before the training, (n,).
 
     Raises CheckpointError, ContractError or InferenceError where the submission breaks the
     contract, and any exception that its code raises.
     """
+    import numpy as np
     import torch
 
+    from data_utils import set_seed
     from lab.arrays import npy_bytes
     from lab.checkpoint import CheckpointError, load
     from lab.convolutions import use_fast_convolutions
     from lab.split_model import Submission
-    from lab.stages import decode_codes, encode_images, generate_samples
+    from lab.stages import decode_codes, encode_images, generate_samples, same_codes
 
     torch.set_num_threads(order["threads"])
     file = folder / "checkpoint.pth"
@@ -140,16 +203,22 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Tell)
     tell(facts)
     if order["stage"] == "facts":
         return b""
+    if order["stage"] == "sketch":
+        return record_of(state, inputs.get("initial"))
 
-    task, latent_dim = order["task"], facts["latent_dim"]
+    task, latent_dim = order.get("task", facts["task"]), facts["latent_dim"]
     if not isinstance(latent_dim, int) or isinstance(latent_dim, bool):
         raise CheckpointError(
             "checkpoint.pth does not state latent_dim as an integer; train it with train.py."
         )
     variant = state.get("variant", "")
+    if order["stage"] == "initial":
+        set_seed(state.get("settings", {})["seed"])  # as train.py does before it makes the model
     submission = Submission(
         folder / "submission.py", task, latent_dim, variant if isinstance(variant, str) else ""
     )
+    if order["stage"] == "initial":
+        return npy_bytes(_flat(_weights_of(submission.model.state_dict())))
     submission.load_weights(state, "checkpoint.pth")
     submission.model.eval()
     trial = submission.try_encode if order["stage"] == "encode" else submission.try_decode
@@ -157,6 +226,9 @@ def run(order: dict[str, Any], folder: Path, inputs: dict[str, Any], tell: Tell)
 
     if order["stage"] == "generate":
         array = generate_samples(submission, order["gen_num"], order["seed"])
+        if count := order.get("same_codes"):
+            more = same_codes(submission, count, order["seed"] + 1)
+            array = np.concatenate([array, more], axis=1)
     elif not submission.has_encoder:
         return b""
     elif order["stage"] == "encode":
@@ -226,7 +298,14 @@ def main() -> None:
         (folder / name).open("rb").close()
     tell({"started": True})
     try:
-        array = run_checks(order, folder, tell) if checks else run(order, folder, inputs, tell)
+        if checks:
+            array = run_checks(order, folder, tell)
+        elif order["stage"] == "replay":  # by name: the Trainer is mounted for this stage alone
+            array = import_module("staff.replay_stage").run(order, folder, tell)
+        elif order["stage"] == "measure":
+            array = import_module("staff.measure_stage").run(order, folder, inputs, tell)
+        else:
+            array = run(order, folder, inputs, tell)
     except BaseException as error:
         traceback.print_exc()
         from_lab = isinstance(error, (CheckpointError, ContractError, InferenceError))

@@ -119,10 +119,13 @@ class Task:
         else:
             raise Breach("the model has no encode; VAEwolabel is graded on reconstructions.")
         if self.labelled:
-            gen_num = self.job.gen_num
-            content = self._stage("generate", {}, gen_num=gen_num, seed=self.job.seed)
-            samples = _read(content, "samples", np.uint8, (10, gen_num, 28, 28))
-            np.save(outputs / "samples.npy", samples, allow_pickle=False)
+            gen_num, more = self.job.gen_num, flags.SAME_CODES
+            content = self._stage(
+                "generate", {}, gen_num=gen_num, seed=self.job.seed, same_codes=more
+            )
+            samples = _read(content, "samples", np.uint8, (10, gen_num + more, 28, 28))
+            np.save(outputs / "samples.npy", samples[:, :gen_num], allow_pickle=False)
+            self.measured["samples"] = {"label_effect": flags.label_effect(samples[:, gen_num:])}
         scores = grade(dataset, {self.task: outputs}, self.job.gen_num)[self.task]
         self._draw(outputs, dataset)
         if self.job.reports:
@@ -296,8 +299,8 @@ class Task:
             real = _calibration(tuple(known.items()), self.job.test_data)
             rng = self._generator("samples")
             values = flags.sample_values(np.load(samples, allow_pickle=False), real, rng)
-            self.measured["samples"] = values
-            found += flags.of_samples(values)
+            self.measured["samples"] |= values
+            found += flags.of_samples(self.measured["samples"])
         return found
 
     def _signature(self) -> list[float]:

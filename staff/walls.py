@@ -200,12 +200,15 @@ def program(name: str) -> str:
 
 
 @functools.cache
-def lab_files() -> dict[str, Path]:
+def lab_files(stage: str = "") -> dict[str, Path]:
     """Return the lab's own files that are mounted, by their path inside the sandbox.
 
-    They are the closure of the two programs that run there. No trainer, grader or data is in it.
+    They are the closure of the programs that run there. No grader or data is in it, and the trainer
+    only for the stage "replay".
     """
-    files = closure([STAFF / "stage.py", STAFF / "probe.py"])
+    more = [f"{stage}_stage.py"] if stage in ("replay", "measure") else []
+    programs = ["stage.py", "probe.py", *more]
+    files = closure([STAFF / name for name in programs])
     return {f"/lab/{file.relative_to(ROOT).as_posix()}": file for file in files}
 
 

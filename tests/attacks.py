@@ -427,7 +427,7 @@ ATTACKS: dict[str, Attack] = {
         ("flagged",),
         replaced={GENERATE: GENERATE.replace("one_hot(labels, 10)", "one_hot(labels * 0, 10)")},
         task="Genwithlabel",
-        says="do not depend on their label",
+        says="the same image for every label",
     ),
     "wrong-task": Attack(
         ("contract breach",), state=lambda state: state.update(task="Genwithlabel"),

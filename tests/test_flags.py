@@ -6,16 +6,21 @@ import json
 
 import numpy as np
 import pytest
+from classmates import HONEST
 from conftest import ROOT
 from scipy import ndimage
 
 from benchmarks import honest
 from benchmarks.markdown import block_in
-from data_utils import MNISTDataset
+from data_utils import MNISTDataset, set_seed
+from lab.settings import Settings
+from lab.split_model import Submission
+from lab.stages import same_codes
 from staff import class_split, flags
 from staff.copies import known_images, nearest
 from staff.secret import NAME, generator, secret_in
 from staff.seeds import SeedError
+from trainer import Trainer
 
 # ---------------------------------------------------------------- copies
 
@@ -141,18 +146,42 @@ def test_a_decoder_that_returns_stored_images_is_flagged(pieces):
 # ---------------------------------------------------------------- labels and gaps
 
 
-def test_a_model_that_ignores_the_label_is_flagged_and_a_weak_one_is_not(valid_set):
-    """Samples that do not depend on their label, and blurred ones that depend on it a little."""
-    rng = np.random.default_rng(0)
-    blind = rng.permutation(valid_set.images)[:1000].reshape(10, 100, 28, 28)
-    own = [valid_set.images[valid_set.labels == label][:100] for label in range(10)]
-    weak = (0.2 * np.stack(own) + 0.8 * blind).astype(np.uint8)  # which nobody can read
+def test_a_label_without_effect_is_flagged_and_a_small_effect_is_not(valid_set):
+    """The same z with ten labels: images that follow z alone, and others that follow both."""
+    images = valid_set.images[:20]
+    blind = np.repeat(images[None], 10, axis=0)  # (10, 20, 28, 28)
+    own = np.stack([valid_set.images[valid_set.labels == label][:20] for label in range(10)])
+    weak = (0.1 * own + 0.9 * blind).astype(np.uint8)  # which nobody can read
     values = {"copies": 0.0, "copied_split": "", "spread": 1.0}
-    for samples in (blind, blind[:, :20]):
-        found = flags.of_samples({**values, "label_effect": flags.label_effect(samples)})
-        assert len(found) == 1 and "does the model use the label" in found[0]
-    for samples in (weak, np.stack(own), np.stack(own)[:, :1]):
+    assert flags.label_effect(blind) == 0.0
+    found = flags.of_samples({**values, "label_effect": flags.label_effect(blind)})
+    assert len(found) == 1 and "the same image for every label" in found[0]
+    for samples in (weak, own, np.repeat(own[:, :1], 20, axis=1)):
         assert flags.of_samples({**values, "label_effect": flags.label_effect(samples)}) == []
+
+
+def test_honest_models_that_are_hardly_trained_use_their_label(tmp_path, tiny_set):
+    """Eight independent designs after four steps, whose samples are noise."""
+    own = Settings(batch_size=30, epochs=1, device="cpu", precision="fp32", lr=3e-3)
+    for number, text in enumerate(HONEST[:8]):
+        file = tmp_path / "submission.py"
+        file.write_text(text, encoding="utf-8")
+        set_seed(0)
+        submission = Submission(file, "Genwithlabel", 4)
+        trainer = Trainer(submission, own, tiny_set, tiny_set, say=str, progress=False)
+        trainer.prepare()
+        for x, labels in trainer.batches.epoch(0):
+            assert trainer.training_step(x, labels)
+        effect = flags.label_effect(same_codes(submission, flags.SAME_CODES, 0))
+        assert effect > 2 * flags.LABEL_EFFECT, number
+
+
+def test_a_model_that_ignores_its_label_has_no_effect(tmp_path):
+    demo = (ROOT / "model.py").read_text(encoding="utf-8")
+    file = tmp_path / "submission.py"
+    file.write_text(demo.replace("F.one_hot(labels, 10)", "0 * F.one_hot(labels, 10)"), "utf-8")
+    submission = Submission(file, "Genwithlabel", 4)
+    assert flags.label_effect(same_codes(submission, flags.SAME_CODES, 0)) == 0.0
 
 
 def test_gaps_between_splits_are_flagged():

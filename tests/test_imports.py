@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "sweeps": (("sweeps/*.py",), ("root", "ground", "lab", "trainer", "commands", "sweeps")),
     "sweep": (("sweep.py",), ("root", "ground", "lab", "sweeps")),
-    "staff": (("staff/**/*.py",), ("root", "ground", "lab", "commands", "staff")),
+    "staff": (("staff/**/*.py",), ("root", "ground", "lab", "trainer", "commands", "staff")),
     "tests": (("tests/*.py", "tests/faults/*.py"), ()),
     "benchmarks": (
         ("benchmarks/**/*.py",),
@@ -52,7 +52,13 @@ FOR_STAFF = {"filelock", "jinja2", "markupsafe", "psutil", "yaml"}
 FOR_STAFF |= {"markdown_it", "mdit_py_plugins", "docutils", "jupytext", "nbformat"}
 FOR_STAFF |= {"fontTools"}  # which matplotlib needs
 # Files of staff/ that may load a submission: in the sandbox, or only the reference solution.
-LOADERS = {"staff/stage.py", "staff/quick_torch.py", "staff/handout_proof.py"}
+LOADERS = {
+    "staff/stage.py",
+    "staff/replay_stage.py",
+    "staff/measure_stage.py",
+    "staff/quick_torch.py",
+    "staff/handout_proof.py",
+}
 TRAINERS = {"staff/build_judge.py"}  # trains the judge, which is not a submission
 MEASURERS = {"staff/copies.py"}  # aligns images with tensors
 LOADING = {"lab/loading.py", "lab/split_model.py", "lab/contract.py", "lab/trained.py"}

@@ -27,6 +27,7 @@ SAMPLES = 10  # per label
 # Entries of hyperparams.json that are results or identities, not settings.
 NOT_SETTINGS = (
     "submission_sha256",
+    "code_sha256",
     "train_sha256",
     "trainable_parameters",
     "checkpoint",

@@ -1,0 +1,188 @@
+"""What a checkpoint says about its training, and how alike the weights of two checkpoints are.
+
+The sandbox returns a record of each checkpoint as JSON. It comes from a file that a student can
+forge, so every value is checked here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from staff.integrity.sketch import MAX_TENSORS, UNITS, WIDTH
+from staff.text import as_line
+
+MAX_BYTES = 4 << 20  # of a record
+MAX_ROWS = 2000  # of history
+# Two units are the same above this cosine. Measured by benchmarks/integrity.py: after an epoch of
+# fine-tuning above 0.999; between models of one seed whose codes differ a little, 0.6 to 0.95.
+SAME_UNIT = 0.98
+ALIKE = 0.5  # the share of the weights that are in matrices of the same units
+FEW_ROWS = 2  # of history; fewer rows with equal times may be a coincidence
+HEX = re.compile(r"[0-9a-f]*")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a checkpoint states, and the sketches of its weights.
+
+    Attributes:
+        task, latent_dim: as the checkpoint states them.
+        submission_sha256, code_sha256: of the code it was trained from; "" in older ones.
+        settings: of the training: seed, lr, batch_size, ...
+        history: one row of numbers per validation.
+        first_losses: the loss of each of the first steps; may be empty.
+        sketches: see `sketch.sketch_of`.
+    """
+
+    task: str
+    latent_dim: int
+    submission_sha256: str
+    code_sha256: str
+    settings: Mapping[str, Any]
+    history: tuple[Mapping[str, float], ...]
+    first_losses: tuple[float, ...]
+    sketches: tuple[Mapping[str, Any], ...]
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """The seconds of training at each row of history: no two runs have the same."""
+        return tuple(row.get("seconds", 0.0) for row in self.history)
+
+
+def read_record(content: bytes) -> Record | None:
+    """Return the record that the sandbox returned; None if it is not of the expected form."""
+    if len(content) > MAX_BYTES:
+        return None
+    try:
+        values = json.loads(content)
+        return Record(
+            as_line(str(values["task"]))[:100],
+            int(values["latent_dim"]),
+            _hexadecimal(values["submission_sha256"]),
+            _hexadecimal(values["code_sha256"]),
+            _plain(values["settings"]),
+            tuple(_numbers(row) for row in values["history"][:MAX_ROWS]),
+            tuple(float(loss) for loss in values["first_losses"][:1000]),
+            tuple(_checked(one) for one in values["sketches"][:MAX_TENSORS]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+        return None
+
+
+def as_plain(record: Record) -> dict[str, Any]:
+    """Return a record as plain values, as `read_record` reads them."""
+    return {name: getattr(record, name) for name in Record.__dataclass_fields__}
+
+
+def _hexadecimal(value: object) -> str:
+    return value if isinstance(value, str) and HEX.fullmatch(value) and len(value) <= 64 else ""
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = (str, int, float, bool, type(None))
+    return {
+        as_line(str(name))[:100]: as_line(value)[:200] if isinstance(value, str) else value
+        for name, value in list(values.items())[:100]
+        if isinstance(value, kinds)
+    }
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        as_line(str(name))[:100]: float(value)
+        for name, value in list(row.items())[:100]
+        if isinstance(value, (int, float))
+    }
+
+
+def _checked(sketch: Mapping[str, Any]) -> dict[str, Any]:
+    shape = [int(size) for size in sketch["shape"]]
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError("not the shape of a matrix")
+    found: dict[str, Any] = {"shape": shape, "values": _hexadecimal(sketch["values"])}
+    found["initial"] = _hexadecimal(sketch["initial"])
+    for before in ("", "changed_"):
+        for name, count in zip(("rows", "columns"), shape):
+            units = bytes.fromhex(sketch[before + name])
+            if len(units) != min(count, UNITS) * WIDTH:
+                raise ValueError("not the sketch of a matrix")
+            found[before + name] = sketch[before + name]
+    return found
+
+
+# ---------------------------------------------------------------- two checkpoints
+
+
+def same_run(one: Record, other: Record) -> bool:
+    """Return whether both carry the record of one run: the same times, to a thousandth of a second.
+
+    One may have been trained for longer than the other.
+    """
+    common = [a == b and a > 0 for a, b in zip(one.times, other.times)]
+    return len(common) >= FEW_ROWS and all(common) or _same_single_row(one, other)
+
+
+def _same_single_row(one: Record, other: Record) -> bool:
+    """Return whether histories of a single row are equal in every number."""
+    rows = one.history[:1], other.history[:1]
+    return rows[0] == rows[1] and bool(rows[0]) and one.times[0] > 0
+
+
+def same_settings(one: Record, other: Record) -> bool:
+    """Return whether both state the same seed and settings, so that equal code gives equal weights.
+
+    Options of the machine alone do not count.
+    """
+    free = {"device", "compile", "convolutions", "precision", "eval_num", "pred_step"}
+    a, b = (
+        {name: value for name, value in record.settings.items() if name not in free}
+        for record in (one, other)
+    )
+    return "seed" in a and a == b and one.latent_dim == other.latent_dim
+
+
+def likeness(one: Record, other: Record) -> float:
+    """Return which share of the weights is alike up to names and hidden units, 0 to 1.
+
+    Each matrix counts by its size, and is compared with all of its shape in the other model.
+    """
+    alike = total = 0.0
+    for sketch in one.sketches:
+        size = math.prod(sketch["shape"])
+        same_shape = [two for two in other.sketches if two["shape"] == sketch["shape"]]
+        alike += size * max((_matched(sketch, two) for two in same_shape), default=0.0)
+        total += size
+    return alike / total if total else 0.0
+
+
+def _matched(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Return which share of the units of a matrix are in another one too.
+
+    Where both began with the same values, as equal seeds make them, only the changes count. A unit
+    that is like another one of its own model says nothing: after little training, all change along
+    the mean image.
+    """
+    if one["values"] and one["values"] == other["values"]:
+        return 1.0
+    began_alike = bool(one["initial"]) and one["initial"] == other["initial"]
+    shares = []
+    for name in ("changed_rows", "changed_columns") if began_alike else ("rows", "columns"):
+        points = _points(one[name])
+        among = points @ points.T
+        np.fill_diagonal(among, -1)
+        alike = (points @ _points(other[name]).T).max(axis=1) > SAME_UNIT
+        shares.append(float((alike & (among.max(axis=1) < SAME_UNIT)).mean()))
+    return max(shares)
+
+
+def _points(units: str) -> np.ndarray:
+    """Return the units of a sketch as rows of length 1."""
+    points = np.frombuffer(bytes.fromhex(units), np.int8).reshape(-1, WIDTH).astype(np.float64)
+    return points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)
