@@ -227,6 +227,11 @@ def test_times_come_from_the_table_of_collected_students(tmp_path):
     times = read_times(file, {"2026-01"}, Course(due=DUE))
     assert times["2026-01"].at == datetime(2026, 11, 20, 23, 58, tzinfo=UTC)
     assert times["2026-01"].email == "ada@uni.edu"
+    out = graded_class(tmp_path / "graded", ["2026-01"])
+    typed = grade_class.make_parser().parse_args([str(tmp_path), "--out", str(out)])
+    files = grade_class.tables_of(grade_class.Options(**vars(typed)), {"2026-01"})
+    assert files["times"].parent == out  # grading keeps a copy for the grade book
+    assert read_book(out)[1].times["2026-01"].email == "ada@uni.edu"
 
 
 # ---------------------------------------------------------------- the pages
