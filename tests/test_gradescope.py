@@ -343,6 +343,21 @@ def test_why_no_todo_could_be_checked_is_in_their_rows():
     assert tests["2.3 vae_loss"] == "It could not be checked: timeout: used more."
 
 
+def test_a_refused_submission_scores_0_and_every_row_says_why(tmp_path, unpacked):
+    folder = tmp_path / "handed_in"
+    folder.mkdir()
+    (folder / "submission.txt").write_text("my code", encoding="utf-8")
+    status, results = graded(unpacked, folder, tmp_path, "--quiet", "--unsafe-no-isolation")
+    assert status == 0 and broken_rules(json.dumps(results).encode()) == []
+    assert results["score"] == 0
+    tests = {test["name"]: test["output"] for test in results["tests"]}
+    for name in ("2.3 vae_loss", "3.5 GenModel: trained, and draws"):
+        assert (
+            tests[name].startswith("It could not be checked: ") and "submission.py" in tests[name]
+        )
+    assert "submission.py" in tests["VAEwolabel: your code and checkpoint run"]
+
+
 @needs_bubblewrap
 def test_if_the_grader_fails_there_is_no_score(tmp_path, unpacked, handed_in):
     status, results = graded(unpacked, handed_in, tmp_path, env={"PATH": str(tmp_path)})
