@@ -104,9 +104,7 @@ def test_the_zip_contains_what_grading_needs_and_nothing_else(packed):
     expected = {file.relative_to(ROOT).as_posix() for file in closure(entries)}
     expected |= {"requirements.txt", "requirements/staff.txt", "requirements/docs.txt"}
     expected |= {"lab/judge/judge.pth", "lab/checks/rubric.toml"}
-    expected |= {
-        f"staff/templates/{name}" for name in ("feedback.html", "report.html", "style.css")
-    }
+    expected |= {f"staff/templates/{name}" for name in ("feedback.html", "style.css")}
     pair = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
     public = ("test", "train", "valid")
     expected |= {f"dataset/{split}/{name}" for split in (*public, "private") for name in pair}
@@ -341,6 +339,21 @@ def test_why_no_todo_could_be_checked_is_in_their_rows():
     assert broken_rules(json.dumps(results).encode()) == [] and results["score"] == 0
     tests = {test["name"]: test["output"] for test in results["tests"]}
     assert tests["2.3 vae_loss"] == "It could not be checked: timeout: used more."
+
+
+def test_a_refused_submission_scores_0_and_every_row_says_why(tmp_path, unpacked):
+    folder = tmp_path / "handed_in"
+    folder.mkdir()
+    (folder / "submission.txt").write_text("my code", encoding="utf-8")
+    status, results = graded(unpacked, folder, tmp_path, "--quiet", "--unsafe-no-isolation")
+    assert status == 0 and broken_rules(json.dumps(results).encode()) == []
+    assert results["score"] == 0
+    tests = {test["name"]: test["output"] for test in results["tests"]}
+    for name in ("2.3 vae_loss", "3.5 GenModel: trained, and draws"):
+        assert (
+            tests[name].startswith("It could not be checked: ") and "submission.py" in tests[name]
+        )
+    assert "submission.py" in tests["VAEwolabel: your code and checkpoint run"]
 
 
 @needs_bubblewrap

@@ -33,6 +33,7 @@ EXAMPLES = """examples:
 """
 # What runs in the container: the grader, and inside its sandbox the stage.
 ENTRIES = (HERE / "run.py", ROOT / "staff" / "stage.py")
+PAGES = (TEMPLATES / "feedback.html", TEMPLATES / "style.css")  # the others are for staff
 REQUIREMENTS = (  # the second names the other two
     ROOT / "requirements.txt",
     ROOT / "requirements" / "staff.txt",
@@ -44,7 +45,7 @@ OPTIONS = "@OPTIONS@"  # replaced in run_autograder
 
 def lab_files() -> list[Path]:
     """Return the lab's files that grading needs: code, pages, requirements, the judge's weights."""
-    return [*closure(ENTRIES), *sorted(TEMPLATES.iterdir()), *REQUIREMENTS, *DATA_FILES]
+    return [*closure(ENTRIES), *PAGES, *REQUIREMENTS, *DATA_FILES]
 
 
 def split_files(data: Path) -> dict[str, bytes]:

@@ -56,7 +56,8 @@ def gradescope_results(result: dict[str, Any]) -> dict[str, Any]:
     if result["status"] == GRADER_ERROR:
         return without_score(result["message"])
     shown = for_student(result, parts_of(result, {}))
-    failed = shown["checks_failed"]
+    refused = "" if shown["tasks"] else shown["message"]  # nothing ran
+    failed = shown["checks_failed"] or refused
     parts = [part for part in shown["parts"] if part["number"] in CHECKED]
     tests, leaders = [_checks_of(part, failed) for part in parts], []
     for task, cap in metrics.CAPS.items():
@@ -68,7 +69,7 @@ def gradescope_results(result: dict[str, Any]) -> dict[str, Any]:
                 "score": 0.0,
                 "max_score": 0.0,
                 "status": "passed" if ran else "failed",
-                "output": "yes" if ran else one["message"] if one else shown["message"],
+                "output": "yes" if ran else one["message"] if one else refused,
                 "visibility": VISIBLE,
             }
         )
@@ -127,13 +128,14 @@ def _checks_of(part: dict[str, Any], failed: str) -> dict[str, Any]:
     failed: why no TODO could be checked; "" otherwise.
     """
     problems = [f"{one['text']}. Hint: {one['hint']}." for one in part["problems"]]
-    if failed and part["points"] < part["of"]:
+    points = part["points"] or 0  # None if nothing ran
+    if failed and points < part["of"]:
         problems.append(f"It could not be checked: {failed}")
     return {
         "name": f"{part['number']} {part['title']}",
-        "score": float(part["points"]),
+        "score": float(points),
         "max_score": float(part["of"]),
-        "status": "passed" if part["points"] == part["of"] else "failed",
+        "status": "passed" if points == part["of"] else "failed",
         "output": "\n".join(problems),
         "visibility": VISIBLE,
     }
