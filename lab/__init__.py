@@ -2,7 +2,7 @@
 
 | subject | files |
 | --- | --- |
-| a submission | loading, split_model (splits it at `decode`), contract, checks/ |
+| a submission | loading, split_model (splits it at `decode`), contract, code_digest, checks/ |
 | training | callbacks, training_state, recovery, gradients, schedule, prior |
 | beside training | run_folder, watch, tensorboard |
 | inference and grading | trained, stages, outputs, arrays, pictures, metrics, evaluation |

@@ -96,6 +96,9 @@ def _of_checkpoints(
         for subject in (one, other)
     )
     honest = weights.same_settings(a, b) and (unchanged or proven) and not codes_alike
+    if weights.began_alike(a, b) and not codes_alike:
+        words += ": both began with the same weights, so a short training explains it; replay tells"
+        return Finding((one, other), WEIGHTS, words, alike), True
     if honest:
         words += ": " + (
             "both train the unchanged demo with the same seed and settings"

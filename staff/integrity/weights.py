@@ -148,6 +148,18 @@ def same_settings(one: Record, other: Record) -> bool:
     return "seed" in a and a == b and one.latent_dim == other.latent_dim
 
 
+def began_alike(one: Record, other: Record) -> bool:
+    """Return whether a matrix of both had the same values before the training, and not after it.
+
+    After little training from one seed, even the changes are alike: all follow the mean image.
+    """
+    initial = {sketch["initial"] for sketch in one.sketches} - {""}
+    values = {sketch["values"] for sketch in one.sketches}
+    return any(two["initial"] in initial for two in other.sketches) and not any(
+        two["values"] in values for two in other.sketches
+    )
+
+
 def likeness(one: Record, other: Record) -> float:
     """Return which share of the weights is alike up to names and hidden units, 0 to 1.
 
@@ -165,20 +177,15 @@ def likeness(one: Record, other: Record) -> float:
 def _matched(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     """Return which share of the units of a matrix are in another one too.
 
-    Where both began with the same values, as equal seeds make them, only the changes count. A unit
-    that is like another one of its own model says nothing: after little training, all change along
-    the mean image.
+    Where both began with the same values, as equal seeds make them, only the changes count.
     """
     if one["values"] and one["values"] == other["values"]:
         return 1.0
     began_alike = bool(one["initial"]) and one["initial"] == other["initial"]
     shares = []
     for name in ("changed_rows", "changed_columns") if began_alike else ("rows", "columns"):
-        points = _points(one[name])
-        among = points @ points.T
-        np.fill_diagonal(among, -1)
-        alike = (points @ _points(other[name]).T).max(axis=1) > SAME_UNIT
-        shares.append(float((alike & (among.max(axis=1) < SAME_UNIT)).mean()))
+        cosines = _points(one[name]) @ _points(other[name]).T
+        shares.append(float((cosines.max(axis=1) > SAME_UNIT).mean()))
     return max(shares)
 
 
