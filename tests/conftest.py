@@ -115,15 +115,15 @@ def start(*words: object, cwd: Path = ROOT, env: dict | None = None, **named) ->
 
 
 def run(
-    *words: object, cwd: Path = ROOT, env: dict | None = None, timeout: float = 300
+    *words: object, cwd: Path = ROOT, timeout: float = 300, **named
 ) -> subprocess.CompletedProcess:
     """Run `python WORDS` to its end; fail after `timeout` seconds.
 
-    Variables in `env` may change what happens at start-up: then it is a process of its own.
+    named: for `start`. What it changes may matter at start-up: then it is a process of its own.
     """
-    if env is None and forked.AVAILABLE:
+    if forked.AVAILABLE and not named:
         return forked.run_forked(program(*words), cwd, environment(), timeout)
-    process = start(*words, cwd=cwd, env=env)
+    process = start(*words, cwd=cwd, **named)
     stdout, stderr = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 
