@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+TESTS = Path(__file__).resolve().parent  # pytest puts it on sys.path; a user has not
 AVAILABLE = sys.platform == "linux"
 IMPORTED = ["torch", "scipy.linalg", "skimage.metrics", "matplotlib.pyplot"]
 
@@ -44,6 +45,9 @@ def _become(
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[:] = [
+        folder for folder in sys.path if TESTS not in (Path(folder), *Path(folder).parents)
+    ]
     if program[0] == "-m":
         sys.argv = program[1:]
         sys.path.insert(0, str(cwd))
