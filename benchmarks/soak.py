@@ -38,7 +38,7 @@ from benchmarks.markdown import put_blocks
 from data_utils import MNISTDataset
 from lab import ROOT
 from lab.command import stop_requests
-from tests.faults import damage, kills, numbers
+from tests.faults import damage, kills, odd_numbers
 from tests.faults.readers import READERS
 
 FIGURES = ROOT / "benchmarks" / "soak.json"
@@ -106,8 +106,8 @@ def number_trials(digits: MNISTDataset, wanted: range) -> Iterator[Callable]:
     """Yield trainings; each returns the outcomes."""
 
     def trial(number: int) -> list[Outcome]:
-        case = numbers.case_of(f"{SEED}-{number}")
-        outcome, said = numbers.outcome_of(case, digits)
+        case = odd_numbers.case_of(f"{SEED}-{number}")
+        outcome, said = odd_numbers.outcome_of(case, digits)
         return [(outcome, [f"{case}: {said}"] if outcome == "defect" else [])]
 
     yield from (partial(trial, number) for number in wanted)
