@@ -18,6 +18,7 @@ import numpy as np
 from data_utils import DataError, MNISTDataset, one_line
 from lab import metrics, outputs
 from lab.checkpoint import write_whole
+from lab.evaluation import rows_of
 from lab.metrics import TASKS
 from lab.outputs import OutputsError
 from lab.settings import SettingsError, add_options, option
@@ -28,7 +29,6 @@ EXAMPLES = """examples:
   python grade.py --VAEwolabel_output_dir runs/example/inference
 """
 RUNS = Path("runs")
-RATIOS = ("diversity", "nearest_train")  # to the value of real images
 GRADE_HELP = "grade {}; by default, if there are outputs of it and no folder of the other is given"
 FOLDER_HELP = f"what inference.py wrote; its latest outputs of the task in {RUNS} if not given"
 
@@ -220,10 +220,7 @@ def _diagnostics_lines(diagnostics: dict[str, Any]) -> list[str]:
         "   (other images, other samples; not graded, like what follows)",
         f"  {'':<20} {'model':>10} {'real images':>12}",
     ]
-    for name, value in diagnostics.items():
-        if name.startswith("raw_") or name.endswith("_real") or isinstance(value, list):
-            continue
-        real = 1.0 if name in RATIOS else diagnostics.get(f"{name}_real")
+    for name, value, real in rows_of(diagnostics):
         lines.append(f"  {name:<20} {_cell(value, 10, 4)} {_cell(real, 12, 4)}")
     return lines
 

@@ -31,6 +31,7 @@ class ReportOptions:
     runs: list[Path]
     data_path: Path = Path("dataset/valid")
     output: Path | None = None
+    diagnostics: bool = False
 
 
 def write_report(options: ReportOptions, progress: bool = True) -> Path:
@@ -44,6 +45,7 @@ def write_report(options: ReportOptions, progress: bool = True) -> Path:
     from lab import checkpoint
     from lab.report.measure import measure
     from lab.report.page import build
+    from lab.report.references import TRAIN
     from lab.trained import newest_run
 
     paths = [path for run in options.runs for path in runs_in(run)] or [newest_run(None)]
@@ -54,7 +56,8 @@ def write_report(options: ReportOptions, progress: bool = True) -> Path:
         )
     dataset = MNISTDataset(options.data_path)
     bar = tqdm(paths, unit="run", leave=False, disable=not progress)
-    measured = [measure(path, dataset) for path in bar]
+    train = MNISTDataset(TRAIN) if options.diagnostics else None
+    measured = [measure(path, dataset, train) for path in bar]
     _name_apart(measured, paths)
     first = paths[0] if paths[0].is_dir() else paths[0].parent
     output = options.output or (first if len(paths) == 1 else first.parent) / PAGE
@@ -88,6 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("runs", type=Path, nargs="*", help="folders of runs or of sweeps, or checkpoints")
     add("--data_path", type=Path, default=ReportOptions.data_path, help="images to measure with")
     add("--output", type=Path, help=f"the file to write; {PAGE} beside the run if not given")
+    add("--diagnostics", action="store_true", help="add measures that are not graded: some minutes")
     return parser
 
 

@@ -23,6 +23,8 @@ from lab.evaluation.intervals import raw_interval
 from lab.evaluation.judge import JUDGE_FILE, features_and_classes, load_judge
 from lab.evaluation.samples import measure_samples
 from lab.metrics import raw_score
+from lab.report.measure import measure
+from lab.report.page import build
 from lab.split_model import Submission
 
 VAR, LATENT = 0.05, 3
@@ -209,7 +211,7 @@ def test_frechet_distance_of_gaussians():
 
 
 @pytest.mark.parametrize("task", ["VAEwolabel", "Genwithlabel"])
-def test_grade_measures_the_model_that_made_the_outputs(tiny_data, tmp_path, task):
+def test_grade_and_report_measure_the_model(tiny_data, tiny_set, tmp_path, task):
     folder, result = tmp_path / "run", tmp_path / "grade.json"
     assert run("train.py", *tiny_training(tiny_data, folder), "--task", task).returncode == 0
     data = ["--data_path", tiny_data, "--gen_num", 12]
@@ -225,5 +227,7 @@ def test_grade_measures_the_model_that_made_the_outputs(tiny_data, tmp_path, tas
     assert measured["mse_draw"] >= found["mse"]
     assert ("judge_kid" in measured) == ("fid_1000" in measured) == (task == "Genwithlabel")
     assert "95 % of raw" in graded.stdout
+    page = build([measure(folder, tiny_set, tiny_set, gen_num=12)], tiny_set)
+    assert "Beside the grade" in page and f"{measured['elbo']:.4f}" in page
     (folder / "best.pth").unlink()
     assert_clear_error(run("grade.py", *words), "which does not exist", "run inference.py again")

@@ -15,6 +15,7 @@ from data_utils import MNISTDataset, own_randomness, to_float
 from lab import checkpoint, metrics
 from lab.convolutions import use_fast_convolutions
 from lab.device import pick_device
+from lab.evaluation.evaluate import evaluate
 from lab.pictures import interpolate, pairs
 from lab.report.measured import STEPS, Measured
 from lab.split_model import Submission
@@ -24,12 +25,19 @@ from lab.trained import load_trained
 TRAVERSED = 10  # dimensions, those with the largest KL
 
 
-def measure(path: Path, dataset: MNISTDataset, gen_num: int = 100, seed: int = 42) -> Measured:
+def measure(
+    path: Path,
+    dataset: MNISTDataset,
+    train: MNISTDataset | None = None,
+    gen_num: int = 100,
+    seed: int = 42,
+) -> Measured:
     """Load a run and measure it as inference.py and grade.py do.
 
     Args:
         path: folder of a run (its best checkpoint is taken), or a checkpoint.
         dataset: the images.
+        train: the training images, if the slower measures of docs/metrics.md are wanted.
         gen_num: samples per label.
         seed: of the samples.
 
@@ -68,6 +76,9 @@ def measure(path: Path, dataset: MNISTDataset, gen_num: int = 100, seed: int = 4
         between = interpolate(submission, codes[starts], codes[ends], labels[starts])
         found.walks = images[starts], between, images[ends]
         found.traversals = _traversals(submission, found, labels)
+    if train is not None:
+        var = state.get("settings", {}).get("var")
+        found.diagnostics = evaluate(submission, var, dataset, train, recon, scored)
     return found
 
 

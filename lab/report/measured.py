@@ -36,6 +36,7 @@ class Measured:
             known, or if the model has no mu and log_var.
         walks: (starts, images between them, ends) of interpolations.
         traversals: uint8 (dimensions, steps, 28, 28), of the first dimensions of `order`.
+        diagnostics: what `lab.evaluation.evaluate` returns; None if it was not measured.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Measured:
     kl: np.ndarray | None = None
     walks: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     traversals: np.ndarray | None = None
+    diagnostics: dict[str, Any] | None = None
 
     def add_reconstructions(self, codes: np.ndarray, recon: np.ndarray, images: np.ndarray) -> None:
         """Set codes and recon, and how near each reconstruction is to its image (N, 28, 28)."""

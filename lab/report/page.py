@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from data_utils import NUM_CLASSES, MNISTDataset
+from lab.evaluation import rows_of
 from lab.latent_plane import COLORS, project
 from lab.metrics import CAPS
 from lab.moments import slant
@@ -98,6 +99,7 @@ def _of_one(run: Measured, dataset: MNISTDataset) -> dict[str, Any]:
         "walks": _walks(run),
         "traversals": _traversals(run),
         "planes": _planes(run, dataset),
+        "diagnostics": run.diagnostics and {**run.diagnostics, "rows": rows_of(run.diagnostics)},
         "facts": run.facts,
         "command": command_of(run),
         "seconds": run.history[-1].get("seconds") if run.history else None,
