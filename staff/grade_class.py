@@ -1,8 +1,8 @@
 """Grade a class: a folder with one folder or zip per student. Each is graded in the sandbox.
 
 Each result is stored when it is ready. The same command continues an interrupted run, and grades
-again only what is new or has changed. `report.html` shows the class, `final.csv` is the grade book,
-and `python -m staff.return_grades` gives the grades back.
+again only what is new or has changed. `report.html` shows the class, also while the run goes on;
+`final.csv` is the grade book, and `python -m staff.return_grades` gives the grades back.
 
 Each submission is also graded on a private split: test images that are changed a little by a secret
 of the class, made at the first run and kept in the folder of the results.
@@ -37,6 +37,7 @@ from staff.collect.table import COLLECTED
 from staff.course import CourseError
 from staff.decisions import KEPT, Decisions, files_of, keep, read_decisions
 from staff.gradebook import FINAL, GRADES, STAFF, append_history, write_book
+from staff.growing import GrowingReport
 from staff.job import Job, prepare
 from staff.permissions import PermissionsError, expect_private, write_for_owner_only
 from staff.private_split import PrivateSplitError
@@ -210,14 +211,15 @@ def grader_sha256(data_sha256: Mapping[str, str], root: Path = ROOT) -> str:
 
 
 def grade_all(
-    students: list[Student], job: Job, options: Options
+    students: list[Student], job: Job, options: Options, decisions: Decisions
 ) -> tuple[dict[str, dict[str, Any]], bool]:
-    """Grade the students on this machine's cores or on a cluster.
+    """Grade the students on this machine's cores or on a cluster. report.html grows meanwhile.
 
     Returns the results by student, and whether a signal stopped the run before all were graded.
     Raises cluster.ClusterError.
     """
     results: dict[str, dict[str, Any]] = {}
+    page = GrowingReport(job.out, [student.key for student in students], decisions)
     with _workers(options, len(students)) as workers, command.stop_requests() as stop:
         workers.check(sees, [job.out, *job.splits.values()])
         calls = ((student, job, options.regrade) for student in students)
@@ -233,6 +235,7 @@ def grade_all(
                     tqdm.write(_line(result))
                 bar.set_postfix(counts, refresh=False)
                 bar.update()
+                page.show(results)
         return results, stop.is_set()
 
 
@@ -391,7 +394,7 @@ def main() -> None:
         before = None
         if options.regrade:
             before = grades_before(students, job, earlier)
-        results, stopped = grade_all(students, job, options)
+        results, stopped = grade_all(students, job, options, decisions)
         for student in students:  # after Ctrl-C, the stored results of the others
             if student.key not in results and (known := read_result(job.folder(student))):
                 results[student.key] = {**known, "new": False}

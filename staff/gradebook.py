@@ -117,7 +117,7 @@ def main() -> None:
         keep(out, given)
         write_book(out, results, decisions)
         if options.report:
-            from staff import report  # with numpy and matplotlib, which take a while
+            from staff import report  # with numpy, which takes a while
 
             report.write_report(out, results)
         typed = {name: history.as_stored(value) for name, value in vars(options).items()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from staff import sandbox
 from staff.permissions import private_folder
@@ -51,6 +52,12 @@ class Job:
     def folder(self, student: Student) -> Path:
         """Return the folder of a student's result."""
         return folder_of(self.out, student.key)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a result depends on besides files, data, grader and secret, as JSON can hold it."""
+        names = ("gen_num", "seed", "count", "checks", "reports")
+        return {name: getattr(self, name) for name in names} | {"limits": asdict(self.limits)}
 
     @property
     def work(self) -> Path:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import itertools
+import math
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from lab import plots
+from lab import metrics
 from lab.checkpoint import write_whole
 from lab.checks.rubric import most, rubric
+from lab.report import charts
+from staff.collect.table import COLLECTED
 from staff.pages import picture, render
 from staff.sandbox import BUBBLEWRAP
-from staff.statuses import GRADED, NO_CHECKPOINT, STATUSES, TASKS
+from staff.statuses import GRADED, GRADER_ERROR, NO_CHECKPOINT, NOT_HANDED_IN, STATUSES, TASKS
 from staff.stored import folder_of
+from staff.tables import TableError, read_table
 
 # Two models are similar above these correlations: of their weights' signatures, and of their errors
 # on each image. For comparison, the errors of two seeds of zoo/record.py have 0.972, those of a VAE
@@ -30,17 +35,31 @@ COLUMNS = {  # of the leaderboard, with the number of digits
 }
 MAX_PAIRS = 200  # listed at most
 MOST_FREQUENT = 3  # problems listed for a part
+GRADE_STEP = 5  # points of a bar of the grades
+RAW_STEPS = 20  # bars of the raw scores, from 0 to the cap
+RELOAD = 30  # seconds, of the page while the run goes on
 
 
-def write_report(out: Path, results: list[dict[str, Any]]) -> Path:
-    """Write report.html for the results of a class and return its path. Raises OSError."""
+def write_report(out: Path, results: list[dict[str, Any]], remaining: int = 0) -> Path:
+    """Write report.html for the results of a class and return its path. Raises OSError.
+
+    Args:
+        out: folder of the results.
+        results: with the sums of the grade book.
+        remaining: students whom the run has still to grade.
+    """
     counts = Counter(result["status"] for result in results)
     text = render(
         "report.html",
         results=results,
         counts={status: counts[status] for status in STATUSES if counts[status]},
         unsafe=any(result["isolation"] != BUBBLEWRAP for result in results),
-        distribution=base64.b64encode(_distribution(results)).decode(),
+        remaining=remaining,
+        reload=RELOAD,
+        grades=_distribution_of_grades(results),
+        raws={task: chart for task in TASKS if (chart := _distribution_of_raw(task, results))},
+        late=late_of(out, results),
+        missing=missing_of(results),
         columns=COLUMNS,
         leaders=_leaders(results),
         parts=statistics_of_parts(results),
@@ -59,21 +78,57 @@ def _is_troubled(result: dict[str, Any]) -> bool:
     return result["status"] != GRADED or NO_CHECKPOINT in statuses
 
 
-def _distribution(results: list[dict[str, Any]]) -> bytes:
-    """Return a histogram of the grades as a PNG."""
-    from matplotlib.ticker import MaxNLocator
-
+def _distribution_of_grades(results: list[dict[str, Any]]) -> Markup:
     totals = [result["total"] for result in results if result["total"] is not None]
-    drawing = plots.figure(8, 3)
-    axes = drawing.subplots()
-    axes.hist(
-        totals, bins=np.arange(0, most() + 5, 5).tolist(), color="tab:blue", edgecolor="white"
-    )
-    axes.set(xlabel=f"grade, of {most()}", ylabel="students", xlim=(0, most()))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    buffer = io.BytesIO()
-    drawing.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return histogram(totals, GRADE_STEP, most(), f"Students by grade, of {most()}")
+
+
+def _distribution_of_raw(task: str, results: list[dict[str, Any]]) -> Markup:
+    raws = [one["tasks"].get(task, {}).get("raw") for one in results]
+    known = [raw for raw in raws if raw is not None]
+    cap = metrics.CAPS[task]
+    title = f"{task}: students by raw score; the score is at most {cap:g}"
+    return histogram(known, cap / RAW_STEPS, max([cap, *known]), title) if known else Markup("")
+
+
+def histogram(values: Sequence[float], step: float, highest: float, title: str) -> Markup:
+    """Return a bar chart of how many values, of 0 to `highest`, are in each step."""
+    bins = max(1, math.ceil(highest / step - 1e-9))
+    counts = Counter(min(int(value / step + 1e-9), bins - 1) for value in values)
+    names = [f"{number * step:g}" for number in range(bins)]
+    return charts.bars([counts[number] for number in range(bins)], names, title)
+
+
+def late_of(out: Path, results: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return how many students were late; None where nothing says so.
+
+    Has count, and of the grade book, if the course has a due time: days (students by days late),
+    from_bank (days), and deducted (points). Otherwise count is that of collected.csv.
+    """
+    if any(result["sums"]["due"] for result in results):
+        sums = [result["sums"] for result in results if result["sums"]["days"]]
+        return {
+            "count": len(sums),
+            "days": dict(sorted(Counter(one["days"] for one in sums).items())),
+            "from_bank": sum(one["from_bank"] for one in sums),
+            "deducted": -sum(one["late"] for one in sums),
+        }
+    with suppress(TableError):
+        rows = [row["late"] for _, row in read_table(out / COLLECTED, ("late",))]
+        if any(rows):
+            return {"count": sum(word == "yes" for word in rows), "days": {}}
+    return None
+
+
+def missing_of(results: list[dict[str, Any]]) -> dict[str, int]:
+    """Return how many students handed in nothing, and of the others, how many lack each task."""
+    there = [one for one in results if one["status"] not in (NOT_HANDED_IN, GRADER_ERROR)]
+    without = {
+        task: sum(one["tasks"].get(task, {}).get("status") == NO_CHECKPOINT for one in there)
+        for task in TASKS
+    }
+    nothing = sum(one["status"] == NOT_HANDED_IN for one in results)
+    return {"nothing handed in": nothing, **{f"no {task}": n for task, n in without.items()}}
 
 
 def statistics_of_parts(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

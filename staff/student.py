@@ -13,7 +13,6 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from filelock import FileLock
 
 from lab.checkpoint import write_whole
 from staff import cgroup, pages, sandbox
+from staff.commit import commit
 from staff.completion import completion, with_trained
 from staff.job import Job
 from staff.marks import parts_of
@@ -35,7 +35,7 @@ from staff.statuses import (
     TASKS,
 )
 from staff.stored import read_result
-from staff.submissions import HandedInError, NothingHandedInError, Student, take
+from staff.submissions import HandedIn, HandedInError, NothingHandedInError, Student, take
 from staff.task import GraderFault, Task
 from staff.text import as_text
 
@@ -75,13 +75,8 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
             result["cgroup"] = cgroup.available()
         with work_folder(job.work) as work:
             handed_in = take(student, work / "handed_in")
-            result["handed_in"] = {
-                "code_bytes": handed_in.code.stat().st_size,
-                "checkpoint_bytes": {
-                    task: file.stat().st_size for task, file in handed_in.checkpoints.items()
-                },
-            }
-            basis = basis_of(handed_in.code, handed_in.checkpoints, job)
+            result["handed_in"] = facts_of(handed_in)
+            basis = basis_of(result["handed_in"], job)
             if known.get("basis") == basis:
                 return {**known, **who, "new": False}
             result["basis"] = basis
@@ -117,15 +112,30 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
     return {**result, "new": True}
 
 
-def basis_of(code: Path, checkpoints: dict[str, Path], job: Job) -> str:
-    """Hash the inputs of a result: code, checkpoints, grader, data and options."""
-    digest = hashlib.sha256()
-    for name, file in (("code", code), *sorted(checkpoints.items())):
-        digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    options = [job.grader, job.isolation, job.gen_num, job.seed, job.count, job.secret]
-    options += [job.checks, job.reports, asdict(job.limits)]
-    digest.update(json.dumps(options, sort_keys=True).encode())
-    return digest.hexdigest()
+def facts_of(handed_in: HandedIn) -> dict[str, Any]:
+    """Return the size and SHA-256 of the code and of each checkpoint."""
+    checkpoints = handed_in.checkpoints.items()
+    return {
+        "code_bytes": handed_in.code.stat().st_size,
+        "code_sha256": _sha256(handed_in.code),
+        "checkpoint_bytes": {task: file.stat().st_size for task, file in checkpoints},
+        "checkpoint_sha256": {task: _sha256(file) for task, file in checkpoints},
+    }
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def basis_of(files: dict[str, Any], job: Job) -> str:
+    """Hash the inputs of a result: code, checkpoints, grader, data and options.
+
+    files: what `facts_of` returned.
+    """
+    inputs = [files["code_sha256"], files["checkpoint_sha256"], job.grader]
+    inputs += [job.isolation, job.secret, job.options]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def _together(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -148,7 +158,7 @@ def _total(result: dict[str, Any]) -> float | None:
 
 
 def _provenance(job: Job) -> dict[str, Any]:
-    """Return how a result was made: versions, processor, hashes of grader and data."""
+    """Return how a result was made: options, versions, processor, hashes of grader and data."""
     names = ("torch", "numpy", "scikit-image")
     return {
         "versions": {
@@ -156,6 +166,8 @@ def _provenance(job: Job) -> dict[str, Any]:
             **{name: version(name) for name in names},
         },
         "processor": _processor(),
+        "options": job.options,
+        "commit": commit(),
         "grader_sha256": job.grader,
         "data_sha256": job.data_sha256,
     }

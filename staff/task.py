@@ -33,6 +33,7 @@ from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, STUDENT_ERROR, TIMEOUT
 
 SHOWN = 64  # test images in the feedback
 SCORES = ("score", "cap", "raw", "ssim", "mse", "fid", "bonus", "latent_dim", "n")
+PER_IMAGE = {"errors": metrics.mse_per_image, "ssim": metrics.ssim_per_image}  # kept
 MAX_SIGNATURE = 5000
 FAILED_UNSEEN = "it failed on images that are not published; make it work for any image."
 
@@ -311,14 +312,15 @@ class Task:
         return [float(value) for value in values if isinstance(value, (int, float))]
 
     def _draw(self, outputs: Path, dataset: MNISTDataset) -> None:
-        """Keep what the feedback and the report show: pictures, and the error of each image."""
+        """Keep pictures, and the scores of each image, which the report and leaderboard need."""
         if (outputs / "recon.npy").exists():
             recon = np.load(outputs / "recon.npy", allow_pickle=False)
             with write_whole(self.folder / f"{self.task}_recon.png") as file:
                 plots.reconstructions(file, dataset.images[:SHOWN], recon[:SHOWN])
-            errors = metrics.mse_per_image(recon, dataset.images).astype(np.float32)
-            with write_whole(self.folder / f"{self.task}_errors.npy") as file:
-                file.write(npy_bytes(errors))
+            for name, of in PER_IMAGE.items():
+                values = of(recon, dataset.images).astype(np.float32)
+                with write_whole(self.folder / f"{self.task}_{name}.npy") as file:
+                    file.write(npy_bytes(values))
         if (outputs / "samples.npy").exists():
             samples = np.load(outputs / "samples.npy", allow_pickle=False)
             with write_whole(self.folder / f"{self.task}_samples.png") as file:

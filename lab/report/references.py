@@ -39,6 +39,22 @@ def references(task: str, latent_dim: int, dataset: MNISTDataset) -> dict[str, d
     known = _stored().get(dataset.sha256)
     if known is None or str(latent_dim) not in known["pca"]:
         known = measure_simple(dataset, [latent_dim])
+    return _rows(task, latent_dim, known)
+
+
+def stored_references(task: str, latent_dim: int, sha256: str) -> dict[str, dict[str, Any]] | None:
+    """Return what `references` does for a split of the lab; None if it is another data set.
+
+    sha256: of the data set; see `MNISTDataset`.
+    """
+    known = _stored().get(sha256)
+    if known is None or str(latent_dim) not in known["pca"]:
+        return None
+    return _rows(task, latent_dim, known)
+
+
+def _rows(task: str, latent_dim: int, known: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the scores by name; known: what `measure_simple` returned."""
     labelled = task == "Genwithlabel"
     pairs = {
         "blank": known["blank"],
