@@ -19,7 +19,10 @@ from staff.book import UNKNOWN_TIME, add_sums, write_final
 from staff.course import CourseError
 from staff.decisions import KEPT, Decisions, files_of, keep, read_decisions
 from staff.pages import write_feedback
-from staff.permissions import write_for_owner_only
+from staff.permissions import PermissionsError, write_for_owner_only
+from staff.pseudonyms import known_pseudonyms
+from staff.secret import PRIVATE
+from staff.seeds import SeedError
 from staff.statuses import GRADER_ERROR
 from staff.stored import folder_of, read_results
 from staff.tables import TableError
@@ -74,18 +77,23 @@ def read_book(
 
 
 def write_book(out: Path, results: list[dict[str, Any]], decisions: Decisions) -> None:
-    """Write final.csv, grades.csv, staff.csv and the students' pages. Raises OSError.
+    """Write final.csv, grades.csv, staff.csv and the students' pages.
 
     results: with their sums; see `book.add_sums`.
+
+    Raises SeedError, PermissionsError, OSError.
     """
     write_final(out / FINAL, results)
     grades.write_grades(out / GRADES, results)
     grades.write_staff(out / STAFF, results)
     course = decisions.course
+    names = known_pseudonyms([result["student"] for result in results], out / PRIVATE)
     for result in results:
         folder = folder_of(out, result["student"])
         if result["status"] != GRADER_ERROR and folder.is_dir():
-            write_feedback(result, result["parts"], folder, course.language, course.title)
+            name = names.get(result["student"])
+            known = getattr(name, course.language) if name else ""
+            write_feedback(result, result["parts"], folder, course.language, course.title, known)
 
 
 def append_history(
@@ -111,7 +119,8 @@ def main() -> None:
     out = options.out
     given = {name: getattr(options, name) for name in KEPT if getattr(options, name) is not None}
     write_for_owner_only()
-    errors = (GradebookError, CourseError, TableError, FolderInUseError)
+    errors: tuple[type[Exception], ...] = (GradebookError, CourseError, TableError)
+    errors += (FolderInUseError, SeedError, PermissionsError)
     with command.clear_errors(parser.prog, *errors), only_one(out, "OUT"):
         results, decisions, files = read_book(out, given)
         keep(out, given)

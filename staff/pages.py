@@ -102,6 +102,7 @@ def write_feedback(
     folder: Path,
     language: str = "en",
     title: str = "VAE lab",
+    pseudonym: str = "",
 ) -> Path:
     """Write feedback.html into a student's folder and return its path. Raises OSError.
 
@@ -111,6 +112,7 @@ def write_feedback(
         folder: the student's.
         language: of the page, "en" or "zh".
         title: its heading.
+        pseudonym: the student's on the leaderboard; "" if there is none.
     """
     place = ("en", "zh").index(language)
     pictures = {
@@ -128,6 +130,7 @@ def write_feedback(
         result=shown,
         title=title,
         language=language,
+        pseudonym=pseudonym,
         t=lambda *words: words[place],
         status_words=lambda status: STATUS_IN_CHINESE.get(status, status) if place else status,
         total=result.get("total", total_of(shown["parts"])),

@@ -13,10 +13,11 @@ from lab.checks.rubric import most
 from lab.lock import FolderInUseError, only_one
 from staff.course import CourseError
 from staff.gradebook import GradebookError, read_book, write_book
-from staff.permissions import private_folder, write_for_owner_only
+from staff.permissions import PermissionsError, private_folder, write_for_owner_only
 from staff.returning import canvas, classroom50, moodle
 from staff.returning.matching import Filled
 from staff.returning.sheet import ReturnError
+from staff.seeds import SeedError
 from staff.tables import TableError
 
 RETURN = "return"  # folder in that of the results
@@ -54,7 +55,8 @@ def main() -> None:
     if not any(asked):
         parser.error("give --moodle_worksheet, --canvas_export or --classroom50_scores")
     write_for_owner_only()
-    errors = (GradebookError, CourseError, TableError, ReturnError, FolderInUseError)
+    errors: tuple[type[Exception], ...] = (GradebookError, CourseError, TableError, ReturnError)
+    errors += (FolderInUseError, SeedError, PermissionsError)
     with command.clear_errors(parser.prog, *errors), only_one(options.out, "OUT"):
         out, folder = options.out, options.out / RETURN
         results, decisions, _ = read_book(out)
