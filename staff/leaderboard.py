@@ -190,8 +190,11 @@ def write_page(file: Path, tables: dict[str, list[Row]], title: str, language: s
     tables: the rows by task, as `placed` returns them.
     """
     place = LANGUAGES.index(language)
-    spans = {
-        task: (min(row.low for row in rows), max(row.high for row in rows))
+    ends = {
+        task: (
+            min(row.low for row in rows if not row.baseline),
+            max(row.high for row in rows),
+        )
         for task, rows in tables.items()
     }
     text = render(
@@ -201,14 +204,14 @@ def write_page(file: Path, tables: dict[str, list[Row]], title: str, language: s
         t=lambda *words: words[place],
         tables=tables,
         name=lambda row: getattr(row.name, language),
-        # The place of a value on the line of its task, from 0 to 100.
-        at=lambda task, value: _share(value, *spans[task]),
+        # The place of a value between the ends of its task, in percent; below 0 for a poor baseline.
+        at=lambda task, value: _percent(value, *ends[task]),
     )
     with write_whole(file) as opened:
         opened.write(text.encode())
 
 
-def _share(value: float, low: float, high: float) -> float:
+def _percent(value: float, low: float, high: float) -> float:
     return 100 * (value - low) / (high - low) if high > low else 50.0
 
 

@@ -36,7 +36,7 @@ COLUMNS = {  # of the leaderboard, with the number of digits
 MAX_PAIRS = 200  # listed at most
 MOST_FREQUENT = 3  # problems listed for a part
 GRADE_STEP = 5  # points of a bar of the grades
-RAW_STEPS = 20  # bars of the raw scores, from 0 to the cap
+RAW_STEPS = 10  # bars of the raw scores, from 0 to the cap
 RELOAD = 30  # seconds, of the page while the run goes on
 
 
@@ -128,7 +128,7 @@ def missing_of(results: list[dict[str, Any]]) -> dict[str, int]:
         for task in TASKS
     }
     nothing = sum(one["status"] == NOT_HANDED_IN for one in results)
-    return {"nothing handed in": nothing, **{f"no {task}": n for task, n in without.items()}}
+    return {"handed in nothing": nothing, **{f"without {task}": n for task, n in without.items()}}
 
 
 def statistics_of_parts(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
