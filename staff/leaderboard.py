@@ -204,7 +204,7 @@ def write_page(file: Path, tables: dict[str, list[Row]], title: str, language: s
         t=lambda *words: words[place],
         tables=tables,
         name=lambda row: getattr(row.name, language),
-        # The place of a value between the ends of its task, in percent; below 0 for a poor baseline.
+        # Where a value is between the ends of its task, in percent; a poor baseline is below 0.
         at=lambda task, value: _percent(value, *ends[task]),
     )
     with write_whole(file) as opened:
