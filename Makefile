@@ -28,10 +28,11 @@ test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 test-faults: .venv/test
-	FAULTS=long $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile tests/faults
+	FAULTS=long $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile tests/faults \
+	  tests/test_explorer.py
 
 SANDBOX_TESTS := $(addprefix tests/test_, attacks.py sandbox.py limits.py seccomp.py class.py grader.py)
 

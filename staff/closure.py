@@ -7,6 +7,7 @@ are derived from it, so that no list must be kept by hand.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -51,15 +52,23 @@ def imported_files(file: Path, root: Path = ROOT, for_types: bool = False) -> li
 
 def imported_names(file: Path, for_types: bool = False) -> set[str]:
     """Return the dotted names that a file imports, of modules or of their members."""
+    try:
+        return set(_imported_in(file.read_text(encoding="utf-8"), for_types))
+    except ValueError as error:
+        raise ValueError(f"{file}, {error}") from None
+
+
+@functools.lru_cache(maxsize=1024)  # a closure is computed often, and parsing is most of it
+def _imported_in(source: str, for_types: bool) -> frozenset[str]:
     names: set[str] = set()
-    for node in _nodes(ast.parse(file.read_text(encoding="utf-8")), for_types):
+    for node in _nodes(ast.parse(source), for_types):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                raise ValueError(f"{file}, line {node.lineno}: imports are absolute in this lab.")
+                raise ValueError(f"line {node.lineno}: imports are absolute in this lab.")
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def _nodes(tree: ast.AST, for_types: bool) -> Iterator[ast.AST]:

@@ -12,6 +12,7 @@ import forked
 import numpy as np
 import psutil
 import pytest
+from filelock import FileLock
 
 # Set before torch is imported, and for every command that a test starts. Test files run in
 # parallel: on two cores, two processes of two threads each are five times as slow as of one.
@@ -84,17 +85,19 @@ def tiny_run(tmp_path_factory, tiny_data) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory) -> dict[str, Path]:
-    """Checkpoints of model.py after a short training, by task."""
-    folder = tmp_path_factory.mktemp("trained")
-    found = {}
-    for task in ("VAEwolabel", "Genwithlabel"):
-        words = ["--task", task, "--submission", "model.py", "--lr", 3e-3]
-        words += ["--epochs", 4, "--batch_size", 256, "--var", {"V": 0.05, "G": 0.5}[task[0]]]
-        result = run("train.py", *words, "--latent_dim", 8, "--save_dir", folder / task)
-        assert result.returncode == 0, result.stderr
-        found[task] = folder / task / "best.pth"
-    return found
+def trained(tmp_path_factory, worker_id) -> dict[str, Path]:
+    """Checkpoints of model.py after a short training, by task; one training serves all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "trained"
+    with FileLock(folder.with_suffix(".lock")):
+        for task, var in (("VAEwolabel", 0.05), ("Genwithlabel", 0.5)):
+            if (folder / task / "best.pth").exists():
+                continue
+            words = ["--task", task, "--submission", "model.py", "--lr", 3e-3, "--var", var]
+            words += ["--epochs", 4, "--batch_size", 256, "--latent_dim", 8]
+            result = run("train.py", *words, "--save_dir", folder / task)
+            assert result.returncode == 0, result.stderr
+    return {task: folder / task / "best.pth" for task in ("VAEwolabel", "Genwithlabel")}
 
 
 def start(*words: object, cwd: Path = ROOT, env: dict | None = None, **named) -> subprocess.Popen:

@@ -59,7 +59,7 @@ WATCHED = {  # attacks on the score, which the flags and the private split find
     for name, attack in attacks.ATTACKS.items()
     if "flagged" in attack.status or "private" in attack.says
 }
-LIMITS = ("--seconds", 6, "--memory", 1500)
+LIMITS = ("--seconds", 4, "--memory", 1500)
 
 
 def write_attacks(names: Iterable[str], folder: Path, trained, tiny_data, marker: Path) -> None:

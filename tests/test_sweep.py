@@ -610,7 +610,7 @@ def test_tpe_ends_when_all_combinations_were_tried():
 def test_a_search_runs_and_continues(tiny_data, tmp_path):
     data = ["--train_data", tiny_data, "--valid_data", tiny_data, "--epochs", 1]
     asked = ["sweep.py", "--submission", "model.py", *data, "--save_dir", tmp_path / "s"]
-    asked += ["--search", "tpe", "--var", 0.01, 1, "--lr", 1e-3, 1e-2, "--trials"]
+    asked += ["--search", "tpe", "--var", 0.01, 1, "--lr", 1e-3, 1e-2, "--workers", 1, "--trials"]
     result = run(*asked, 2)
     assert result.returncode == 0, result.stderr
     first = records_in(tmp_path / "s")
