@@ -62,7 +62,7 @@ def render(table: Table, results: Results) -> str:
     rows = [(row, results_of(table, row, results)) for row in table.rows]
     names = [name for name in SCORES if any(name in means(found) for _, found in rows)]
     head = [table.varied, *(f"{NAMES.get(name, name)}: report / lab" for name in names)]
-    head += ["lab", "trained", "steps skipped", "seconds"]
+    head += ["lab", "trained", "steps skipped"]
     lines = [f"## {table.title}", "", f"{table.epochs} epochs: `{_shared_command(table)}`", ""]
     lines += [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     lines += [f"| {' | '.join(_cells(row, found, names))} |" for row, found in rows]
@@ -78,7 +78,7 @@ def _cells(row: Row, found: list[Mapping[str, Any]], names: list[str]) -> list[s
     scores = means(found)
     report = row.report if isinstance(row.report, dict) else {}
     if not found:
-        return [row.label, *(_cell(report.get(name), None, name) for name in names), *["-"] * 4]
+        return [row.label, *(_cell(report.get(name), None, name) for name in names), *["-"] * 3]
     trained = sum(result.get("ssim") is None or result["ssim"] >= COLLAPSED for result in found)
     failed = f", report: {row.report}" if isinstance(row.report, str) else ""
     return [
@@ -87,7 +87,6 @@ def _cells(row: Row, found: list[Mapping[str, Any]], names: list[str]) -> list[s
         verdict(row, scores) or "-",
         f"{trained} of {len(found)}{failed}",
         f"{sum(result['skipped_steps'] for result in found)}",
-        f"{statistics.fmean(result['train_s'] for result in found):.0f}",
     ]
 
 
@@ -121,8 +120,7 @@ def document(results: Results) -> str:
         "schedule unless the command says otherwise. Rows where a report's training exploded or "
         f"collapsed were run with the seeds {', '.join(map(str, SEEDS))}, the others with "
         f"{SEEDS[0]}. A row counts as trained when its ssim is {COLLAPSED} or more. One thread per "
-        "run, several runs and other work at once: the seconds are of training on a busy machine. "
-        "Written by `python -m benchmarks.reproduce`.",
+        "run. Written by `python -m benchmarks.reproduce`.",
         "",
         _summary(results),
         "",
