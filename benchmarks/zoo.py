@@ -34,6 +34,7 @@ MODELS = {
     "beta_vae": ("beta-VAE", "pictures only"),
     "wgan": ("WGAN", "pictures only"),
     "wgan_gp": ("WGAN, gradient penalty", "not included"),
+    "flow_matching": ("convolutional CVAE, flow matching on its codes", "not included"),
     "record": ("convolutional CVAE with a flow", "not included"),
 }
 SEEDS = (42, 43, 44)  # for a record

@@ -5,7 +5,7 @@ differential equation, solved in a few steps, then turns z ~ N(0, I) into a code
 learns by regression, so it needs neither the invertible layers nor the determinants of record.py.
 Lipman, Chen, Ben-Hamu, Nickel and Le, Flow Matching for Generative Modeling, ICLR 2023.
 
-Expected: not measured yet
+Expected: ssim 0.9459, mse 0.00486, fid 1.546, raw 32.214 (test split; 171 s)
 Command:  python train.py --task Genwithlabel --submission zoo/flow_matching.py --batch_size 256
           --lr 3e-3 --var 0.02 --epochs 15
 """
