@@ -25,7 +25,7 @@ LEAST = 12  # half of them are compared with the others by their five nearest ne
 
 def measure_samples(
     samples: np.ndarray, images: np.ndarray, labels: np.ndarray, train_images: np.ndarray
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Return the measures of samples, by name; docs/metrics.md defines them.
 
     Args:
@@ -54,7 +54,7 @@ def measure_samples(
     train = pixel_rows(train_images)
     near = nearest_distances(pixel_rows(samples.reshape(-1, 28, 28)), train)
     real_near = nearest_distances(pixel_rows(images[real]), train)
-    found = {
+    found: dict[str, float | None] = {
         "judge_accuracy": float((classes == sample_labels).mean()),
         "judge_accuracy_real": float((real_classes == labels[real]).mean()),
         "judge_fid": frechet_distance(features, other_features),
@@ -68,9 +68,14 @@ def measure_samples(
         found |= {name: own[name], f"{name}_real": ideal[name]}
     return {
         **found,
-        "diversity": float(spread / real_spread),
-        "nearest_train": float(np.median(near) / np.median(real_near)),
+        "diversity": _ratio(spread, real_spread),
+        "nearest_train": _ratio(np.median(near), np.median(real_near)),
     }
+
+
+def _ratio(value: np.floating, real: np.floating) -> float | None:
+    """Return value / real, or None where real is 0: all real images are equal, or were learnt."""
+    return float(value / real) if real else None
 
 
 def some_of_each_label(labels: np.ndarray, n: int) -> np.ndarray:
