@@ -437,7 +437,7 @@ def everything(text: str) -> str:
 
 
 def half(text: str) -> str:
-    """Keep the two classes of the victim, under new names, and write the loss anew."""
+    """Keep the two classes of the victim, under new names, and write the loss again."""
     loss = text.index("def vae_loss")
     own = honest(7)
     return renamed(text[:loss]) + "\n\n" + own[own.index("def vae_loss") :]

@@ -81,7 +81,7 @@ def bounds(
         log_p_z = -z.double().square().sum(2) / 2
         log_q_z = -noise.double().square().sum(2) / 2 - log_var.sum(1) / 2
         log_w = log_p_x + log_p_z - log_q_z  # (K, B)
-        kl = 0.5 * (mu.double().square() + log_var.double().exp() - 1 - log_var)  # (B, d)
+        kl = kl_divergence(mu, log_var)  # (B, d)
         elbos.append(log_p_x.mean(0) - kl.sum(1))
         weighted.append(log_w.logsumexp(0) - math.log(draws))
         kls.append(kl)
@@ -102,6 +102,23 @@ def posterior(submission: Submission, x: Tensor, labels: Tensor) -> tuple[Tensor
 
     x: float32 (B, 1, 28, 28) in [0, 1]; labels: (B,). None also if decode does not get mu.
     """
+    found = mu_and_log_var(submission, x, labels)
+    if found is None or not torch.allclose(
+        submission.encode(x, labels), found[0].float(), rtol=1e-3, atol=1e-3
+    ):
+        return None
+    mu, log_var = found
+    return mu.float(), log_var.float()
+
+
+@torch.no_grad()
+def mu_and_log_var(
+    submission: Submission, x: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """Return what forward returns as mu and log_var, each (B, latent_dim), or None.
+
+    Unlike in `posterior`, decode may get something else, as a model with a learned prior does.
+    """
     submission.model.eval()
     with own_randomness(0), submission.explained("forward"):
         outputs = submission.model(x, submission.visible(labels))
@@ -111,9 +128,34 @@ def posterior(submission: Submission, x: Tensor, labels: Tensor) -> tuple[Tensor
     expected = (len(x), submission.latent_dim)
     if not all(isinstance(part, Tensor) and part.shape == expected for part in (mu, log_var)):
         return None
-    if not torch.allclose(submission.encode(x, labels), mu.float(), rtol=1e-3, atol=1e-3):
-        return None
-    return mu.float(), log_var.float()
+    return mu, log_var
+
+
+def kl_divergence(mu: Tensor, log_var: Tensor) -> Tensor:
+    """Return the KL divergence of each dimension from N(0, I) in nats, float64 (B, latent_dim).
+
+    Kingma and Welling 2014, appendix B.
+    """
+    mu, log_var = mu.double(), log_var.double()
+    return 0.5 * (mu.square() + log_var.exp() - 1 - log_var)
+
+
+@torch.no_grad()
+def kl_per_dimension(
+    submission: Submission, images: np.ndarray, labels: np.ndarray
+) -> np.ndarray | None:
+    """Return the KL divergence of q(z|x) from N(0, I) of each dimension, its mean over the images.
+
+    In nats, (latent_dim,). None if forward of the model does not return mu and log_var of this
+    width. Raises ContractError.
+    """
+    total = np.zeros(submission.latent_dim)
+    for x, y in _batches(submission, images, labels, AT_ONCE):
+        found = mu_and_log_var(submission, x, y)
+        if found is None:
+            return None
+        total += kl_divergence(*found).sum(dim=0).cpu().numpy()
+    return total / len(images)
 
 
 @torch.no_grad()

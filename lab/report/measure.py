@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from data_utils import MNISTDataset, own_randomness, to_float
+from data_utils import MNISTDataset
 from lab import checkpoint, metrics
 from lab.convolutions import use_fast_convolutions
 from lab.device import pick_device
+from lab.evaluation.bounds import kl_per_dimension
 from lab.evaluation.evaluate import evaluate
 from lab.pictures import interpolate, pairs
 from lab.report.measured import STEPS, Measured
 from lab.split_model import Submission
-from lab.stages import CPU_BATCH_SIZE, decode_codes, encode_images, generate_samples
+from lab.stages import decode_codes, encode_images, generate_samples
 from lab.trained import load_trained
 
 TRAVERSED = 10  # dimensions, those with the largest KL
@@ -80,33 +80,6 @@ def measure(
         var = state.get("settings", {}).get("var")
         found.diagnostics = evaluate(submission, var, dataset, train, recon, scored)
     return found
-
-
-@torch.no_grad()
-def kl_per_dimension(
-    submission: Submission, images: np.ndarray, labels: np.ndarray
-) -> np.ndarray | None:
-    """Return the KL divergence of q(z|x) from N(0, I) of each dimension, its mean over the images.
-
-    In nats, (latent_dim,); Kingma and Welling 2014, appendix B. None if forward of the model does
-    not return mu and log_var of this width.
-    """
-    total = np.zeros(submission.latent_dim)
-    submission.model.eval()
-    for first in range(0, len(images), CPU_BATCH_SIZE):
-        some = slice(first, first + CPU_BATCH_SIZE)
-        x = to_float(torch.from_numpy(images[some])).to(submission.device)  # (B, 1, 28, 28)
-        y = submission.visible(torch.from_numpy(labels[some]).to(submission.device))
-        with own_randomness(0):
-            outputs = submission.model(x, y)
-        if not isinstance(outputs, (tuple, list)) or len(outputs) != 3:
-            return None
-        mu, log_var = (part.double() for part in outputs[1:])
-        if mu.shape != (len(x), submission.latent_dim):
-            return None
-        kl = 0.5 * (mu.square() + log_var.exp() - 1 - log_var)  # (B, latent_dim)
-        total += kl.sum(dim=0).cpu().numpy()
-    return total / len(images)
 
 
 def _traversals(submission: Submission, found: Measured, labels: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ class Code:
     lines: tuple[str, ...] = ()
     sites: tuple[Site, ...] = ()
 
-    @property
+    @functools.cached_property  # asked for in every pair of submissions
     def own(self) -> frozenset[int]:
         """The fingerprints that are not in the baseline."""
         return frozenset(self.prints) - baseline()

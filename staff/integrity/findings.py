@@ -58,13 +58,12 @@ class Findings:
 def findings_of(subjects: Sequence[Subject]) -> Findings:
     """Compare all pairs with at least one submission of this year."""
     rarity = Rarity(one.code.own for one in subjects)
-    own = {id(one): one.code.own for one in subjects}
     found: list[Finding] = []
     explained: list[Finding] = []
     for one, other in itertools.combinations(subjects, 2):
         if one.year and other.year:
             continue
-        alike = rarity.likeness(own[id(one)], own[id(other)])
+        alike = rarity.likeness(one.code.own, other.code.own)
         if alike >= codes.ALIKE:
             words = f"{100 * alike:.0f} % of the code of the shorter one is in the other one too"
             found.append(Finding((one, other), CODE, words, alike))
@@ -92,7 +91,7 @@ def _of_checkpoints(
     # The same computation with the same seed gives the same weights, without any copying.
     unchanged = one.code.is_baseline and other.code.is_baseline
     proven = all(
-        subject.replays[task].kind == ACCEPTED if task in subject.replays else False
+        task in subject.replays and subject.replays[task].kind == ACCEPTED
         for subject in (one, other)
     )
     honest = weights.same_settings(a, b) and (unchanged or proven) and not codes_alike
