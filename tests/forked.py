@@ -1,7 +1,8 @@
-"""Run a command in a fork of a server that has imported torch, and so save two seconds per command.
+"""Run a command in a fork of a server that has imported torch, which saves seconds per command.
 
 The server is a process of multiprocessing that only imports: it has no threads, whose locks a fork
 would copy. A test of what happens at start-up, or of signals, starts a process of its own instead.
+The worker processes that a command spawns are forks of the same server.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).resolve().parent  # pytest puts it on sys.path; a user has not
 AVAILABLE = sys.platform == "linux"
-IMPORTED = ["torch", "scipy.linalg", "skimage.metrics", "matplotlib.pyplot"]
+# torch._dynamo is what the first optimizer of a process imports; it takes as long as torch.
+IMPORTED = ["torch", "torch._dynamo", "scipy.linalg", "skimage.metrics"]
+IMPORTED += ["matplotlib.pyplot", "matplotlib.backends.backend_agg"]
 
 
 def run_forked(
@@ -40,14 +45,11 @@ def run_forked(
 def _become(
     program: list[str], cwd: Path, environment: dict[str, str], outputs: list[Path]
 ) -> None:
-    for number, file in enumerate(outputs, 1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.path[:] = [
-        folder for folder in sys.path if TESTS not in (Path(folder), *Path(folder).parents)
-    ]
+    _settle(cwd, environment, outputs)
+    get_context = multiprocessing.get_context
+    multiprocessing.get_context = lambda method=None: (
+        _Forking() if method == "spawn" else get_context(method)
+    )
     if program[0] == "-m":
         sys.argv = program[1:]
         sys.path.insert(0, str(cwd))
@@ -56,3 +58,42 @@ def _become(
         sys.argv = program
         sys.path.insert(0, str(Path(program[0]).parent))
         runpy.run_path(program[0], run_name="__main__")
+
+
+def _settle(cwd: Path, environment: dict[str, str], outputs: list[Path]) -> None:
+    for number, file in enumerate(outputs, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:] = [
+        folder for folder in sys.path if TESTS not in (Path(folder), *Path(folder).parents)
+    ]
+
+
+# ---------------------------------------------------------------- workers of a command
+
+
+class _Worker(multiprocessing.context.ForkServerProcess):
+    """A process with what a spawned one inherits: folder, environment, stdout and stderr."""
+
+    def __init__(self, target: Callable[..., object], args: tuple, **named: Any) -> None:
+        outputs = [Path(os.readlink(f"/proc/self/fd/{number}")) for number in (1, 2)]
+        inherited = Path.cwd(), dict(os.environ), outputs
+        super().__init__(target=_call, args=(inherited, target, args), **named)
+
+    def start(self) -> None:
+        sys.path.append(str(TESTS))  # the server finds this class there
+        try:
+            super().start()
+        finally:
+            sys.path.remove(str(TESTS))
+
+
+class _Forking(multiprocessing.context.ForkServerContext):
+    Process = _Worker
+
+
+def _call(inherited: tuple, function: Callable[..., object], arguments: tuple) -> None:
+    _settle(*inherited)
+    function(*arguments)
