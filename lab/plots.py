@@ -22,6 +22,7 @@ SCALE = 2  # per pixel of an image
 GAP = 2  # between images
 MARGIN = 10
 TEXT_SIZE = 15
+DPI = 110  # pixels per inch, of charts
 INK, PAPER = 40, 255  # grey levels of text and background
 
 
@@ -230,9 +231,15 @@ def figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(width, height), layout="constrained")
+    drawing = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(drawing)
     return drawing
+
+
+def save_chart(drawing: Figure, file: BinaryIO) -> None:
+    """Write a figure of `figure` as PNG. Figure.savefig would draw it twice."""
+    canvas: Any = drawing.canvas
+    canvas.print_png(file)
 
 
 def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
@@ -259,7 +266,7 @@ def loss_curve(file: BinaryIO, history: Sequence[dict]) -> None:
         left.legend()
     for axes in (left, *between, right):
         axes.grid(alpha=0.3)
-    drawing.savefig(file, format="png", dpi=110)
+    save_chart(drawing, file)
 
 
 def _two_lines(

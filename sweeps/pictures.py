@@ -57,7 +57,7 @@ def heatmap(
     axes.set_yticks(range(len(variances)), [f"{variance:g}" for variance in variances])
     axes.set(title=title, xlabel="lr", ylabel="var")
     figure.colorbar(image, label="raw score")
-    figure.savefig(file, format="png", dpi=110)
+    plots.save_chart(figure, file)
 
 
 def _scatter(file: BinaryIO, best: dict[tuple[float, float], Row], title: str) -> None:
@@ -73,7 +73,7 @@ def _scatter(file: BinaryIO, best: dict[tuple[float, float], Row], title: str) -
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.colorbar(dots, label="raw score")
-    figure.savefig(file, format="png", dpi=110)
+    plots.save_chart(figure, file)
 
 
 def curve(file: BinaryIO, scored: Sequence[Row], name: str) -> None:
@@ -97,7 +97,7 @@ def curve(file: BinaryIO, scored: Sequence[Row], name: str) -> None:
         axes.minorticks_off()
         axes.set(xlabel=name, title=FIGURE_NAMES[figure])
         axes.grid(alpha=0.3)
-    drawing.savefig(file, format="png", dpi=110)
+    plots.save_chart(drawing, file)
 
 
 def _far_apart(places: Sequence[float], log: bool) -> list[float]:
@@ -128,7 +128,7 @@ def pareto(file: BinaryIO, scored: Sequence[Row]) -> None:
     axes.set(title="Raw score over the width of the code", xlabel="latent_dim", ylabel="raw score")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(file, format="png", dpi=110)
+    plots.save_chart(figure, file)
 
 
 def matrix(

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ def run_forked(
     server.set_forkserver_preload(IMPORTED)
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = server.Process(target=_become, args=(program, cwd, environment, outputs))
+        forkserver.ensure_running()
+        key = getattr(forkserver._forkserver, "_forkserver_authkey", None)  # since Python 3.14
+        process = server.Process(target=_become, args=(program, cwd, environment, outputs, key))
         process.start()
         process.join(timeout)
         stdout, stderr = (file.read_text(encoding="utf-8") for file in outputs)
@@ -43,9 +46,16 @@ def run_forked(
 
 
 def _become(
-    program: list[str], cwd: Path, environment: dict[str, str], outputs: list[Path]
+    program: list[str],
+    cwd: Path,
+    environment: dict[str, str],
+    outputs: list[Path],
+    key: bytes | None,
 ) -> None:
     _settle(cwd, environment, outputs)
+    # A forked process that needs a server would start its own. It uses the one that forked it.
+    forkserver._forkserver.ensure_running = lambda: None
+    forkserver._forkserver._forkserver_authkey = key
     get_context = multiprocessing.get_context
     multiprocessing.get_context = lambda method=None: (
         _Forking() if method == "spawn" else get_context(method)

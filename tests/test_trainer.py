@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import shutil
@@ -89,14 +90,19 @@ EXACT = [
 ]
 
 
+@functools.cache
+def undisturbed(tiny_set, path, task) -> Trainer:
+    """Return the Trainer of an uninterrupted run, the same for all steps of an interruption."""
+    whole = make_trainer(tiny_set, path, task, pred_step=1)
+    assert whole.fit()
+    return whole
+
+
 @pytest.mark.parametrize("path, task", EXACT, ids=[path.stem for path, _ in EXACT])
 @pytest.mark.parametrize("step", [5, 8, 12])  # in the first epoch, at its end, in the second
 def test_resume_is_exact(tmp_path, tiny_set, path, task, step):
     """A run that is interrupted, saved and resumed equals an uninterrupted one, bit for bit."""
-    pred_step = {"pred_step": 1}
-    whole = make_trainer(tiny_set, path, task, **pred_step)
-    assert whole.fit()
-
+    whole, pred_step = undisturbed(tiny_set, path, task), {"pred_step": 1}
     file = tmp_path / "interrupted.pth"
     first = make_trainer(tiny_set, path, task, [InterruptAt(step, file)], **pred_step)
     assert not first.fit()
