@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, assert_clear_error, run, tiny_training
-from prdc import compute_prdc
-from torchmetrics.image.kid import poly_mmd
 
 from data_utils import MNISTDataset
 from lab.evaluation.bounds import bits_per_dimension, bounds, reconstructions_of_draws
@@ -135,6 +133,8 @@ def points():
 
 
 def test_kernel_distance_is_that_of_torchmetrics(points):
+    from torchmetrics.image.kid import poly_mmd  # here, as every worker imports this file
+
     real, generated = points
     expected = poly_mmd(*(torch.from_numpy(x[:90]) for x in (real, generated)))
     assert kernel_distance(real[:90], generated) == pytest.approx(expected.item())
@@ -142,6 +142,8 @@ def test_kernel_distance_is_that_of_torchmetrics(points):
 
 
 def test_precision_to_coverage_are_those_of_their_authors(points):
+    from prdc import compute_prdc
+
     real, generated = points
     expected = compute_prdc(real, generated, nearest_k=5)
     assert precision_recall_density_coverage(real, generated, 5) == pytest.approx(expected)

@@ -19,7 +19,6 @@ from axe_playwright_python.sync_playwright import Axe
 from browsers import Opened, address_of, chromium, needs_browser
 from conftest import ROOT, SUBMISSIONS
 from playwright.sync_api import Browser
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import explore
 import train
@@ -54,6 +53,8 @@ ZOO = ZOO if LONG else ["record"]
 @pytest.fixture(scope="module", autouse=True)
 def one_registry() -> Iterator[None]:
     """Keep the exporter's table of operators, which torch makes again in each export."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", functools.cache(ONNXRegistry.from_torchlib))
         yield

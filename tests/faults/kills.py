@@ -51,10 +51,15 @@ WORDS = (".log", ".lock", ".html", ".md", ".tmp")  # messages, locks, and pages 
 
 
 class Inputs:
-    """Small inputs for all commands; each is made when it is first needed, and never changed."""
+    """Small inputs for all commands; each is made when it is first needed, and never changed.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    run: runs the commands that make them; see `finish`.
+    """
+
+    def __init__(
+        self, folder: Path, run: Callable[[list[object], Path], object] | None = None
+    ) -> None:
+        self.folder, self.run = folder, run or finish
 
     @functools.cached_property
     def data(self) -> Path:
@@ -90,9 +95,9 @@ class Inputs:
         folders = {task: self.folder / "trained" / task for task in TASKS}
         for task, folder in folders.items():
             words = self.training(task, "--epochs", 2)
-            finish(["train.py", *words, "--save_dir", folder], self.folder / "tmp")
+            self.run(["train.py", *words, "--save_dir", folder], self.folder / "tmp")
             words = [*self.inference(task, folder), "--gen_num", 20]
-            finish(["inference.py", *words], self.folder / "tmp")
+            self.run(["inference.py", *words], self.folder / "tmp")
         return folders
 
     def inference(self, task: str, run: Path) -> list[object]:

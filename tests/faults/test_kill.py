@@ -8,6 +8,7 @@ import signal
 import sys
 
 import pytest
+from conftest import run
 
 import inference
 from lab import checkpoint, stages
@@ -23,7 +24,11 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> kills.Inputs:
-    return kills.Inputs(tmp_path_factory.mktemp("inputs"))
+    def finish(words: list[object], temporary: object) -> None:
+        result = run(*words)
+        assert result.returncode == 0, result.stderr
+
+    return kills.Inputs(tmp_path_factory.mktemp("inputs"), finish)
 
 
 @pytest.mark.parametrize("name", NAMES)
