@@ -135,7 +135,7 @@ def test_a_finished_run_can_train_more_epochs(tiny_set):
 
 
 def test_training_lowers_loss_and_error(tiny_set):
-    trainer = make_trainer(tiny_set, ROOT / "submission.py", epochs=25, var=0.02)
+    trainer = make_trainer(tiny_set, ROOT / "submission.py", epochs=15, var=0.02)
     trainer.fit()
     first, last = trainer.state.history[0], trainer.state.history[-1]
     assert last["valid_mse"] < 0.6 * first["valid_mse"]
