@@ -14,6 +14,7 @@ from conftest import ROOT
 import train
 from benchmarks import (
     class_drill,
+    compared,
     deterministic,
     reference,
     reproduce,
@@ -137,6 +138,16 @@ def test_figures_of_the_zoo_are_the_stored_ones():
     assert set(rows) == set(zoo.MODELS)
     for name, row in rows.items():
         assert zoo.expected(row) in (ROOT / "zoo" / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_the_comparison_of_the_zoo_is_the_stored_one():
+    stored = json.loads(compared.FIGURES.read_text(encoding="utf-8"))
+    assert block_in(compared.PAGE, "compared") == compared.render(stored)
+    assert {"wgan_gp", "record"} <= set(stored)
+    for name, model in stored.items():
+        assert model["command"] == " ".join(["python", "train.py", *zoo.command_of(name)])
+        # Real images are measured in the same way beside each model.
+        assert model["diagnostics"]["judge_accuracy_real"] > 0.99
 
 
 def test_the_reports_tables_are_the_stored_ones_and_nothing_explodes():

@@ -14,10 +14,6 @@ from torch import Tensor, nn
 
 PIXEL_MEAN, PIXEL_STD = 0.13, 0.31  # of the training images
 STEEPNESS = 3.0
-# Standard deviation of the latents behind samples, over that of the codes. Codes are posterior
-# means, which vary less than the latents in training, and a decoder after one epoch blurs: at 1.0,
-# samples vary a quarter less than real images. Larger values give more samples that are no digit.
-SPREAD = 1.2
 
 
 def mlp(inputs: int, hidden: int, bias: Tensor, scale: float) -> nn.Sequential:
@@ -78,6 +74,11 @@ class GenModel(VAE):
     """The same with labels; after training, a Gaussian is fitted to the codes of each label."""
 
     label_dim = 10
+    # Standard deviation of the latents behind samples, over that of the codes. Codes are posterior
+    # means, which vary less than the latents in training, and a decoder after one epoch blurs: at
+    # 1.0, samples vary a quarter less than real images. Larger values stray more: see README.md.
+    spread = 1.2
+
     mean: Tensor  # (10, latent_dim), of the codes of each label
     factor: Tensor  # (10, latent_dim, latent_dim), Cholesky factors of their covariances
 
@@ -108,7 +109,7 @@ class GenModel(VAE):
             chosen = codes[labels == label].double()  # (n, latent_dim)
             covariance = torch.cov(chosen.T) + 1e-6 * torch.eye(chosen.shape[1]).to(chosen)
             self.mean[label] = chosen.mean(dim=0)
-            self.factor[label] = SPREAD * torch.linalg.cholesky(covariance).float()
+            self.factor[label] = self.spread * torch.linalg.cholesky(covariance).float()
 
 
 def vae_loss(recon_x: Tensor, x: Tensor, mu: Tensor, log_var: Tensor, var: float = 0.5) -> Tensor:
