@@ -97,8 +97,23 @@ def render(stored: Mapping[str, Any]) -> str:
         for model in models.values()
     ]
     lines.append(f"| 95 % of raw | {' | '.join(intervals)} | - |")
+    if len(models) > 1:
+        lines += ["", _nearest(dict(zip(models, values)))]
     lines += ["", _how(models)]
     return "\n".join(lines) + "\n"
+
+
+def _nearest(values: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
+    """Return which model is nearest to real images, by each measure.
+
+    values: (own, that of real images) by measure, of each model.
+    """
+    won: dict[str, list[str]] = {name: [] for name in values}
+    for measure in DIGITS:
+        gaps = {name: abs(own[measure][0] - own[measure][1]) for name, own in values.items()}
+        won[min(gaps, key=gaps.__getitem__)].append(measure)
+    said = (f"`{name}.py` by {', '.join(measures)}" for name, measures in won.items() if measures)
+    return f"Nearest to real images: {'; '.join(said)}."
 
 
 def _how(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -115,6 +130,8 @@ def _how(models: Mapping[str, Mapping[str, Any]]) -> str:
                 f" `{name}.py` was measured after {model['epochs']} of its "
                 f"{model['epochs_of_command']} epochs."
             )
+    if missing := [f"`{name}.py`" for name in COMPARED if name not in models]:
+        text += f" Not measured yet: {', '.join(missing)}."
     return text
 
 
