@@ -103,15 +103,20 @@ def render(stored: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _nearest(values: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
-    """Return which model is nearest to real images, by each measure.
+def _nearest(values: Mapping[str, Mapping[str, tuple[float | None, float | None]]]) -> str:
+    """Return which model is nearest to real images, by each measure that all have.
 
     values: (own, that of real images) by measure, of each model.
     """
     won: dict[str, list[str]] = {name: [] for name in values}
     for measure in DIGITS:
-        gaps = {name: abs(own[measure][0] - own[measure][1]) for name, own in values.items()}
-        won[min(gaps, key=gaps.__getitem__)].append(measure)
+        gaps = {}
+        for name, measured in values.items():
+            own, real = measured[measure]
+            if own is not None and real is not None:
+                gaps[name] = abs(own - real)
+        if len(gaps) == len(values):
+            won[min(gaps, key=gaps.__getitem__)].append(measure)
     said = (f"`{name}.py` by {', '.join(measures)}" for name, measures in won.items() if measures)
     return f"Nearest to real images: {'; '.join(said)}."
 
