@@ -103,11 +103,17 @@ def _other_data(folder: Path | None, data_sha256: str) -> str | None:
 
 
 def grade(
-    dataset: MNISTDataset, folders: dict[str, Path], gen_num: int = 100
+    dataset: MNISTDataset,
+    folders: dict[str, Path],
+    gen_num: int = 100,
+    known: metrics.PerImage | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Score the outputs in each task's folder; return a dict of results by task.
 
-    gen_num: samples per label that count for the FID.
+    Args:
+        gen_num: samples per label that count for the FID.
+        known: the scores of each image, if the caller has them; then there must be one folder.
+
     Raises OutputsError if any of the outputs is missing or malformed.
     """
     results = {}
@@ -119,7 +125,8 @@ def grade(
     for task, folder in folders.items():
         made = outputs.read_outputs(folder, task, len(dataset), gen_num)
         results[task] = metrics.score_task(
-            task, made.recon, dataset.images, dataset.labels, made.latent_dim, made.samples
+            *(task, made.recon, dataset.images, dataset.labels, made.latent_dim, made.samples),
+            known=known,
         )
         results[task] |= {**provenance, "submission_sha256": made.submission_sha256}
     return results

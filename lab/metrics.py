@@ -8,6 +8,8 @@ computed on pixels here, with diagonal covariances.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 WINDOW = 7  # side of SSIM's uniform window in pixels, as in scikit-image
@@ -77,6 +79,18 @@ def _window_sums(maps: np.ndarray) -> np.ndarray:
         maps = fours[:, :-3] + pairs[:, 4:-1] + maps[:, 6:]  # windows of 4 + 2 + 1
         maps = np.swapaxes(maps, 1, axis)
     return maps
+
+
+class PerImage(NamedTuple):
+    """The scores of each image, float64 (N,) each."""
+
+    ssim: np.ndarray
+    mse: np.ndarray
+
+
+def per_image(recon: np.ndarray, images: np.ndarray) -> PerImage:
+    """Return the scores of each pair of images, uint8 (N, 28, 28)."""
+    return PerImage(ssim_per_image(recon, images), mse_per_image(recon, images))
 
 
 def fid_per_label(
@@ -152,6 +166,7 @@ def score_task(
     labels: np.ndarray,
     latent_dim: int,
     samples: np.ndarray | None = None,
+    known: PerImage | None = None,
 ) -> dict:
     """Score one task.
 
@@ -162,6 +177,7 @@ def score_task(
         labels: (N,), 0 to 9.
         latent_dim: size of the codes that the reconstructions were decoded from.
         samples: uint8 (10, n, 28, 28), n images per label.
+        known: what `per_image` returned for recon; computed if not given.
 
     Returns:
         A dict of ssim, mse (None without recon), fid, fid_pooled (None without samples),
@@ -169,8 +185,7 @@ def score_task(
         with label, n, ssim, mse, fid and raw.
     """
     if recon is not None:
-        ssims = ssim_per_image(recon, images)  # (N,)
-        mses = mse_per_image(recon, images)  # (N,)
+        ssims, mses = known or per_image(recon, images)  # (N,) each
     fids = fid_per_label(samples, images, labels) if samples is not None else {}
     known_fids = [value for value in fids.values() if value is not None]
 

@@ -25,6 +25,7 @@ DIMENSIONS = 64  # of the space in which they are found
 TURNS, SCALES = (-16, -8, 0, 8, 16), (0.88, 1.0, 1.12)  # degrees, and shares of the size
 STEPS = 6  # of the alignment
 CHUNK = 2000  # images at a time
+KNOWN_CHUNK = 1000  # known images that samples are compared with at a time
 BLUR = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # a binomial filter
 
 
@@ -117,17 +118,18 @@ def _candidates(x: Tensor, known: Known, left_out: Tensor | None) -> Tensor:
     maps[:, :, 2] = shifts.repeat_interleave(len(turns), dim=0)
     warped = _warp(x.repeat_interleave(len(turns), dim=0), maps)
     codes = (_small(warped) - known.mean) @ known.axes  # (B W, d)
-    # Half of the squared distance, without the term of the warped sample that is equal for all.
+    # Half of the squared distance. Some known images at a time stay in the processor's cache.
+    own = codes.square().sum(dim=1, keepdim=True) / 2  # (B W, 1)
     offsets = known.codes.square().sum(dim=1) / 2  # (M,)
+    best = torch.empty(len(x), len(known.codes))  # (B, M)
+    for first in range(0, len(known.codes), KNOWN_CHUNK):
+        some = slice(first, first + KNOWN_CHUNK)
+        likeness = codes @ known.codes[some].T - own  # (B W, m)
+        best[:, some] = likeness.view(len(x), len(turns), -1).amax(dim=1) - offsets[some]
+    if left_out is not None:
+        best[torch.arange(len(x)), left_out] = -torch.inf
     count = min(CANDIDATES, len(known.images) - (left_out is not None))
-    found = []
-    for i, own in enumerate(codes.split(len(turns))):
-        likeness = own @ known.codes.T - own.square().sum(dim=1, keepdim=True) / 2  # (W, M)
-        best = likeness.amax(dim=0) - offsets  # (M,)
-        if left_out is not None:
-            best[left_out[i]] = -torch.inf
-        found.append(best.topk(count).indices)
-    return torch.stack(found)
+    return best.topk(count, dim=1).indices
 
 
 def _turn(degrees: float, scale: float) -> Tensor:

@@ -1,13 +1,15 @@
-"""Import torch in half the time, for the stages of the sandbox: a class needs hundreds of them.
+"""Import torch in less than half the time, for the stages of the sandbox: a class needs hundreds.
 
-Two parts, which a trained model does not need, are imported only when they are used: the tables of
-result shapes (the device "meta") and the compiler. Students' commands import torch as usual.
+What a trained model does not need is imported only when it is used: the tables of result shapes
+(the device "meta"), the compiler, export, quantization, loaders of data and others. Students'
+commands import torch as usual.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
+import inspect
 import sys
 import types
 from typing import Any
@@ -15,14 +17,22 @@ from typing import Any
 META = "torch._meta_registrations"
 COMPILER = "torch._dynamo"
 PRIMITIVES = "torch._prims.rng_prims"
+SELDOM_USED = (
+    *(META, "torch.export", "torch.distributions", "torch.profiler", "torch.masked"),
+    *("torch.quantization", "torch.nn.intrinsic", "torch.utils.data", "torchgen.model"),
+)
+MODULE_OF = inspect.getmodule
 
 
 def import_torch() -> None:
-    """Import torch without META and COMPILER. Does nothing if torch is already imported."""
+    """Import torch without SELDOM_USED and COMPILER. Does nothing if torch is already imported."""
     if "torch" in sys.modules:
         return
-    sys.modules[META] = Later(META)
+    later = {name: Later(name) for name in SELDOM_USED}
+    sys.modules.update(later)
     gc.disable()  # an import leaves no garbage; searching for it takes 10 % of the time
+    # torch asks which module a frame is of, and inspect then looks for the files of all modules.
+    inspect.getmodule = _module_of
     try:
         import torch
 
@@ -35,8 +45,20 @@ def import_torch() -> None:
         if COMPILER not in sys.modules:
             torch._dynamo = sys.modules[COMPILER] = Later(COMPILER, PRIMITIVES)
     finally:
+        inspect.getmodule = MODULE_OF
         gc.freeze()  # what was imported is not searched again
         gc.enable()
+    for name, module in later.items():  # as the import of a module does
+        package, _, last = name.rpartition(".")
+        if sys.modules.get(name) is module and package in sys.modules:
+            setattr(sys.modules[package], last, module)
+
+
+def _module_of(object: object, _filename: str | None = None) -> types.ModuleType | None:
+    """Return what inspect.getmodule returns; of a frame, by the name that its code has."""
+    if inspect.isframe(object):
+        return sys.modules.get(object.f_globals.get("__name__", ""))
+    return MODULE_OF(object, _filename)
 
 
 class Later(types.ModuleType):

@@ -9,7 +9,11 @@ from conftest import ROOT
 
 SCRIPT = """
 import sys
-from staff.quick_torch import META, Later, import_torch
+import inspect
+
+from staff.quick_torch import META, SELDOM_USED, Later, import_torch
+
+module_of = inspect.getmodule
 
 import_torch()
 import torch
@@ -18,9 +22,9 @@ from torch import nn
 model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(18, 4))
 noise = torch.randn(6, 1, 5, 5, generator=torch.Generator().manual_seed(0))
 assert model.eval()(noise).shape == (6, 4)
-assert type(sys.modules[META]) is Later  # it was not used yet
+assert all(type(sys.modules[name]) is Later for name in SELDOM_USED)  # none was used yet
 import_torch()  # a second call does nothing
-assert type(sys.modules[META]) is Later
+assert type(sys.modules[META]) is Later and inspect.getmodule is module_of
 weight = torch.ones(3, requires_grad=True)
 optimizer = torch.optim.Adam([weight], lr=0.1)
 weight.sum().backward()
@@ -34,6 +38,16 @@ assert torch.equal(compiled(torch.zeros(3), torch.Generator().manual_seed(1)), d
 from torch._meta_registrations import meta_conv
 assert meta_conv.__module__ == META and type(sys.modules[META]) is not Later
 assert model.to("meta")(noise.to("meta")).shape == (6, 4)
+
+import torch.utils.data
+from torch.distributions import Normal
+from torch.quantization import QuantStub
+pairs = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(noise), batch_size=4)
+assert [len(some) for some, in pairs] == [4, 2]
+assert Normal(0.0, 1.0).log_prob(torch.zeros(1)).item() < 0 and isinstance(QuantStub(), nn.Module)
+assert torch.nn.intrinsic.ConvReLU2d and torch.masked.masked_tensor and torch.profiler.profile
+exported = torch.export.export(nn.Linear(2, 1), (torch.ones(3, 2),))
+assert exported.module()(torch.ones(3, 2)).shape == (3, 1)
 """
 
 
