@@ -34,7 +34,8 @@ test-faults: .venv/test
 	FAULTS=long $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile tests/faults \
 	  tests/test_explorer.py
 
-SANDBOX_TESTS := $(addprefix tests/test_, attacks.py sandbox.py limits.py seccomp.py class.py grader.py)
+SANDBOX_TESTS := $(addprefix tests/test_, attacks.py attacks_on_scores.py sandbox.py limits.py \
+  seccomp.py class.py grader.py)
 
 test-sandbox: .venv/test
 	$(BIN)/python -m pytest -q $(SANDBOX_TESTS)

@@ -25,8 +25,8 @@ from staff.idx import gzipped, idx_bytes
 SUBMISSIONS = ROOT / "tests" / "submissions"
 TINY = 120  # images
 LONGEST = (
-    *("test_attacks.py", "test_sweep.py", "test_class.py", "test_commands.py", "test_explorer.py"),
-    *("test_grader.py", "test_trainer.py"),
+    *("test_attacks.py", "test_attacks_on_scores.py", "test_sweep.py", "test_commands.py"),
+    *("test_class.py", "test_explorer.py", "test_grader.py", "test_trainer.py"),
 )
 
 
