@@ -116,7 +116,7 @@ def _candidates(x: Tensor, known: Known, left_out: Tensor | None) -> Tensor:
     maps = turns.repeat(len(x), 1, 1)  # (B W, 2, 3)
     shifts = _centres(x) - known.centre
     maps[:, :, 2] = shifts.repeat_interleave(len(turns), dim=0)
-    warped = _warp(x.repeat_interleave(len(turns), dim=0), maps)
+    warped = _warp(x.repeat_interleave(len(turns), dim=0)[:, None], maps)[:, 0]
     codes = (_small(warped) - known.mean) @ known.axes  # (B W, d)
     # Half of the squared distance. Some known images at a time stay in the processor's cache.
     own = codes.square().sum(dim=1, keepdim=True) / 2  # (B W, 1)
@@ -163,9 +163,9 @@ def _blurred(images: Tensor) -> Tensor:
 
 
 def _warp(images: Tensor, maps: Tensor) -> Tensor:
-    """Return images (B, 28, 28) under the affine maps (B, 2, 3), interpolated linearly."""
-    grid = F.affine_grid(maps, [len(images), 1, IMAGE_SIZE, IMAGE_SIZE], align_corners=False)
-    return F.grid_sample(images[:, None], grid, align_corners=False)[:, 0]
+    """Return images (B, C, 28, 28) under the affine maps (B, 2, 3), interpolated linearly."""
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
 
 
 def _aligned_distances(images: Tensor, targets: Tensor) -> Tensor:
@@ -177,20 +177,22 @@ def _aligned_distances(images: Tensor, targets: Tensor) -> Tensor:
     count = len(images)
     target = F.normalize(targets.flatten(1))  # (B, 784)
     place = torch.stack([*_grid(), torch.ones(IMAGE_SIZE, IMAGE_SIZE)]).flatten(1)  # (3, 784)
-    slopes = torch.zeros(2, *images.shape)  # central differences, per unit of the grid
-    slopes[0, :, :, 1:-1] = (images[:, :, 2:] - images[:, :, :-2]) * IMAGE_SIZE / 4
-    slopes[1, :, 1:-1] = (images[:, 2:] - images[:, :-2]) * IMAGE_SIZE / 4
+    # With each image its central differences in x and y, per unit of the grid.
+    channels = torch.zeros(count, 3, IMAGE_SIZE, IMAGE_SIZE)
+    channels[:, 0] = images
+    channels[:, 1, :, 1:-1] = (images[:, :, 2:] - images[:, :, :-2]) * IMAGE_SIZE / 4
+    channels[:, 2, 1:-1] = (images[:, 2:] - images[:, :-2]) * IMAGE_SIZE / 4
     maps = torch.eye(2, 3).repeat(count, 1, 1)  # (B, 2, 3)
     maps[:, :, 2] = _centres(images) - _centres(targets)
     best = torch.full((count,), torch.inf)
     for step in range(STEPS + 1):
-        warped = _warp(images, maps).flatten(1)  # (B, 784)
+        warped, by_x, by_y = _warp(channels, maps).flatten(2).unbind(dim=1)  # (B, 784) each
         length = warped.norm(dim=1, keepdim=True).clamp(min=1e-6)
         residual = target - warped / length
         best = torch.minimum(best, residual.norm(dim=1))
         if step == STEPS:
             break
-        by_x, by_y = (_warp(slope, maps).view(count, 1, -1) / length[:, None] for slope in slopes)
+        by_x, by_y = ((slope / length)[:, None] for slope in (by_x, by_y))  # (B, 1, 784)
         jacobian = torch.cat([by_x * place, by_y * place], dim=1)  # (B, 6, 784)
         squares = jacobian @ jacobian.mT  # (B, 6, 6)
         squares += 1e-3 * torch.diag_embed(squares.diagonal(dim1=1, dim2=2)) + 1e-6 * torch.eye(6)
