@@ -97,7 +97,7 @@ def test_points_of_a_class(tmp_path, trained, tiny_data):
         (folder / name).mkdir()
         (folder / name / "submission.py").write_text(code, encoding="utf-8")
     marks.write_text("student,part,points,comment\nada,0.1a,9,\neve,2.3,15,was right\n")
-    more = ["--no_private", "--workers", 1]
+    more = ["--no_private", "--no_reports", "--workers", 1]
     completed = run_class(folder, out, tiny_data, *more, "--marks", marks)
     assert completed.returncode == 0, completed.stdout + completed.stderr
     points = {name: result_of(out, name)["completion"]["points"] for name in ("ada", "bob", "eve")}
@@ -129,7 +129,7 @@ def test_points_of_a_class(tmp_path, trained, tiny_data):
 
     marks.write_text("student,part,points,comment\nada,0.1a,11,\n")
     again = [CLASS, folder, "--out", out, "--test_data", tiny_data, "--gen_num", 20]
-    again += ["--workers", 1]
+    again += ["--no_reports", "--workers", 1]
     assert_clear_error(run(*again, "--no_private", "--marks", marks), "line 2", "expected 0 to 10")
     marks.unlink()
     completed = run(*again, "--no_private")  # the marks of the first run stay

@@ -92,10 +92,11 @@ def test_a_changed_grader_grades_every_student_again(tmp_path, trained, tiny_dat
 
 @pytest.fixture
 def one_student(tmp_path, trained, tiny_data):
-    """A student, and a job to grade them with in this process, without a private split."""
+    """A student, and a job to grade them with in this process: scores, without a private split."""
     hand_in(tmp_path / "class" / "ada", trained, ["VAEwolabel"])
-    words = [tmp_path / "class", "--out", tmp_path / "out", "--test_data", tiny_data]
-    words += ["--gen_num", 20, "--no_private"]
+    words = [tmp_path / "class", "--out", tmp_path / "out", "--gen_num", 20, "--no_private"]
+    words += [word for name in ("test", "train", "valid") for word in (f"--{name}_data", tiny_data)]
+    words.append("--scores_only")
     args = grade_class.make_parser().parse_args([*map(str, words)])
     job = grade_class.make_job(grade_class.Options(**vars(args)))
     (student,) = students_in(tmp_path / "class")
@@ -105,6 +106,7 @@ def one_student(tmp_path, trained, tiny_data):
 @needs_bubblewrap
 def test_a_grader_error_gives_no_score_and_is_tried_again(one_student, monkeypatch):
     student, job = one_student
+    job = dataclasses.replace(job, checks=True)
     with monkeypatch.context() as broken:
         files = {**sandbox.lab_files(), "/lab/not_there.py": ROOT / "not_there.py"}
         broken.setattr(sandbox, "lab_files", lambda: files)
@@ -191,7 +193,6 @@ def test_a_failure_on_the_private_split_tells_nothing_if_it_counts(one_student, 
     student, job = one_student
     sums = {**job.data_sha256, "private": "0"}
     chosen = dataclasses.replace(job, private_data=job.test_data, count="private", data_sha256=sums)
-    chosen = dataclasses.replace(chosen, checks=False)
     run_stage, calls = sandbox.run_stage, []
 
     def fails_at_first(stage, *arguments, **named):

@@ -256,7 +256,7 @@ def test_replay_accepts_honest_checkpoints_and_rejects_swapped_ones(runs, tiny_d
     for number in range(3):
         found = verdict(number, number)
         assert found.kind == ACCEPTED, found.why
-    assert verdict(0, 0).exact
+        assert found.exact or number > 0
     for code, other in ((0, 1), (1, 2), (2, 0)):
         assert verdict(code, other).kind == REJECTED
 

@@ -139,7 +139,8 @@ def test_without_bubblewrap_grading_is_refused(tmp_path, trained, tiny_data):
     folder = tmp_path / "class"
     hand_in(folder / "ada", trained, ["VAEwolabel"])
     bare = {"PATH": str(tmp_path)}
-    words = [CLASS, folder, "--out", tmp_path / "out", "--test_data", tiny_data, "--no_private"]
+    words = [CLASS, folder, "--out", tmp_path / "out", "--no_private", "--scores_only"]
+    words += [word for name in ("test", "train", "valid") for word in (f"--{name}_data", tiny_data)]
     assert_clear_error(run(*words, env=bare), "bwrap is missing", "apt-get install bubblewrap")
     assert not (tmp_path / "out" / "students").exists()
     completed = run(*words, "--unsafe-no-isolation", "--gen_num", 20, env=bare)
