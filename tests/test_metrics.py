@@ -125,9 +125,9 @@ def test_bonus_falls_with_the_size_of_the_code(latent_dim):
 def test_score_task_adds_up(tiny_set):
     recon = np.roll(tiny_set.images, 1, axis=1)
     samples = np.stack([tiny_set.images[tiny_set.labels == label] for label in range(10)])
-    result = metrics.score_task(
-        "Genwithlabel", recon, tiny_set.images, tiny_set.labels, 10, samples
-    )
+    words = ("Genwithlabel", recon, tiny_set.images, tiny_set.labels, 10, samples)
+    result = metrics.score_task(*words)
+    assert metrics.score_task(*words, known=metrics.per_image(recon, tiny_set.images)) == result
     assert result["fid"] == pytest.approx(0, abs=1e-9)
     assert result["score"] == min(result["raw"], 30) and result["cap"] == 30
     assert result["n"] == sum(row["n"] for row in result["per_label"]) == len(tiny_set)
