@@ -43,7 +43,9 @@ def import_torch() -> None:
         except (ImportError, AttributeError):  # another version of torch
             importlib.import_module(PRIMITIVES)
         if COMPILER not in sys.modules:
-            torch._dynamo = sys.modules[COMPILER] = Later(COMPILER, PRIMITIVES)
+            compiler = torch._dynamo = sys.modules[COMPILER] = Later(COMPILER, PRIMITIVES)
+            # What every optimizer asks of it. It changes nothing where nothing is compiled.
+            vars(compiler).update(disable=_unchanged, graph_break=lambda *_, **__: None)
     finally:
         inspect.getmodule = MODULE_OF
         gc.freeze()  # what was imported is not searched again
@@ -52,6 +54,10 @@ def import_torch() -> None:
         package, _, last = name.rpartition(".")
         if sys.modules.get(name) is module and package in sys.modules:
             setattr(sys.modules[package], last, module)
+
+
+def _unchanged(function: Any = None, *_: Any, **__: Any) -> Any:
+    return _unchanged if function is None else function  # also as a decorator with parentheses
 
 
 def _module_of(object: object, _filename: str | None = None) -> types.ModuleType | None:

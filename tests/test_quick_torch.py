@@ -11,7 +11,7 @@ SCRIPT = """
 import sys
 import inspect
 
-from staff.quick_torch import META, SELDOM_USED, Later, import_torch
+from staff.quick_torch import COMPILER, META, SELDOM_USED, Later, import_torch
 
 module_of = inspect.getmodule
 
@@ -29,7 +29,7 @@ weight = torch.ones(3, requires_grad=True)
 optimizer = torch.optim.Adam([weight], lr=0.1)
 weight.sum().backward()
 optimizer.step()
-assert weight[0].item() < 1
+assert weight[0].item() < 1 and type(sys.modules[COMPILER]) is Later
 def noisy(x, generator):
     return x + torch.randn(3, generator=generator)
 draw = noisy(torch.zeros(3), torch.Generator().manual_seed(1))
