@@ -53,9 +53,11 @@ def _collected(folder: Path) -> list[Student]:
     except TableError as error:
         raise HandedInError(str(error)) from None
     keys = keys_of(row["id"] for row in rows)
+    key_of = {row["id"]: key for key, row in zip(keys, rows)}
+    groups = [{key_of.get(one, "") for one in row.get("group", "").split()} for row in rows]
     return [
-        Student(key, row["name"], row["platform"], row["number"], folder / key)
-        for key, row in zip(keys, rows)
+        Student(key, row["name"], row["platform"], row["number"], folder / key, frozenset(group))
+        for key, row, group in zip(keys, rows, groups)
     ]
 
 

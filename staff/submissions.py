@@ -46,6 +46,7 @@ class Student:
         name: as the platform wrote it, as plain text.
         platform, number: the platform and its number for the student; "" if unknown.
         path: the folder or zip; it does not exist if the student handed in nothing.
+        group: keys of the others who handed in the same, as one group.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Student:
     platform: str
     number: str
     path: Path
+    group: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

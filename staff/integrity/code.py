@@ -92,7 +92,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"error": "takes too long to be parsed"}
     except (ValueError, KeyError, TypeError):  # the parser itself ended
-        return {"error": "is nested too deeply to be compared"}
+        return {"error": "is nested too deeply or takes too long to be compared"}
 
 
 @functools.cache

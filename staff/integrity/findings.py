@@ -7,7 +7,7 @@ work explains, such as the unchanged model.py trained with the same seed, it is 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from staff.integrity import code as codes
@@ -56,12 +56,12 @@ class Findings:
 
 
 def findings_of(subjects: Sequence[Subject]) -> Findings:
-    """Compare all pairs with at least one submission of this year."""
-    rarity = Rarity(one.code.own for one in subjects)
+    """Compare all pairs with at least one submission of this year, but not those of one group."""
+    rarity = Rarity(one.code.own for one in _once_per_group(subjects))
     found: list[Finding] = []
     explained: list[Finding] = []
     for one, other in itertools.combinations(subjects, 2):
-        if one.year and other.year:
+        if one.year and other.year or same_group(one, other):
             continue
         alike = rarity.likeness(one.code.own, other.code.own)
         if alike >= codes.ALIKE:
@@ -72,7 +72,8 @@ def findings_of(subjects: Sequence[Subject]) -> Findings:
             finding, honest = _of_checkpoints(one, other, task, alike >= codes.ALIKE)
             if finding:
                 (explained if honest else found).append(finding)
-    notes = [(one, words) for one in subjects if not one.year for words in _notes(one)]
+    names = {one.key: one.name for one in subjects if not one.year}
+    notes = [(one, words) for one in subjects if not one.year for words in _notes(one, names)]
     return Findings(clusters(found), explained, notes, rarity)
 
 
@@ -125,9 +126,26 @@ def _states(record: Record, code: Code) -> bool:
     )
 
 
-def _notes(one: Subject) -> Iterable[str]:
+def same_group(one: Subject, other: Subject) -> bool:
+    """Return whether two students of this class handed in as one group."""
+    return not (one.year or other.year) and (other.key in one.group or one.key in other.group)
+
+
+def _once_per_group(subjects: Sequence[Subject]) -> Iterable[Subject]:
+    """Yield the submissions without the copies that the other members of a group have."""
+    seen: set[tuple[str, str]] = set()
+    for one in subjects:
+        members = [(key, one.code.sha256) for key in one.group]
+        if one.year or not seen.intersection(members):
+            yield one
+        seen.add((one.key, one.code.sha256))
+
+
+def _notes(one: Subject, names: Mapping[str, str]) -> Iterable[str]:
     """Yield what is to be known about one submission, none of which accuses anybody."""
     yield from one.problems
+    if others := sorted(names[key] for key in one.group if key in names):
+        yield f"one group with {', '.join(others)}; its members are not compared with each other."
     for task, record in one.records.items():
         if not record.submission_sha256:
             yield f"{task}: the checkpoint does not state its code: an older version trained it."

@@ -46,6 +46,7 @@ class Subject:
         records: of the checkpoints, by task.
         replays: verdicts, by task; empty if nothing was replayed.
         problems: what could not be compared, in words.
+        group: keys of the others of this class who handed in the same, as one group.
     """
 
     key: str
@@ -55,6 +56,7 @@ class Subject:
     records: dict[str, Record] = field(default_factory=dict)
     replays: dict[str, Verdict] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    group: frozenset[str] = frozenset()
 
     @property
     def title(self) -> str:
@@ -84,9 +86,11 @@ def subject_of(
             handed_in = take(student, folder / "handed_in")
         except HandedInError as error:
             words = as_line(str(error))
-            return Subject(student.key, student.name, "", Code(""), problems=[words])
+            return Subject(
+                student.key, student.name, "", Code(""), problems=[words], group=student.group
+            )
         code = read_code(handed_in.code.read_bytes())
-        subject = Subject(student.key, student.name, "", code)
+        subject = Subject(student.key, student.name, "", code, group=student.group)
         if code.problem:
             subject.problems.append(f"submission.py {code.problem}.")
         for name, file in handed_in.checkpoints.items():

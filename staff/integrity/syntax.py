@@ -2,11 +2,12 @@
 
     python -I -S staff/integrity/syntax.py ROOT < submission.py
 
-The source is parsed and never run. The syntax tree of each function becomes a sequence of words in
-which names that a student can choose, numbers, texts, annotations and comments do not count; the
-operands of a sum and of a product are sorted; a function that is only `return ...` stands where it
-is called; a variable that nothing reads is left out. Functions are taken by themselves, so their
-order does not matter. Of the hashes of all runs of K words, winnowing keeps the smallest in each
+The source is parsed and never run. Helper functions and variables are first put where they are
+used (`straight.py`). The syntax tree of each function then becomes a sequence of words in which
+names that a student can choose, numbers, texts, annotations and comments do not count; the operands
+of a sum and of a product are sorted; a variable that nothing reads is left out. Functions are taken
+by themselves, so their order does not matter. Of the hashes of all runs of K words, winnowing keeps
+the smallest in each
 window (Schleimer, Wilkerson and Aiken, Winnowing: Local Algorithms for Document Fingerprinting,
 SIGMOD 2003): a common run of K + WINDOW - 1 words leaves at least one common fingerprint.
 """
@@ -24,7 +25,6 @@ from typing import Any
 K, WINDOW = 8, 2
 MAX_PRINTS = 20_000
 LIMITS = {"AS": 1 << 30, "CPU": 10, "FSIZE": 0, "NPROC": 0, "CORE": 0}  # see setrlimit(2)
-CONTRACT = {"encode", "decode", "forward", "reparameterize", "vae_loss", "fit_prior"}
 LEFT_OUT = (ast.expr_context, ast.Import, ast.ImportFrom)
 FIELDS_LEFT_OUT = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx"}
 BUILTINS = frozenset(dir(builtins))
@@ -38,8 +38,11 @@ def prints_of(source: str) -> list[Print]:
 
     Raises SyntaxError or ValueError if it is no Python, RecursionError, MemoryError.
     """
+    from staff.integrity.straight import straighten
+
     tree = ast.parse(source)
-    reader = _Reader(_imported(tree), _one_liners(tree))
+    straighten(tree)
+    reader = _Reader(_imported(tree))
     found: dict[Print, None] = {}
     for words in reader.units(tree):
         found |= dict.fromkeys(_winnowed(words))
@@ -61,30 +64,16 @@ def _imported(tree: ast.AST) -> dict[str, str]:
     return bound
 
 
-def _one_liners(tree: ast.AST) -> dict[str, ast.expr]:
-    """Return what each function returns that has no other statement and is defined once."""
-    found: dict[str, list[ast.expr | None]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            body = [one for one in node.body if not _is_text(one)]
-            only = body[0] if len(body) == 1 else None
-            value = only.value if isinstance(only, ast.Return) else None
-            found.setdefault(node.name, []).append(value)
-    return {name: values[0] for name, values in found.items() if len(values) == 1 and values[0]}
-
-
 class _Reader:
     """Turns a syntax tree into words.
 
     Args:
         imported: what `_imported` returned.
-        short: what `_one_liners` returned.
     """
 
-    def __init__(self, imported: dict[str, str], short: dict[str, ast.expr]) -> None:
-        self.imported, self.short = imported, short
+    def __init__(self, imported: dict[str, str]) -> None:
+        self.imported = imported
         self.unread: set[str] = set()  # variables of the current function that nothing reads
-        self.inside: set[str] = set()  # functions that are being put in the place of their call
 
     def units(self, tree: ast.AST) -> Iterator[list[Word]]:
         """Yield the words of each function, and of the statements outside of functions."""
@@ -96,8 +85,7 @@ class _Reader:
                 names = [one for one in ast.walk(node) if isinstance(one, ast.Name)]
                 read = {one.id for one in names if isinstance(one.ctx, ast.Load)}
                 self.unread = {one.id for one in names} - read
-                if node.name not in self.short or node.name in CONTRACT:
-                    yield self.words(node, 0)
+                yield self.words(node, 0)
                 self.unread = set()
                 inner = [one for one in ast.walk(node) if isinstance(one, ast.ClassDef)]
                 for one in inner:
@@ -111,11 +99,6 @@ class _Reader:
         line = getattr(node, "lineno", line)
         if isinstance(node, LEFT_OUT) or _is_text(node) or self._does_nothing(node):
             return []
-        if isinstance(node, ast.Call) and (name := self._called(node)):
-            self.inside.add(name)
-            found = self.words(self.short[name], line)
-            self.inside.remove(name)
-            return [(word, line) for word, _ in found]
         if isinstance(node, ast.Name):
             return [(self.name_of(node), line)]
         if isinstance(node, ast.Constant):
@@ -140,16 +123,6 @@ class _Reader:
                 if isinstance(one, ast.AST):
                     found += self.words(one, line)
         return found
-
-    def _called(self, node: ast.Call) -> str:
-        """Return the name of the one-line function that a call runs; "" for any other."""
-        name = ""
-        if isinstance(node.func, ast.Name):
-            name = node.func.id
-        elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
-            name = node.func.attr if node.func.value.id == "self" else ""
-        usable = name in self.short and name not in self.inside and name not in CONTRACT
-        return name if usable else ""
 
     def _does_nothing(self, node: ast.AST) -> bool:
         """Return whether a statement only sets variables that nothing reads, without a call."""
