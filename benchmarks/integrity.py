@@ -4,8 +4,9 @@
 
 Twenty independent submissions (tests/classmates.py) are trained for two epochs on the 10 000
 validation images, with the same seed. Then
-    code        each of them is copied in ten disguises, and compared with the class;
-    weights     the weights of one are stolen in seven disguises, once with real fine-tuning;
+    code        each of them is copied in eleven disguises, and compared with the class;
+    weights     the weights of a model are stolen in eight disguises, some with real fine-tuning,
+                and compared with those of trainings of the same seed whose codes differ a little;
     replay      each checkpoint is replayed with its own code, ten with another student's, and
                 five with their own code after its activation was exchanged;
     tolerance   how far losses differ with other noise, in bf16, and after small edits of the code.
@@ -14,10 +15,15 @@ validation images, with the same seed. Then
 from __future__ import annotations
 
 import itertools
+import json
+import math
+import os
 import re
 import statistics
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +52,23 @@ DATA = ROOT / "dataset" / "valid"
 SPLITS = {"train": DATA, "valid": DATA}
 TASK = "VAEwolabel"
 SWAPPED, EDITED = 10, 5
+EPOCHS = 6  # of the weights that are stolen
 ACTIVATIONS = ("relu", "gelu", "silu", "elu", "tanh", "softplus", "leaky_relu")
 MLP = ROOT / "tests" / "submissions" / "student.py"
 
 
-def trained(name: str, text: str, folder: Path, epochs: int = 2, seed: int = 42) -> Path:
-    """Train a submission and return its run's folder."""
+def trained(name: str, text: str, folder: Path, epochs: int = 2, **named: Any) -> Path:
+    """Train a submission, with seed 42 if no other is given, and return its run's folder."""
     from train import TrainOptions, train
 
     file = folder / f"{name}.py"
     file.write_text(text, encoding="utf-8")
-    options = TrainOptions(
-        submission=file, save_dir=folder / name, epochs=epochs, batch_size=256, latent_dim=8,
-        seed=seed, train_data=DATA, valid_data=DATA, eval_num=500, save_loss_plot=False,
-    )  # fmt: skip
+    fixed: dict[str, Any] = {
+        "submission": file, "save_dir": folder / name, "epochs": epochs, "batch_size": 256,
+        "latent_dim": 8, "seed": 42, "train_data": DATA, "valid_data": DATA, "eval_num": 500,
+        "save_loss_plot": False,
+    }  # fmt: skip
+    options = TrainOptions(**{**fixed, **named})
     train(options, progress=False)
     return options.folder
 
@@ -83,9 +92,14 @@ def subject(key: str, text: str, own: Record | None = None) -> Subject:
     return Subject(key, key, "", read_code(text.encode()), {TASK: own} if own else {})
 
 
-def of_code(texts: list[str], disguises: dict[str, Any]) -> dict[str, Any]:
+def of_code(texts: list[str]) -> dict[str, Any]:
     """Return the likeness of honest pairs, and of copies with their original."""
+    from tests.classmates import CODE_DISGUISES
+
+    codes.baseline()
+    before = os.times()
     honest = [subject(str(i), text) for i, text in enumerate(texts)]
+    seconds = sum(os.times()[:4]) - sum(before[:4])
     own = [one.code.own for one in honest]
     rarity = Rarity(own)
     pairs = sorted(rarity.likeness(a, b) for a, b in itertools.combinations(own, 2))
@@ -94,9 +108,10 @@ def of_code(texts: list[str], disguises: dict[str, Any]) -> dict[str, Any]:
         "honest_largest": pairs[-3:],
         "honest_median": statistics.median(pairs),
         "honest_findings": len(findings_of(honest).clusters),
+        "cpu_seconds_per_submission": seconds / len(texts),
     }
     copies: dict[str, list[float]] = {}
-    for name, disguise in tqdm(disguises.items(), desc="code"):
+    for name, disguise in tqdm(CODE_DISGUISES.items(), desc="code"):
         for victim, text in enumerate(texts):
             copy = read_code(disguise(text).encode()).own
             alike = Rarity([*own, copy]).likeness(own[victim], copy)
@@ -113,46 +128,71 @@ def of_code(texts: list[str], disguises: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def of_weights(honest: list[Subject], folder: Path) -> dict[str, Any]:
-    """Return the likeness of independent weights, and of stolen ones."""
+def of_weights(folder: Path) -> dict[str, Any]:
+    """Return how alike the weights of near trainings are, and what is found of stolen ones."""
     from tests import classmates, stolen
 
-    records = [one.records[TASK] for one in honest]
-    pairs = [weights.likeness(a, b) for a, b in itertools.permutations(records, 2)]
     text = MLP.read_text(encoding="utf-8")
-    run = trained("victim", text, folder)
+    run = trained("victim", text, folder, EPOCHS)
     state = checkpoint.load(run / "best.pth")
-    victim = record(state, run)
-    edits = {
-        "another activation": text.replace("F.relu", "F.gelu"),
-        "another loss": text.replace("(2 * var)", "(4 * var)"),
+    victim = subject("victim", text, record(state, run))
+
+    def compared(own: Record, verdict: Verdict | None = None) -> dict[str, Any]:
+        """Return what is found of a student whose code is another one."""
+        other = subject("other", classmates.HONEST[3], own)
+        other.replays = {TASK: verdict} if verdict else {}
+        found = findings_of([victim, other])
+        return {
+            "kinds": sorted({f.kind for c in found.clusters for f in c.findings}),
+            "explained": [f.words for f in found.explained],
+            "likeness": weights.likeness(victim.records[TASK], own),
+            "change": weights.change_in_common(victim.records[TASK], own),
+            "reordered": own.reordered,
+        }
+
+    edits: dict[str, tuple[str, dict[str, Any]]] = {
+        "another seed": (text, {"seed": 1}),
+        "another activation": (text.replace("F.relu", "F.gelu"), {}),
+        "a leaky ReLU": (text.replace("F.relu", "F.leaky_relu"), {}),
+        "another loss": (text.replace("(2 * var)", "(4 * var)"), {}),
+        "half the KL": (text.replace("kl = -0.5", "kl = -0.25"), {}),
+        "0.95 of the KL": (text.replace("kl = -0.5", "kl = -0.475"), {}),
+        "half the rate": (text, {"lr": 2.5e-3}),
+        "0.9 of the rate": (text, {"lr": 4.5e-3}),
+        "batches of 250": (text, {"batch_size": 250}),
+        "more epochs": (text, {"epochs": EPOCHS + EPOCHS // 2}),
     }
-    again = record_of_run(trained("again", text, folder, seed=1))
-    near = {"the same code, another seed": weights.likeness(victim, again)}
-    for number, (name, edited) in enumerate(edits.items()):
-        other = record_of_run(trained(f"near{number}", edited, folder))
-        near[f"the same seed, {name}"] = weights.likeness(victim, other)
-    tuned = fine_tuned(run, folder)
-    forged = stolen.with_other_history
+    near, runs = {}, {}
+    for number, (name, (edited, named)) in enumerate(tqdm(edits.items(), desc="near")):
+        runs[name] = trained(f"near{number}", edited, folder, **{"epochs": EPOCHS, **named})
+        near[name] = compared(record_of_run(runs[name]))
+    tuned, forged = fine_tuned(run, folder), stolen.with_other_history
+    other = runs["another activation"]  # what the thief trained: the same layers and seed
+    honest_record = checkpoint.load(other / "best.pth")
+
+    def under_own(weights_of: dict[str, Any]) -> dict[str, Any]:
+        return {**honest_record, "model_state_dict": weights_of["model_state_dict"]}
+
     thefts = {
         "verbatim": state,
         "layers renamed": stolen.with_other_names(state),
         "history forged": forged(state),
         "layers renamed, history forged": forged(stolen.with_other_names(state)),
         "hidden units permuted, history forged": forged(stolen.permuted(state)),
-        "fine-tuned for an epoch, history forged": forged(tuned),
+        "fine-tuned for an epoch, under the record of their own training": under_own(tuned),
         "fine-tuned and permuted, history forged": forged(stolen.permuted(tuned)),
+        "fine-tuned for an epoch, history forged": forged(tuned),
     }
     found = {}
     for name, one in thefts.items():
         own = record(one, run)  # the hardest case: the thief's code begins with the same weights
-        pair = [subject("victim", text, victim), subject("thief", classmates.HONEST[3], own)]
-        clusters = findings_of(pair).clusters
-        found[name] = {
-            "kinds": sorted({f.kind for c in clusters for f in c.findings}),
-            "likeness": weights.likeness(victim, own),
-        }
-    return {"honest_pairs": len(pairs), "honest_largest": max(pairs), "near": near, "stolen": found}
+        found[name] = compared(own)
+        if name == "fine-tuned for an epoch, history forged":
+            file = folder / "forged.pth"
+            checkpoint.save(file, one)
+            verdict = replay(other / "submission.py", file, own, SPLITS, Limits())
+            found[name] |= {"replay": verdict.kind, "with_replay": compared(own, verdict)["kinds"]}
+    return {"steps": weights.steps_of(victim.records[TASK]), "near": near, "stolen": found}
 
 
 def fine_tuned(run: Path, folder: Path) -> dict[str, Any]:
@@ -251,34 +291,51 @@ def of_tolerance(texts: list[str], folder: Path) -> dict[str, Any]:
     }
 
 
-def measure() -> dict[str, Any]:
-    """Measure everything; the trainings are in a temporary folder."""
-    from tests import classmates
+def of_class(texts: list[str], folder: Path) -> dict[str, Any]:
+    """Return what is found in the class itself, and of its replays."""
+    runs = [trained(str(i), one, folder) for i, one in enumerate(tqdm(texts, desc="train"))]
+    before = time.process_time()
+    records = [record_of_run(run) for run in runs]
+    seconds = (time.process_time() - before) / len(runs)
+    honest = [subject(str(i), *pair) for i, pair in enumerate(zip(texts, records))]
+    before = time.process_time()
+    found = findings_of(honest)
+    per_pair = (time.process_time() - before) / math.comb(len(honest), 2)
+    pairs = [weights.likeness(a, b) for a, b in itertools.permutations(records, 2)]
+    return {
+        "pairs": len(pairs) // 2,
+        "clusters": len(found.clusters),
+        "explained": [[*(one.key for one in f.pair), f.words] for f in found.explained],
+        "reordered": sum(one.reordered for one in records),
+        "largest_likeness": max(pairs),
+        "cpu_seconds_per_record": seconds,
+        "cpu_seconds_per_pair": per_pair,
+        "replay": of_replays(runs, records),
+    }
 
-    torch.set_num_threads(1)
-    texts = classmates.HONEST
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        code = of_code(texts, classmates.CODE_DISGUISES)
-        runs = [trained(str(i), one, folder) for i, one in enumerate(tqdm(texts, desc="train"))]
-        records = [record_of_run(run) for run in runs]
-        honest = [subject(str(i), *pair) for i, pair in enumerate(zip(texts, records))]
-        found = {
-            "machine": figures.machine(),
-            "code": code,
-            "honest_clusters": len(findings_of(honest).clusters),
-            "weights": of_weights(honest, folder),
-            "replay": of_replays(runs, records),
-            "tolerance": of_tolerance(texts[:6], folder),
-        }
-    return found
+
+PARTS: dict[str, Callable[[list[str], Path], dict[str, Any]]] = {
+    "code": lambda texts, folder: of_code(texts),
+    "class": of_class,
+    "weights": lambda texts, folder: of_weights(folder),
+    "tolerance": lambda texts, folder: of_tolerance(texts[:6], folder),
+}
 
 
 def main() -> None:
     """Measure, print, and store."""
-    make_parser("benchmarks.integrity", __doc__).parse_args()
-    found = measure()
-    figures.write(FIGURES, found)
+    from tests import classmates
+
+    parser = make_parser("benchmarks.integrity", __doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="to measure")
+    parts = parser.parse_args().parts
+    torch.set_num_threads(1)
+    found = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+    for part in parts:
+        with tempfile.TemporaryDirectory() as name:
+            measured = PARTS[part](classmates.HONEST, Path(name))
+        found[part] = {"machine": figures.machine(), **measured}
+        figures.write(FIGURES, found)
     print(FIGURES.read_text(encoding="utf-8"))
 
 

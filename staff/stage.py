@@ -143,9 +143,12 @@ def record_of(state: dict[str, Any], initial: np.ndarray | None = None) -> bytes
 
     initial: what the stage "initial" returned; None if that failed.
     """
+    from staff.integrity.order import in_order
     from staff.integrity.sketch import sketch_of
 
     weights = _weights_of(state["model_state_dict"])
+    begun = _unflat(initial, weights)
+    weights, reordered = in_order(weights, begun)
     counters = state.get("counters", {})
     record = {
         "task": state.get("task"),
@@ -155,7 +158,8 @@ def record_of(state: dict[str, Any], initial: np.ndarray | None = None) -> bytes
         "settings": state.get("settings", {}),
         "history": counters.get("history", []),
         "first_losses": counters.get("first_losses", []),
-        "sketches": sketch_of(weights, _unflat(initial, weights)),
+        "reordered": reordered,
+        "sketches": sketch_of(weights, begun),
     }
     return json.dumps(record, default=str).encode()
 

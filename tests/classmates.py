@@ -1,4 +1,4 @@
-"""Twenty honest submissions that are written independently, and ten disguises of a stolen one.
+"""Twenty honest submissions that are written independently, and eleven disguises of a stolen one.
 
 Each honest student solves every part in a way of their own, chosen among the ways that students
 write. So two of them share idioms, and no two share a whole solution.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import itertools
 import re
 from collections.abc import Callable
 
@@ -431,6 +432,35 @@ def extracted_in_steps(text: str) -> str:
     return extracted(text, steps=True)
 
 
+def one_call_per_line(text: str) -> str:
+    """Give every call and every sum or product outside of __init__ a line and a variable."""
+    tree, number = ast.parse(text), itertools.count()
+    repeated = (ast.ListComp, ast.GeneratorExp)
+
+    def taken_apart(one: ast.AST, lines: list[ast.stmt]) -> ast.AST:
+        for name, value in () if isinstance(one, repeated) else ast.iter_fields(one):
+            if isinstance(value, list):
+                value = [taken_apart(part, lines) if isinstance(part, ast.expr) else part
+                         for part in value]  # fmt: skip
+            elif isinstance(value, ast.expr):
+                value = taken_apart(value, lines)
+            setattr(one, name, value)
+        if not isinstance(one, (ast.Call, ast.BinOp)):
+            return one
+        name = f"part_{next(number)}"
+        lines.append(ast.Assign([ast.Name(name, ast.Store())], one))
+        return ast.Name(name, ast.Load())
+
+    for function in [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]:
+        body: list[ast.stmt] = []
+        for one in function.body:
+            if isinstance(one, (ast.Assign, ast.Return)) and function.name != "__init__":
+                taken_apart(one, body)
+            body.append(one)
+        function.body = body
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
 def everything(text: str) -> str:
     """Rename, reorder, extract, change numbers and pad."""
     return numbers_changed(renamed(reordered(extracted(with_dead_code(text)))))
@@ -447,6 +477,6 @@ CODE_DISGUISES: dict[str, Disguise] = {
     one.__name__: one
     for one in (
         *(verbatim, other_comments, renamed, reordered, numbers_changed),
-        *(with_dead_code, extracted, extracted_in_steps, half, everything),
+        *(with_dead_code, extracted, extracted_in_steps, one_call_per_line, half, everything),
     )
 }

@@ -96,6 +96,10 @@ def test_every_student_has_one_row_and_the_right_files(case):
             assert row["submitted"] == (f"2026-11-{day}T17:34:00+00:00" if came else "")
     group = [row["group"] for row in rows if row["group"]]
     assert [len(others.split()) for others in group] == [2, 2, 2]
+    members = [one for one in students_in(folder / "out") if one.group]
+    assert [one.group for one in members] == [
+        frozenset(other.key for other in members if other is not one) for one in members
+    ]
 
 
 def test_what_is_nobodys_is_listed(case):

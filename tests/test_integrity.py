@@ -22,10 +22,11 @@ from staff.integrity import code as codes
 from staff.integrity import weights
 from staff.integrity.code import Code, Rarity, baseline, read_code
 from staff.integrity.findings import CODE, RUN, TRAINED, WEIGHTS, findings_of
+from staff.integrity.order import in_order
 from staff.integrity.subjects import Subject
 from staff.integrity.syntax import prints_of
 from staff.integrity.weights import read_record
-from staff.replay import ACCEPTED, REJECTED, UNKNOWN, compare, replay
+from staff.replay import ACCEPTED, REJECTED, UNKNOWN, Verdict, compare, replay
 from staff.stage import _flat, _weights_of, record_of
 from staff.walls import Limits
 from train import TrainOptions, train
@@ -60,6 +61,46 @@ def test_a_copy_is_found_in_every_disguise(name):
     assert name == "verbatim" or copy != HONEST[VICTIM]
     (cluster,) = findings_of(subjects_of([*HONEST, copy])).clusters
     assert [one.name for one in cluster.subjects] == [f"student {i}" for i in (20, VICTIM)]
+
+
+def test_helper_functions_and_variables_stand_where_they_are_used():
+    """Whatever its path, the computation has the same fingerprints."""
+    nested = "return torch.cat([F.relu(self.fc(x.flatten(1))), self.table(y)], 1), x.mean()"
+    plain = f"class A:\n    def encode(self, x, y):\n        {nested}\n"
+    detour = """
+def first(layer, image, *, start=1):
+    if image is None:
+        raise ValueError("no image")
+    flat = image.flatten(start)
+    len(flat)
+    return F.relu(layer(flat))
+
+class A:
+    def encode(self, x, y):
+        h = first(self.fc, x)
+        labels = self.look_up(y)
+        return torch.cat([h, labels], 1), x.mean()
+
+    def look_up(self, y):
+        return self.table(y)
+"""
+    loop = "def f(x):\n    return f(f(x))\ndef g(x):\n    return h(x)\ndef h(x):\n    return g(x)\n"
+    starts = "import torch\nimport torch.nn.functional as F\n"
+    found = [{one for one, _, _ in prints_of(starts + text)} for text in (plain, detour)]
+    assert found[0] == found[1] and len(found[0]) > 5
+    assert prints_of(loop + plain)  # a recursion ends
+
+
+def test_the_members_of_a_group_do_not_accuse_each_other():
+    text = HONEST[VICTIM]
+    ada, bob, eve, *others = subjects_of([text, text, renamed(text), *HONEST[:3]])
+    ada.group, bob.group = frozenset([bob.key]), frozenset([ada.key])
+    found = findings_of([ada, bob, *others])
+    assert found.clusters == []
+    assert [words for _, words in found.notes if "one group with student 1" in words]
+    (cluster,) = findings_of([ada, bob, eve, *others]).clusters
+    pairs = [tuple(one.key for one in finding.pair) for finding in cluster.findings]
+    assert sorted(pairs) == [("s0", "s2"), ("s1", "s2")]
 
 
 def test_five_copies_are_one_cluster():
@@ -204,6 +245,51 @@ def test_equal_weights_before_the_training_are_no_finding(runs):
         assert kinds(ada, bob) == expected
     thief = owner("eve", texts[1], with_other_history(one), initial=initial)
     assert kinds(ada, thief) == {WEIGHTS}
+
+
+def test_fine_tuned_weights_of_a_common_seed(runs, monkeypatch):
+    """The thief's code begins with the same weights, and the record is of their own training."""
+    text, initial = STUDENT.read_text(encoding="utf-8"), initial_of(runs[0])
+    victim = owner("ada", text, state_of(runs[0]), initial=initial)
+    tuned = trained_further(state_of(runs[0]), 0.002)
+    own = {**state_of(runs[1]), "model_state_dict": tuned["model_state_dict"]}
+    for short, state, expected, words in (
+        (0, own, {WEIGHTS}, ""),
+        (10_000, own, set(), "steps explain it"),
+        (0, with_other_history(tuned), set(), "the same computation"),
+        (10_000, with_other_history(permuted(tuned)), {WEIGHTS}, ""),
+    ):
+        monkeypatch.setattr(weights, "SHORT", short)
+        thief = owner("eve", HONEST[3], state, initial=initial)
+        assert kinds(victim, thief) == expected
+        found = findings_of([victim, thief])
+        assert [words in one.words for one in found.explained] == [True] * (not expected)
+    assert any("in another order" in note for one, note in found.notes if one is thief)
+    monkeypatch.setattr(weights, "SHORT", 0)
+    thief = owner("eve", HONEST[3], with_other_history(tuned), initial=initial)
+    thief.replays["VAEwolabel"] = Verdict(REJECTED, "its losses are others.")
+    assert kinds(victim, thief) == {WEIGHTS}
+
+
+def test_hidden_units_are_put_back_in_their_order():
+    """Also between two layers, behind channels of several columns, and after a training."""
+    rng = np.random.default_rng(0)
+    shapes = {"a": (48, 200), "b": (32, 48), "c": (5, 32 * 4)}
+    begun = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    trained = {name: one + 0.5 * rng.standard_normal(one.shape) for name, one in begun.items()}
+    first, second = rng.permutation(48), rng.permutation(32)
+    moved = {
+        "a": trained["a"][first],
+        "b": trained["b"][second][:, first],
+        "c": trained["c"].reshape(5, 32, 4)[:, second].reshape(5, -1),
+    }
+    found, count = in_order(moved, begun)
+    assert count == 3
+    for name, one in trained.items():
+        assert np.allclose(found[name], one, atol=1e-6)
+    assert in_order(trained, begun)[1] == 0
+    other = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    assert in_order(other, begun)[1] == 0  # of another seed
 
 
 def test_equal_weights_of_the_unchanged_demo_are_explained(runs):

@@ -86,7 +86,8 @@ def _of_checkpoints(
         words = f"{task}: both checkpoints carry the record of one run, with the same times"
         return Finding((one, other), RUN, words, 1.0), False
     alike = max(weights.likeness(a, b), weights.likeness(b, a))
-    if alike < weights.ALIKE:
+    change = weights.change_in_common(a, b)
+    if alike < weights.ALIKE and change < weights.least_change(a, b):
         return None, False
     words = f"{task}: {100 * alike:.0f} % of the weights are alike up to names and order"
     # The same computation with the same seed gives the same weights, without any copying.
@@ -97,8 +98,12 @@ def _of_checkpoints(
     )
     honest = weights.same_settings(a, b) and (unchanged or proven) and not codes_alike
     if weights.began_alike(a, b) and not codes_alike:
-        words += ": both began with the same weights, so a short training explains it; replay tells"
-        return Finding((one, other), WEIGHTS, words, alike), True
+        words = f"{task}: both began with the same weights, and the training changed them alike"
+        words += f" (cosine {change:.2f})"
+        replays = [own.replays[task].kind for own in (one, other) if task in own.replays]
+        if explained := _explained(a, b, change, REJECTED in replays):
+            words += f": {explained}"
+        return Finding((one, other), WEIGHTS, words, max(alike, change)), bool(explained)
     if honest:
         words += ": " + (
             "both train the unchanged demo with the same seed and settings"
@@ -106,6 +111,22 @@ def _of_checkpoints(
             else "both come from their own code, which computes the same from the same seed"
         )
     return Finding((one, other), WEIGHTS, words, alike), honest
+
+
+def _explained(a: Record, b: Record, change: float, rejected: bool) -> str:
+    """Return what explains that two trainings changed the same initial weights alike, or "".
+
+    rejected: whether a replay showed that one of them does not come from its code.
+    """
+    if change < weights.least_change(a, b):
+        return "the same seed explains as much"
+    if a.reordered or b.reordered or rejected:
+        return ""
+    if max(weights.steps_of(a), weights.steps_of(b)) < weights.SHORT:
+        return f"fewer than {weights.SHORT} steps explain it; replay tells"
+    if weights.trained_alike(a, b):
+        return "their first losses are those of the same computation; replay tells"
+    return ""
 
 
 def _trained_with(one: Subject, other: Subject) -> Iterable[Finding]:
@@ -154,6 +175,11 @@ def _notes(one: Subject, names: Mapping[str, str]) -> Iterable[str]:
                 yield f"{task}: only comments or layout of the code changed after the training."
             else:
                 yield f"{task}: the checkpoint was trained with another version of the code."
+        if record.reordered:
+            yield (
+                f"{task}: the hidden units of {record.reordered} tensors are in another order than "
+                "that in which its code creates them. No training does this; ask how it came about."
+            )
         if task in one.replays:
             verdict = one.replays[task]
             mark = "REPLAY: " if verdict.kind == REJECTED else ""

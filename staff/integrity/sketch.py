@@ -2,7 +2,7 @@
 
 It runs in the sandbox, on the tensors of a checkpoint and without any of the student's code. Two
 trainings from one seed begin with the same weights, and a short one changes them little. So what is
-sketched of a matrix is also its change since then.
+sketched of a matrix is also its change since then. The units should be `order.in_order`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ MAX_TENSORS = 12  # the largest ones of a model
 LEAST = 64  # values of a tensor that is sketched
 UNITS = 64  # rows of a matrix, and columns, that are kept
 WIDTH = 16  # numbers that a row is projected to
+CHANGE = 256  # numbers that the change of a whole matrix is projected to
 LEVELS = 127  # of a number, kept as one byte
 
 
@@ -37,6 +38,8 @@ def sketch_of(
             hidden units were permuted, and nearly the same after a little more training.
         initial: a hash of the sorted initial values; "" if they are unknown.
         changed_rows, changed_columns: the same as rows and columns, of the change since then.
+        change: the change of the whole matrix, each value with a random sign added to one of CHANGE
+            numbers (a count sketch), so that the angle between two changes is kept; "" if unknown.
     """
     chosen = [one for one in tensors.items() if one[1].ndim >= 2 and one[1].size >= LEAST]
     chosen.sort(key=lambda one: -one[1].size)
@@ -54,7 +57,18 @@ def _sketch(weights: np.ndarray, initial: np.ndarray | None) -> dict[str, Any]:
         "initial": "" if initial is None else _hash(before),
         "changed_rows": _units(matrix - before),
         "changed_columns": _units((matrix - before).T),
+        "change": "" if initial is None else _whole(matrix - before),
     }
+
+
+def _whole(matrix: np.ndarray) -> str:
+    """Return the count sketch of a matrix, scaled so that its largest number is LEVELS."""
+    rng = np.random.default_rng(matrix.size)
+    places = rng.integers(0, CHANGE, matrix.size)
+    signs = rng.integers(0, 2, matrix.size) * 2 - 1
+    numbers = np.bincount(places, signs * matrix.ravel(), CHANGE)
+    scale = LEVELS / max(float(np.abs(numbers).max()), 1e-12)
+    return np.rint(numbers * scale).astype(np.int8).tobytes().hex()
 
 
 def _matrix(weights: np.ndarray) -> np.ndarray:

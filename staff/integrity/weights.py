@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from staff.integrity.sketch import MAX_TENSORS, UNITS, WIDTH
+from staff.integrity.sketch import CHANGE, MAX_TENSORS, UNITS, WIDTH
 from staff.text import as_line
 
 MAX_BYTES = 4 << 20  # of a record
@@ -24,6 +24,11 @@ MAX_ROWS = 2000  # of history
 # fine-tuning above 0.999; between models of one seed whose codes differ a little, 0.6 to 0.95.
 SAME_UNIT = 0.98
 ALIKE = 0.5  # the share of the weights that are in matrices of the same units
+SAME_CHANGE = 0.94  # cosine of what two trainings changed
+REORDERED = 0.8  # the same, where one has its units in another order: a disguise
+FEW_LOSSES = 10  # of first steps; fewer say nothing about how alike two trainings are
+SAME_CURVE = 0.008
+SHORT = 200  # steps; two trainings of one seed have hardly parted by then
 FEW_ROWS = 2  # of history; fewer rows with equal times may be a coincidence
 HEX = re.compile(r"[0-9a-f]*")
 
@@ -39,6 +44,7 @@ class Record:
         history: one row of numbers per validation.
         first_losses: the loss of each of the first steps; may be empty.
         sketches: see `sketch.sketch_of`.
+        reordered: how many tensors have their units in another order than the code creates them.
     """
 
     task: str
@@ -49,6 +55,7 @@ class Record:
     history: tuple[Mapping[str, float], ...]
     first_losses: tuple[float, ...]
     sketches: tuple[Mapping[str, Any], ...]
+    reordered: int = 0
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -71,6 +78,7 @@ def read_record(content: bytes) -> Record | None:
             tuple(_numbers(row) for row in values["history"][:MAX_ROWS]),
             tuple(float(loss) for loss in values["first_losses"][:1000]),
             tuple(_checked(one) for one in values["sketches"][:MAX_TENSORS]),
+            int(values.get("reordered", 0)),  # earlier years do not have it
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
@@ -79,6 +87,13 @@ def read_record(content: bytes) -> Record | None:
 def as_plain(record: Record) -> dict[str, Any]:
     """Return a record as plain values, as `read_record` reads them."""
     return {name: getattr(record, name) for name in Record.__dataclass_fields__}
+
+
+def _hexadecimal_of(value: str, count: int) -> str:
+    """Return the hexadecimal digits of so many bytes, or of none."""
+    if len(bytes.fromhex(value)) not in (0, count):
+        raise ValueError("not the sketch of a change")
+    return value
 
 
 def _hexadecimal(value: object) -> str:
@@ -108,6 +123,7 @@ def _checked(sketch: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("not the shape of a matrix")
     found: dict[str, Any] = {"shape": shape, "values": _hexadecimal(sketch["values"])}
     found["initial"] = _hexadecimal(sketch["initial"])
+    found["change"] = _hexadecimal_of(sketch.get("change", ""), CHANGE)
     for before in ("", "changed_"):
         for name, count in zip(("rows", "columns"), shape):
             units = bytes.fromhex(sketch[before + name])
@@ -160,6 +176,48 @@ def began_alike(one: Record, other: Record) -> bool:
     )
 
 
+def change_in_common(one: Record, other: Record) -> float:
+    """Return how alike the changes are of the weights that began alike: a cosine, 0 if none did.
+
+    It is the smallest one of the matrices that hold a tenth of these weights or more: what all
+    trainings from one seed learn first, the mean image, is in the last layer.
+    """
+    found: list[tuple[float, float]] = []
+    for sketch in one.sketches:
+        cosines = [
+            float(_unit(sketch["change"]) @ _unit(two["change"]))
+            for two in other.sketches
+            if two["initial"] == sketch["initial"] and two["shape"] == sketch["shape"]
+            if sketch["initial"] and sketch["change"] and two["change"]
+        ]
+        if cosines:
+            found.append((math.prod(sketch["shape"]), max(cosines)))
+    total = sum(size for size, _ in found)
+    return min((cosine for size, cosine in found if size >= total / 10), default=0.0)
+
+
+def least_change(one: Record, other: Record) -> float:
+    """Return the `change_in_common` that two models of one seed hardly reach independently."""
+    return REORDERED if one.reordered or other.reordered else SAME_CHANGE
+
+
+def trained_alike(one: Record, other: Record) -> bool:
+    """Return whether the losses of the first steps rise and fall alike, or are unknown.
+
+    Their unit does not count: Adam takes the same steps if the loss is twice as large.
+    """
+    pairs = list(zip(one.first_losses, other.first_losses))
+    if len(pairs) < FEW_LOSSES or not all(0 < min(pair) < max(pair) * 1e6 for pair in pairs):
+        return True
+    ratios = np.array([math.log(a / b) for a, b in pairs])
+    return bool(np.median(np.abs(ratios - np.median(ratios))) < SAME_CURVE)
+
+
+def steps_of(record: Record) -> int:
+    """Return the number of steps that a checkpoint states; 0 if it states none."""
+    return int(max((row.get("step", 0.0) for row in record.history), default=0.0))
+
+
 def likeness(one: Record, other: Record) -> float:
     """Return which share of the weights is alike up to names and hidden units, 0 to 1.
 
@@ -187,6 +245,12 @@ def _matched(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
         cosines = _points(one[name]) @ _points(other[name]).T
         shares.append(float((cosines.max(axis=1) > SAME_UNIT).mean()))
     return max(shares)
+
+
+def _unit(numbers: str) -> np.ndarray:
+    """Return the sketch of a change as a vector of length 1."""
+    vector = np.frombuffer(bytes.fromhex(numbers), np.int8).astype(np.float64)
+    return vector / max(float(np.linalg.norm(vector)), 1e-9)
 
 
 def _points(units: str) -> np.ndarray:
