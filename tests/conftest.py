@@ -118,15 +118,19 @@ def start(*words: object, cwd: Path = ROOT, env: dict | None = None, **named) ->
 
 
 def run(
-    *words: object, cwd: Path = ROOT, timeout: float = 300, **named
+    *words: object,
+    cwd: Path = ROOT,
+    timeout: float = 300,
+    env: dict | None = None,
 ) -> subprocess.CompletedProcess:
     """Run `python WORDS` to its end; fail after `timeout` seconds.
 
-    named: for `start`. What it changes may matter at start-up: then it is a process of its own.
+    env: variables that are added to the environment. They may matter at start-up: then, and with
+        an empty dict too, the command is a process of its own.
     """
-    if forked.AVAILABLE and not named:
-        return forked.run_forked(program(*words), cwd, environment(), timeout)
-    process = start(*words, cwd=cwd, **named)
+    if forked.AVAILABLE and (env is None or env.keys() == {"PYTHONPATH"}):
+        return forked.run_forked(program(*words), cwd, environment(env), timeout)
+    process = start(*words, cwd=cwd, env=env)
     stdout, stderr = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 

@@ -76,9 +76,9 @@ def _settle(cwd: Path, environment: dict[str, str], outputs: list[Path]) -> None
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.path[:] = [
-        folder for folder in sys.path if TESTS not in (Path(folder), *Path(folder).parents)
-    ]
+    named = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    others = [one for one in sys.path if one != str(TESTS.parent) and one not in named]
+    sys.path[:] = [*named, *(one for one in others if TESTS not in (Path(one), *Path(one).parents))]
 
 
 # ---------------------------------------------------------------- workers of a command
