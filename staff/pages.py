@@ -10,6 +10,7 @@ from typing import Any
 from lab.checkpoint import write_whole
 from lab.checks.rubric import TASK_OF_SCORE, most, rubric
 from lab.pages import templates, verbatim
+from staff.chinese import in_chinese
 from staff.marks import total_of
 from staff.statuses import FLAGGED, GRADED, GRADER_ERROR, NO_CHECKPOINT, TASKS
 from staff.stored import report_file
@@ -77,23 +78,15 @@ def for_student(result: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str
         | {"status": status_for_student(one["status"])}
         for task, one in result["tasks"].items()
     }
-    shown["parts"] = [_part_for_student(part, result) for part in parts]
+    shown["parts"] = [
+        {name: part[name] for name in PART_FOR_STUDENT}
+        | {"title_zh": rubric()[part["number"]].title_zh}
+        for part in parts
+    ]
     if "sums" in result:
         shown["sums"] = {name: result["sums"][name] for name in SUMS_FOR_STUDENT}
     shown["checks_failed"] = result.get("completion", {}).get("message", "")
     return shown
-
-
-def _part_for_student(part: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    """Return a part of the course, with what its failed checks ask for in Chinese."""
-    known = rubric()[part["number"]]
-    checked = result.get("completion", {}).get("parts", {}).get(part["number"], {})
-    lost = [] if part["marked"] else checked.get("lost", [])
-    return {
-        **{name: part[name] for name in PART_FOR_STUDENT},
-        "title_zh": known.title_zh,
-        "failed_zh": [check.zh for check in known.checks if check.name in lost],
-    }
 
 
 def write_feedback(
@@ -132,6 +125,7 @@ def write_feedback(
         language=language,
         pseudonym=pseudonym,
         t=lambda *words: words[place],
+        say=in_chinese if place else str,
         status_words=lambda status: STATUS_IN_CHINESE.get(status, status) if place else status,
         total=result.get("total", total_of(shown["parts"])),
         complete=[part for part in shown["parts"] if part["points"] == part["of"]],

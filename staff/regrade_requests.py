@@ -18,6 +18,7 @@ from lab.checkpoint import write_whole
 from lab.checks.rubric import most, rubric
 from lab.lock import FolderInUseError, only_one
 from staff import history
+from staff.chinese import in_chinese
 from staff.course import LANGUAGES, CourseError
 from staff.decisions import TOTAL, Decisions, most_of
 from staff.gradebook import FINAL, GradebookError, read_book
@@ -102,7 +103,6 @@ def answer(out: Path, request: Request, result: dict[str, Any], decisions: Decis
         "before": points_before(out, request, now),
         "now": now,
         "problems": part["problems"] if part else [],
-        "failed_zh": part["failed_zh"] if part else [],
         "comment": part["comment"] if part else "",
         "override": override,
     }
@@ -116,6 +116,7 @@ def write_page(file: Path, answers: list[dict[str, Any]], title: str, language: 
         answers=answers,
         title=title,
         place=place,
+        say=in_chinese if place else str,
         t=lambda *words: words[place],
     )
     with write_whole(file) as opened:

@@ -20,6 +20,7 @@ LAYOUTS = ("moodle", "moodle-flat", "canvas", "gradescope")
 FAMILIES = ("王", "李", "张", "刘", "陈", "杨", "赵", "黄", "周", "吴")
 FAMILIES += ("Lovelace", "Hopper", "O'Neil", "Müller", "Núñez", "Wang")
 GIVEN = ("伟", "芳", "娜", "敏", "静", "秀英", "Ada", "Grace")
+FIRST_NUMBER = 4711  # of a student on the platform
 OLD, NEW = 1_760_000_000, 1_770_000_000  # times of files
 RUN = json.dumps({"task": "VAEwolabel"}).encode()
 
@@ -153,13 +154,16 @@ ODD: tuple[Callable[[Handed], None], ...] = (
 )
 
 
-def make_class(size: int = 60) -> list[Handed]:
-    """Return a class: every mistake twice, late ones, a group of three, the rest correct."""
+def make_class(size: int = 60, kind: type[Handed] = Handed) -> list[Handed]:
+    """Return a class: every mistake twice, late ones, a group of three, the rest correct.
+
+    kind: of each student; its `content` decides what is in the files.
+    """
     students = []
     for i in range(size):
         family, given = FAMILIES[i % len(FAMILIES)], GIVEN[i // len(FAMILIES) * 2 + i % 2]
         name = f"{given} {family}" if family.isascii() else f"{family}{given}"
-        one = Handed(f"2026{i:04}", name, 4711 + i, late=i % 7 == 3)
+        one = kind(f"2026{i:04}", name, FIRST_NUMBER + i, late=i % 7 == 3)
         if i < 2 * len(ODD):
             ODD[i // 2](one)
         else:

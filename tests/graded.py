@@ -34,8 +34,8 @@ def stored_result(name: str, number: str) -> dict[str, Any]:
         if part.graded in (TESTS, HAND_IN)
     }
     problem = {
-        "text": "the KL term has the wrong sign",
-        "hint": "mind the minus",
+        "text": "the KL term has the wrong sign: the loss falls when codes move away from N(0, I)",
+        "hint": "check the factor 1/2",
         "untested": False,
     }
     parts["2.3"] |= {"points": 13, "lost": ["kl_sign"], "problems": [problem]}

@@ -256,16 +256,25 @@ def book(tmp_path, request) -> Path:
 @pytest.mark.parametrize("book", ["zh"], indirect=True)
 def test_the_feedback_is_in_the_language_of_the_course(book):
     page = (book / "students" / "ada" / "feedback.html").read_text(encoding="utf-8")
-    for words in ("做得好的部分", "下一步做什么", "KL 项为正", "迟交天数：2", "满分 130", "已评分"):
+    for words in (
+        "做得好的部分",
+        "下一步做什么",
+        "KL 项的符号反了",
+        "迟交天数：2",
+        "满分 130",
+        "已评分",
+    ):
         assert words in page, words
-    for english in ("What went well", "points", "Handed in", ">part<", "Graded"):
+    for english in (
+        "What went well",
+        "points",
+        "Handed in",
+        ">part<",
+        "Graded",
+        "wrong sign",
+        "factor",
+    ):
         assert english not in page, english
-
-
-def test_every_check_and_title_has_a_text_in_chinese():
-    parts = rubric().values()
-    texts = [part.title_zh for part in parts] + [one.zh for part in parts for one in part.checks]
-    assert [text for text in texts if not re.search("[\u4e00-\u9fff]", text)] == []
 
 
 SCROLLS = """() => [...document.querySelectorAll(".wide")].filter(one =>

@@ -10,12 +10,14 @@ from conftest import ROOT, SUBMISSIONS
 from honest import HONEST
 from mistakes import BASE, MISTAKES
 
+from lab.checks.found import NOT_DONE, RAISED
 from lab.checks.model import notes
 from lab.checks.points import Points, judge
 from lab.checks.record import record
 from lab.checks.recording import PUBLIC, Recording, Setting, hidden_setting
 from lab.checks.rubric import HAND_IN, PERSON, SCORE, TASK_OF_SCORE, TESTS, most, rubric
 from lab.metrics import CAPS
+from staff.chinese import in_chinese
 from staff.solutions import blank, solutions
 
 HIDDEN = hidden_setting(np.random.default_rng(7))
@@ -78,6 +80,10 @@ def test_a_mistake_costs_its_points_once(tmp_path, mistake):
     assert costs(found) == expected, said
     for words in mistake.words:
         assert words in said
+    problems = [one for points in found.values() for one in points.problems()]
+    assert all(in_chinese(one.hint) != one.hint for one in problems)
+    made_here = [one.text for one in problems if not one.kind.startswith((RAISED, NOT_DONE))]
+    assert all(in_chinese(text) != text for text in made_here), made_here
 
 
 def test_the_table_has_different_mistakes():

@@ -73,7 +73,7 @@ def test_students_without_a_number_are_found_by_their_address(tmp_path, out):
     filled = moodle.fill_worksheet(worksheet, tmp_path / "f.csv", results, emails, "zh", most())
     assert filled.numbers["ada"] == "1001"
     site.import_worksheet((tmp_path / "f.csv").read_bytes())
-    assert "总分 75.62 / 130" in site.comments[1001] and "KL 项为正" in site.comments[1001]
+    assert "总分 75.62 / 130" in site.comments[1001] and "KL 项的符号反了" in site.comments[1001]
 
 
 @pytest.mark.parametrize(

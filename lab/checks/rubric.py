@@ -20,13 +20,11 @@ class Check:
         name: unique in its part.
         points: what it is worth.
         that: what must hold, as a sentence without a full stop.
-        zh: the same in Chinese.
     """
 
     name: str
     points: int
     that: str
-    zh: str
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from staff.chinese import in_chinese
 from staff.pages import for_student
 
 MAX_PROBLEMS = 8  # listed in a comment; the page has them all
@@ -34,7 +35,7 @@ def comment_of(result: dict[str, Any], language: str, most: int) -> list[str]:
             else f"Late: {days} days, {covered} covered, {sums['percent']:g} % deducted: {points}"
         )
     if shown["message"]:
-        lines.append(shown["message"][:MAX_MESSAGE])
+        lines.append((in_chinese(shown["message"]) if zh else shown["message"])[:MAX_MESSAGE])
     lines += _problems(marked, zh)
     return [*lines, "详见 feedback.html。" if zh else "More in feedback.html."]
 
@@ -45,8 +46,6 @@ def _problems(parts: list[dict[str, Any]], zh: bool) -> list[str]:
     for part in parts:
         if part["comment"]:
             found.append(f"{part['number']}: {part['comment']}")
-        if zh:
-            found += [f"{part['number']} 未满足：{words}" for words in part["failed_zh"]]
-        else:
-            found += [f"{part['number']}: {problem['text']}" for problem in part["problems"]]
+        texts = [problem["text"] for problem in part["problems"]]
+        found += [f"{part['number']}: {in_chinese(text) if zh else text}" for text in texts]
     return found[:MAX_PROBLEMS]
