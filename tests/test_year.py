@@ -15,7 +15,9 @@ from graded import graded_class
 from handed_in import hand_in, needs_bubblewrap, result_of, run_class
 
 from lab.report.references import STORED
+from staff import grade_class
 from staff.archived import Archived, ArchivedError, Member, write_archive
+from staff.class_folder import students_in
 from staff.decisions import Decisions
 from staff.growing import GrowingReport
 from staff.leaderboard import Row, placed
@@ -43,6 +45,20 @@ def test_the_report_grows_and_says_how_many_are_not_graded_yet(tmp_path):
     write_report(out, [results["bob"]])
     text = (out / "report.html").read_text(encoding="utf-8")
     assert "not here yet" not in text and "refresh" not in text
+
+
+def test_the_report_is_there_from_the_first_result_on(tmp_path):
+    for name in "abc":
+        (tmp_path / "class" / name).mkdir(parents=True)  # without a file: refused at once
+    words = [tmp_path / "class", "--out", tmp_path / "out", "--no_private", "--workers", 1]
+    typed = grade_class.make_parser().parse_args([*map(str, words), "--unsafe-no-isolation"])
+    options = grade_class.Options(**vars(typed))
+    (tmp_path / "out").mkdir()
+    students, job = students_in(options.folder), grade_class.make_job(options)
+    results, _ = grade_class.grade_all(students, job, options, Decisions())
+    assert len(results) == 3  # the tables and the whole report come after this
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "2 students are not here yet" in text and "1 contract breach" in text
 
 
 def test_the_report_counts_late_and_missing_and_shows_the_raw_scores(tmp_path):
@@ -128,7 +144,13 @@ def test_the_leaderboard_names_nobody_and_has_baselines_and_intervals(published,
         feedback = (published / "students" / key / "feedback.html").read_text(encoding="utf-8")
         assert row["Pseudonym"] in feedback
     assert "1–3" in page  # all three are tied
-    for baseline in ("a blank image", "PCA, 20 components", "the reference", "the record"):
+    for baseline in (
+        "a blank image",
+        "PCA, 20 components",
+        "model.py",
+        "the reference",
+        "the record",
+    ):
         assert baseline in page
     names = {key: row["Pseudonym"] for key, row in rows.items()}
     again = run("staff.leaderboard", published, "--language", "zh", "--leave_out", KEYS[0])
