@@ -178,7 +178,11 @@ def main() -> None:
         }
         stored["machine"] = figures.machine()
     if args.only in (None, "example"):
-        stored["example"] = {task: [run(task, SEEDS[0], EXAMPLE, "example")] for task in RECIPES}
+        rows = {task: run(task, SEEDS[0], EXAMPLE, "example") for task in RECIPES}
+        stored["example"] = {
+            task: [{name: row[name] for name in ("ssim", "mse", "fid", "raw", "seed")}]
+            for task, row in rows.items()
+        }
     if args.only in (None, "demo"):
         stored["demo"] = measure_demo()
     if args.only in (None, "commands"):
