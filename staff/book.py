@@ -12,7 +12,7 @@ from staff.decisions import TOTAL, Decisions
 from staff.late import late
 from staff.marks import Mark, parts_of
 from staff.pages import status_for_student
-from staff.statuses import GRADER_ERROR
+from staff.statuses import GRADER_ERROR, NOT_HANDED_IN
 from staff.tables import write_table
 
 UNKNOWN_TIME = "the time of the hand-in is unknown, so nothing is deducted"
@@ -35,7 +35,8 @@ def add_sums(results: Iterable[dict[str, Any]], decisions: Decisions) -> None:
                 comment = marks[number].comment if number in marks else ""
                 marks[number] = Mark(one.points, comment)
         result["parts"] = parts_of(result, marks)
-        sums = result["sums"] = _sums(result["parts"], student, decisions)
+        came = result["status"] != NOT_HANDED_IN
+        sums = result["sums"] = _sums(result["parts"], student, decisions, came)
         total = sums["parts"] + sums["late"]
         if TOTAL in overrides:
             sums["override"] = overrides[TOTAL].points - total
@@ -47,8 +48,13 @@ def add_sums(results: Iterable[dict[str, Any]], decisions: Decisions) -> None:
         result["total"] = None if result["status"] == GRADER_ERROR else float(total)
 
 
-def _sums(parts: list[dict[str, Any]], student: str, decisions: Decisions) -> dict[str, Any]:
-    """Return the sums of a student without an override of the total."""
+def _sums(
+    parts: list[dict[str, Any]], student: str, decisions: Decisions, came: bool
+) -> dict[str, Any]:
+    """Return the sums of a student without an override of the total.
+
+    came: whether anything was handed in.
+    """
     course, times = decisions.course, decisions.times.get(student)
     submitted, due = times.at if times else None, _due(student, decisions)
     points = float(sum(part["points"] or 0 for part in parts))
@@ -65,7 +71,7 @@ def _sums(parts: list[dict[str, Any]], student: str, decisions: Decisions) -> di
         found = late(submitted, due, course.late)
         sums |= {"days": found.days, "from_bank": found.from_bank, "percent": found.percent}
         sums["late"] = -points * found.percent / 100 if found.percent else 0.0
-    elif due and (times is None or times.words):
+    elif due and came:
         sums["notes"].append(UNKNOWN_TIME)
     return sums
 

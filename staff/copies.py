@@ -24,6 +24,9 @@ CANDIDATES = 8  # known images that are laid over a sample
 DIMENSIONS = 64  # of the space in which they are found
 TURNS, SCALES = (-16, -8, 0, 8, 16), (0.88, 1.0, 1.12)  # degrees, and shares of the size
 STEPS = 6  # of the alignment
+# An alignment may change areas by this factor at most. Further steps from noise end in a map that
+# enlarges one grey patch until it fills the image, which fits noise better than any digit does.
+LARGEST = 2.0
 CHUNK = 2000  # images at a time
 KNOWN_CHUNK = 1000  # known images that samples are compared with at a time
 BLUR = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # a binomial filter
@@ -189,7 +192,9 @@ def _aligned_distances(images: Tensor, targets: Tensor) -> Tensor:
         warped, by_x, by_y = _warp(channels, maps).flatten(2).unbind(dim=1)  # (B, 784) each
         length = warped.norm(dim=1, keepdim=True).clamp(min=1e-6)
         residual = target - warped / length
-        best = torch.minimum(best, residual.norm(dim=1))
+        area = torch.linalg.det(maps[:, :, :2])
+        allowed = (area > 1 / LARGEST) & (area < LARGEST)
+        best = torch.where(allowed, torch.minimum(best, residual.norm(dim=1)), best)
         if step == STEPS:
             break
         by_x, by_y = ((slope / length)[:, None] for slope in (by_x, by_y))  # (B, 1, 784)

@@ -76,7 +76,7 @@ def for_student(result: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str
     shown["tasks"] = {
         task: {name: one[name] for name in TASK_FOR_STUDENT if name in one}
         | {"status": status_for_student(one["status"])}
-        for task, one in result["tasks"].items()
+        for task, one in sorted(result["tasks"].items(), key=_place_of_task)
     }
     shown["parts"] = [
         {name: part[name] for name in PART_FOR_STUDENT}
@@ -87,6 +87,11 @@ def for_student(result: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str
         shown["sums"] = {name: result["sums"][name] for name in SUMS_FOR_STUDENT}
     shown["checks_failed"] = result.get("completion", {}).get("message", "")
     return shown
+
+
+def _place_of_task(named: tuple[str, object]) -> int:
+    """Return where a task comes on the page: as in the course, then files that are of no task."""
+    return TASKS.index(named[0]) if named[0] in TASKS else len(TASKS)
 
 
 def write_feedback(
@@ -131,7 +136,11 @@ def write_feedback(
         complete=[part for part in shown["parts"] if part["points"] == part["of"]],
         incomplete=_next_steps(shown["parts"]),
         moment=moment,
-        task_of_score={n: task for n, task in TASK_OF_SCORE.items() if task in pictures},
+        task_of_score={
+            number: task
+            for number, task in TASK_OF_SCORE.items()
+            if "raw" in shown["tasks"].get(task, {})
+        },
         unmarked=[part["number"] for part in shown["parts"] if part["points"] is None],
         pictures=pictures,
         reports={
@@ -147,8 +156,17 @@ def write_feedback(
 
 
 def _next_steps(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the parts that lost points, those that lost most first."""
-    lost = [part for part in parts if part["points"] is not None and part["points"] < part["of"]]
+    """Return the parts that lost points, those that lost most first.
+
+    What could not be tested is a problem of a part only where nothing else is.
+    """
+    lost = [
+        {**part, "problems": [one for one in part["problems"] if not one["untested"]]}
+        if not all(one["untested"] for one in part["problems"])
+        else part
+        for part in parts
+        if part["points"] is not None and part["points"] < part["of"]
+    ]
     return sorted(lost, key=lambda part: part["points"] - part["of"])
 
 

@@ -78,7 +78,7 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
             result["handed_in"] = facts_of(handed_in)
             basis = basis_of(result["handed_in"], job)
             if known.get("basis") == basis:
-                return {**known, **who, "new": False}
+                return _kept(known, who, folder)
             result["basis"] = basis
             checked = completion(handed_in.code, job) if job.checks else None
             result["tasks"] = _tasks(handed_in.code, handed_in.checkpoints, job, work, folder)
@@ -92,7 +92,7 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
         result |= {"tasks": {}, "status": status, "message": message, "flags": []}
         result["basis"] = f"refused: {result['message']}"
         if known.get("basis") == result["basis"]:
-            return {**known, **who, "new": False}
+            return _kept(known, who, folder)
     except Exception as error:  # a defect or a broken machine, not the student's
         print(as_text(traceback.format_exc()), file=sys.stderr)
         message = as_text(f"{type(error).__name__}: {error}")
@@ -107,9 +107,21 @@ def _grade(student: Student, job: Job, folder: Path, again: bool) -> dict[str, A
     result["seconds"] = time.monotonic() - started
     result |= {**_provenance(job), "graded_at": at}  # the start: the end tells of private stages
     pages.write_feedback(result, parts_of(result, {}), folder)
-    with write_whole(folder / "result.json") as file:  # last: the other files are complete
-        file.write(json.dumps(result, indent=2).encode())
+    _store(result, folder)  # last: the other files are complete
     return {**result, "new": True}
+
+
+def _kept(known: dict[str, Any], who: dict[str, str], folder: Path) -> dict[str, Any]:
+    """Return a stored result; store it again if the roster has another name or number by now."""
+    kept = {**known, **who}
+    if kept != known:
+        _store(kept, folder)
+    return {**kept, "new": False}
+
+
+def _store(result: dict[str, Any], folder: Path) -> None:
+    with write_whole(folder / "result.json") as file:
+        file.write(json.dumps(result, indent=2).encode())
 
 
 def facts_of(handed_in: HandedIn) -> dict[str, Any]:

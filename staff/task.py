@@ -11,6 +11,7 @@ import functools
 import hashlib
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -35,6 +36,7 @@ SHOWN = 64  # test images in the feedback
 SCORES = ("score", "cap", "raw", "ssim", "mse", "fid", "bonus", "latent_dim", "n")
 PER_IMAGE = {"errors": "mse", "ssim": "ssim"}  # kept: the names of files and of scores
 MAX_SIGNATURE = 5000
+CHECKPOINT_OF_STAGE = re.compile(r"[^\s()]*checkpoint\.pth")  # as a stage names it in a message
 FAILED_UNSEEN = "it failed on images that are not published; make it work for any image."
 
 
@@ -285,7 +287,8 @@ class Task:
         if outcome.status == GRADER_ERROR:
             raise GraderFault(f"{outcome.message} {log[-500:]}")
         if outcome.status != "done":
-            raise _StageFailed(outcome.status, f"{stage}: {outcome.message}")
+            words = CHECKPOINT_OF_STAGE.sub(f"{self.task}.pth", outcome.message)
+            raise _StageFailed(outcome.status, f"{stage}: {words}")
         trained_for = self.facts.get("task")
         if trained_for != self.task:
             raise Breach(f"the checkpoint was trained for {trained_for!r}, not for {self.task}.")

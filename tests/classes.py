@@ -17,7 +17,7 @@ from pathlib import Path
 
 CODE, VAE, GEN = "submission.py", "VAEwolabel.pth", "Genwithlabel.pth"
 LAYOUTS = ("moodle", "moodle-flat", "canvas", "gradescope")
-FAMILIES = ("王", "李", "张", "刘", "陈", "杨", "赵", "黄", "周", "吴")
+FAMILIES: tuple[str, ...] = ("王", "李", "张", "刘", "陈", "杨", "赵", "黄", "周", "吴")
 FAMILIES += ("Lovelace", "Hopper", "O'Neil", "Müller", "Núñez", "Wang")
 GIVEN = ("伟", "芳", "娜", "敏", "静", "秀英", "Ada", "Grace")
 FIRST_NUMBER = 4711  # of a student on the platform

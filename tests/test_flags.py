@@ -64,6 +64,16 @@ def test_real_digits_are_no_copies_of_others(some_images, known):
     assert (ratio < flags.SAME).mean() < flags.COPIES
 
 
+def test_noise_is_a_copy_of_nothing(known):
+    """What a model that is hardly trained draws: grey, with a bright middle, and noise."""
+    rng = np.random.default_rng(0)
+    place = np.linspace(-1, 1, 28)
+    bright = np.exp(-4 * np.add.outer(place**2, place**2))
+    samples = 0.3 + 0.2 * bright + 0.12 * rng.standard_normal((60, 28, 28))
+    ratio, _ = nearest((255 * samples.clip(0, 1)).astype(np.uint8), known)
+    assert (ratio < flags.SAME).mean() < flags.COPIES
+
+
 def test_the_split_of_a_copy_is_named(valid_set, known):
     own = known.images[-120:].numpy().reshape(10, 12, 28, 28)
     shares = flags.copied(turned(own.reshape(-1, 28, 28), 4).reshape(own.shape), known)

@@ -53,6 +53,10 @@ MESSAGES = (
         "make it in __init__ and assign it to self, with the same name",
     ),
     (
+        r"returned .+; expected a tensor",
+        "keep it a tensor: no float(), .item(), .tolist() or .numpy()",
+    ),
+    (
         r"not callable|takes \d+ positional|unexpected keyword|missing \d+ required",
         "compare the method's arguments with those in the handout's submission.py",
     ),
