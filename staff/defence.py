@@ -156,16 +156,16 @@ def write_page(file: Path, name: str, found: list[tuple[Facts, str]], language: 
         texts = {part: words(getattr(one, part)) for part in ("asked", "answer", "expect")}
         return {**texts, "line": one.line, "text": line}
 
-    tasks = [
-        {
-            "name": facts.task,
-            "questions": [plain(facts, one) for one in questions(facts)],
-            "problem": f"{words(WORDS['unmeasured'])} {problem}" if problem else "",
-        }
-        for facts, problem in found
-    ]
-    shown = {part: words(text) for part, text in WORDS.items()}
-    text = render("defence.html", lang=language, name=name, words=shown, tasks=tasks)
+    tasks: list[dict[str, Any]] = []
+    asked: list[Question] = []
+    for facts, problem in sorted(found, key=lambda one: TASKS.index(one[0].task)):
+        chosen = questions(facts, asked)
+        asked += chosen
+        shown = [plain(facts, one) for one in chosen]
+        unmeasured = f"{words(WORDS['unmeasured'])} {problem}" if problem else ""
+        tasks.append({"name": facts.task, "questions": shown, "problem": unmeasured})
+    labels = {part: words(text) for part, text in WORDS.items()}
+    text = render("defence.html", lang=language, name=name, words=labels, tasks=tasks)
     with write_whole(file) as opened:
         opened.write(text.encode())
 

@@ -8,18 +8,24 @@ of a student who did the work. No language model is used. Every text is in Engli
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lab.split_model import CLASS_OF_TASK
 from staff.integrity.sites import Site
 
 ASKED = 5
 MOST_OF_TOPIC = 2
 WITH_LINE = 2  # questions on a line of the student's, where there are as many
 WEAK, ACTIVE = 0.05, 0.1  # nats: below the one a dimension tells next to nothing
+UNSEEN = 1e-5  # mse: a dimension that changes the image by less has no effect on it
+IGNORED = 0.1  # of the effect of the strongest dimension: a weak one with more is not ignored
+NARROW = 0.5  # sigma: a posterior below it is much narrower than N(0, 1)
 FAST = 0.03  # relative fall in an epoch
 ROSE = 0.002  # relative rise of the validation loss that is asked about
+BLOCK = re.compile(r"(?:class|def)\s+(\w+)")  # at the beginning of a line
 CODES, LOSS, TRAINING, SCORES, LAYERS = "codes", "loss", "training", "scores", "layers"
 
 
@@ -46,8 +52,27 @@ class Facts:
     per_label: Sequence[Mapping[str, Any]] = ()
 
     def of_kind(self, kind: str) -> list[Site]:
-        """Return the places of a kind."""
-        return [site for site in self.sites if site.kind == kind]
+        """Return the places of a kind, those in the task's class first.
+
+        Those in the other task's class are left out, unless the task's class inherits from it.
+        """
+        own = CLASS_OF_TASK[self.task]
+        header = next((one for one in self.lines if re.match(rf"class\s+{own}\b", one)), "")
+        others = {name for name in CLASS_OF_TASK.values() if name not in header}
+        blocks = [(self._block_of(site), site) for site in self.sites if site.kind == kind]
+        found = [(block != own, site) for block, site in blocks if block not in others]
+        return [site for _, site in sorted(found, key=lambda one: one[0])]
+
+    def first(self, kind: str) -> int:
+        """Return the line of the first place of a kind; 0 for none."""
+        return next((site.line for site in self.of_kind(kind)), 0)
+
+    def _block_of(self, site: Site) -> str:
+        """Return the name of the class or function at the top of the file that a place is in."""
+        for line in reversed(self.lines[: site.line]):
+            if match := BLOCK.match(line):
+                return match[1]
+        return ""
 
 
 @dataclass(frozen=True)
@@ -82,12 +107,16 @@ class Question:
 Template = Callable[[Facts], "Question | None"]
 
 
-def questions(facts: Facts) -> list[Question]:
+def questions(facts: Facts, before: Sequence[Question] = ()) -> list[Question]:
     """Return at most ASKED questions whose condition holds, the most telling first.
 
     Two of them quote a line, where there are as many.
+
+    before: questions on the other task of the same student, which are not asked in the same words.
     """
+    known = {question.asked for question in before}
     found = [question for template in TEMPLATES if (question := template(facts))]
+    found = [question for question in found if question.asked not in known]
     found.sort(key=lambda question: -question.weight)
     chosen: list[Question] = []
 
@@ -106,12 +135,14 @@ def questions(facts: Facts) -> list[Question]:
 
 
 def weakest_dimension(facts: Facts) -> Question | None:
-    """Asked where a dimension has a KL below WEAK and another one is used."""
+    """Asked where a dimension has a KL below WEAK and hardly an effect, and another one is used."""
     kl, effect = _vectors(facts, "kl", "effect")
     if not kl or min(kl) > WEAK or max(kl) < ACTIVE:
         return None
     weak, strong = kl.index(min(kl)), kl.index(max(kl))
     low, high = effect[weak], effect[strong]
+    if high < UNSEEN or low > IGNORED * high:
+        return None
     return Question(
         CODES,
         9,
@@ -138,9 +169,10 @@ def weakest_dimension(facts: Facts) -> Question | None:
 def strongest_dimension(facts: Facts) -> Question | None:
     """Asked where all dimensions are used."""
     kl, effect, sigma = _vectors(facts, "kl", "effect", "sigma")
-    if len(kl) < 2 or min(kl) <= WEAK:
+    if len(kl) < 2 or min(kl) <= WEAK or max(effect) < UNSEEN:
         return None
     strong = kl.index(max(kl))
+    narrower = ("much narrower", "窄得多") if sigma[strong] < NARROW else ("narrower", "窄")
     return Question(
         CODES,
         6,
@@ -156,18 +188,18 @@ def strongest_dimension(facts: Facts) -> Question | None:
             f"图像变化的 mse 为 {effect[strong]:.5f}。",
         ),
         Text(
-            "The one with the largest KL. Its posterior is much narrower than the prior, and its "
+            f"The one with the largest KL. Its posterior is {narrower[0]} than the prior, and its "
             "mean differs from image to image.",
-            "KL 最大的一维。它的后验比先验窄得多，均值随图像而变。",
+            f"KL 最大的一维。它的后验比先验{narrower[1]}，均值随图像而变。",
         ),
     )
 
 
 def unused_dimensions(facts: Facts) -> Question | None:
     """Asked where at least a quarter of the dimensions is hardly used."""
-    (kl,) = _vectors(facts, "kl")
+    kl, effect = _vectors(facts, "kl", "effect")
     used = sum(one > ACTIVE for one in kl)
-    if not used or len(kl) - used < len(kl) / 4:
+    if not used or max(effect) < UNSEEN or len(kl) - used < len(kl) / 4:
         return None
     return Question(
         CODES,
@@ -185,6 +217,32 @@ def unused_dimensions(facts: Facts) -> Question | None:
             f"About {used} would give nearly the same reconstructions, and a higher compression "
             "bonus. With fewer, the reconstructions get worse.",
             f"取大约 {used} 维，重建几乎不变，而压缩加分更高；再少，重建就会变差。",
+        ),
+    )
+
+
+def ignored_code(facts: Facts) -> Question | None:
+    """Asked where the code tells something and the decoder does not use it."""
+    kl, effect = _vectors(facts, "kl", "effect")
+    if not kl or max(kl) < ACTIVE or max(effect) >= UNSEEN:
+        return None
+    return Question(
+        CODES,
+        10,
+        Text(
+            f"Your codes have a KL of {sum(kl):.1f} nats. What does the decoder do with z?",
+            f"你的编码共有 {sum(kl):.1f} nat 的 KL。解码器用 z 做了什么？",
+        ),
+        Text(
+            "Nothing: whichever dimension moves from -2 to 2, the image changes by an mse of at most "
+            f"{max(effect):.6f}.",
+            f"什么也没做：无论哪一维从 -2 移到 2，图像变化的 mse 都不超过 {max(effect):.6f}。",
+        ),
+        Text(
+            "z does not reach the image: it is multiplied by 0, detached, or not passed on. Then the "
+            "KL is a price for nothing, and training would bring it to 0.",
+            "z 没有传到图像：它被乘以 0、被 detach，或者根本没有用上。这样 KL 只是白付的代价，"
+            "继续训练会降到 0。",
         ),
     )
 
@@ -497,9 +555,9 @@ def worst_label(facts: Facts) -> Question | None:
         SCORES,
         8,
         Text(
-            f"Your reconstructions of the digit {low['label']} are the worst and those of "
+            f"By ssim, your reconstructions of the digit {low['label']} are the worst and those of "
             f"{high['label']} the best. Why?",
-            f"你的重建中，数字 {low['label']} 最差，{high['label']} 最好。为什么？",
+            f"按 ssim 衡量，你的重建中数字 {low['label']} 最差，{high['label']} 最好。为什么？",
         ),
         Text(
             f"ssim {low['ssim']:.4f} for {low['label']}, {high['ssim']:.4f} for {high['label']}; mse "
@@ -507,12 +565,25 @@ def worst_label(facts: Facts) -> Question | None:
             f"数字 {low['label']} 的 ssim 为 {low['ssim']:.4f}，{high['label']} 为 {high['ssim']:.4f}；mse "
             f"分别为 {low['mse']:.5f} 和 {high['mse']:.5f}。",
         ),
-        Text(
-            "A digit with more strokes that vary more needs more of the code; a 1 is one stroke with "
-            "few pixels. The labels have about equally many images, so it is not their number.",
-            "笔画多、变化大的数字需要更多的编码信息；1 只有一笔，像素很少。各标签的图像数差不多，"
-            "所以不是数量的原因。",
-        ),
+        _why_worst(low, high),
+    )
+
+
+def _why_worst(low: Mapping[str, Any], high: Mapping[str, Any]) -> Text:
+    """Return why one label has the lowest ssim and another one the highest."""
+    if low["mse"] < high["mse"]:
+        return Text(
+            "The mse says the opposite. It counts bright pixels, of which a thin digit has few; ssim "
+            "compares contrast at each place, so a grey haze on a black background costs much.",
+            "mse 的结论正好相反。mse 看的是亮的像素，笔画细的数字本来就少；ssim 逐处比较对比度，"
+            "所以黑色背景上的一片灰雾会扣很多。",
+        )
+    one = ("; a 1 is one stroke with few pixels", "；1 只有一笔，像素很少")
+    en, zh = one if high["label"] == 1 else ("", "")
+    return Text(
+        f"A digit with more strokes that vary more needs more of the code{en}. The labels have about "
+        "equally many images, so it is not their number.",
+        f"笔画多、变化大的数字需要更多的编码信息{zh}。各标签的图像数差不多，所以不是数量的原因。",
     )
 
 
@@ -559,7 +630,7 @@ def without_activation(facts: Facts) -> Question | None:
     places = facts.of_kind("activation")
     if not places:
         return None
-    place = places[0]
+    place, lines = places[0], ", ".join(str(one.line) for one in places)
     return Question(
         LAYERS,
         4,
@@ -569,8 +640,8 @@ def without_activation(facts: Facts) -> Question | None:
             f"第 {place.line} 行（{place.where}）：去掉 {place.detail}，模型还能学到什么？",
         ),
         Text(
-            f"The line is `{_quoted(facts, place.line)}`.",
-            f"这一行是 `{_quoted(facts, place.line)}`。",
+            f"The model has {len(places)} activations in its methods, on lines {lines}.",
+            f"模型的方法里共有 {len(places)} 处激活函数，在第 {lines} 行。",
         ),
         Text(
             "Two linear layers in a row are one linear layer. Without any activation the encoder is "
@@ -583,10 +654,9 @@ def without_activation(facts: Facts) -> Question | None:
 
 def label_as_number(facts: Facts) -> Question | None:
     """Asked of the conditional model where a line makes a one-hot label."""
-    places = facts.of_kind("one_hot")
-    if facts.task != "Genwithlabel" or not places:
+    line = facts.first("one_hot")
+    if facts.task != "Genwithlabel" or not line:
         return None
-    line = places[0].line
     return Question(
         LAYERS,
         6,
@@ -595,8 +665,8 @@ def label_as_number(facts: Facts) -> Question | None:
             f"第 {line} 行：标签为什么要用十个数表示？直接用 0 到 9 这一个数会怎样？",
         ),
         Text(
-            f"The line is `{_quoted(facts, line)}`; the label enters as 10 numbers.",
-            f"这一行是 `{_quoted(facts, line)}`；标签以 10 个数输入。",
+            "The label enters as 10 numbers, of which one is 1 and the others are 0.",
+            "标签以 10 个数输入，其中一个为 1，其余为 0。",
         ),
         Text(
             "One number would say that 4 is between 3 and 5 and that 8 is twice 4. Labels are "
@@ -610,10 +680,9 @@ def label_as_number(facts: Facts) -> Question | None:
 
 def without_sigmoid(facts: Facts) -> Question | None:
     """Asked where a line has the sigmoid of the decoder."""
-    places = facts.of_kind("sigmoid")
-    if not places:
+    line = facts.first("sigmoid")
+    if not line:
         return None
-    line = places[0].line
     return Question(
         LAYERS,
         3,
@@ -622,8 +691,8 @@ def without_sigmoid(facts: Facts) -> Question | None:
             f"第 {line} 行：sigmoid 的作用是什么？没有它会出什么问题？",
         ),
         Text(
-            f"The line is `{_quoted(facts, line)}`. Pixels are in [0, 1], and check.py refuses others.",
-            f"这一行是 `{_quoted(facts, line)}`。像素在 [0, 1] 内，check.py 不接受其他值。",
+            "Pixels are in [0, 1], and check.py refuses others.",
+            "像素在 [0, 1] 内，check.py 不接受其他值。",
         ),
         Text(
             "It maps any number to (0, 1). Without it images leave [0, 1]; the squared error would "
@@ -636,10 +705,9 @@ def without_sigmoid(facts: Facts) -> Question | None:
 
 def gradient_through_noise(facts: Facts) -> Question | None:
     """Asked where a line draws the noise."""
-    places = facts.of_kind("noise")
-    if not places:
+    line = facts.first("noise")
+    if not line:
         return None
-    line = places[0].line
     return Question(
         CODES,
         4,
@@ -648,8 +716,8 @@ def gradient_through_noise(facts: Facts) -> Question | None:
             f"第 {line} 行抽取随机数。梯度怎样仍能传到编码器？",
         ),
         Text(
-            f"The line is `{_quoted(facts, line)}`.",
-            f"这一行是 `{_quoted(facts, line)}`。",
+            "The derivative of z by mu is 1, that by log_var is noise * sigma / 2.",
+            "z 对 mu 的导数是 1，对 log_var 的导数是 noise * sigma / 2。",
         ),
         Text(
             "z = mu + sigma * noise: the noise does not depend on the weights, and mu and sigma enter "
@@ -665,6 +733,7 @@ TEMPLATES: tuple[Template, ...] = (
         weakest_dimension,
         strongest_dimension,
         unused_dimensions,
+        ignored_code,
         collapsed,
         sum_or_mean,
         batch_mean,
@@ -705,9 +774,3 @@ def _rows(facts: Facts) -> list[Mapping[str, float]]:
 def _parameters_of(site: Site) -> int:
     kernel = site.sizes[2] ** 2 if len(site.sizes) > 2 else 1
     return site.sizes[0] * site.sizes[1] * kernel + site.sizes[1]
-
-
-def _quoted(facts: Facts, line: int) -> str:
-    """Return a line of the student's, shortened."""
-    text = facts.lines[line - 1].strip() if 0 < line <= len(facts.lines) else ""
-    return text if len(text) <= 90 else f"{text[:87]}..."

@@ -17,6 +17,7 @@ from lab import metrics
 from lab.checkpoint import write_whole
 from lab.checks.rubric import most, rubric
 from lab.report import charts
+from staff.book import UNKNOWN_TIME
 from staff.collect.table import COLLECTED
 from staff.pages import picture, render
 from staff.sandbox import BUBBLEWRAP
@@ -103,7 +104,8 @@ def late_of(out: Path, results: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Return how many students were late; None where nothing says so.
 
     Has count, and of the grade book, if the course has a due time: days (students by days late),
-    from_bank (days), and deducted (points). Otherwise count is that of collected.csv.
+    from_bank (days), deducted (points), and unknown (students of whom nothing says when they handed
+    in). Otherwise count is that of collected.csv, and nothing is known of days.
     """
     if any(result["sums"]["due"] for result in results):
         sums = [result["sums"] for result in results if result["sums"]["days"]]
@@ -112,11 +114,12 @@ def late_of(out: Path, results: list[dict[str, Any]]) -> dict[str, Any] | None:
             "days": dict(sorted(Counter(one["days"] for one in sums).items())),
             "from_bank": sum(one["from_bank"] for one in sums),
             "deducted": -sum(one["late"] for one in sums),
+            "unknown": sum(UNKNOWN_TIME in result["sums"]["notes"] for result in results),
         }
     with suppress(TableError):
         rows = [row["late"] for _, row in read_table(out / COLLECTED, ("late",))]
         if any(rows):
-            return {"count": sum(word == "yes" for word in rows), "days": {}}
+            return {"count": sum(word == "yes" for word in rows), "days": {}, "unknown": 0}
     return None
 
 

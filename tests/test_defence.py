@@ -75,8 +75,10 @@ def test_each_template_asks_only_where_its_condition_holds(template):
     skipped = [{**ROWS[0], "skipped_steps": 3}]
     gap = [{**ROWS[0], "train_loss": 40.0}]
     none = {**FIGURES, "kl": [0.01, 0.02, 0.03, 0.04]}
+    unused = {**FIGURES, "effect": [0.0] * 4}
     some = [
         facts(figures=none),
+        facts(figures=unused),
         facts(),
         facts(figures=used),
         facts(history=falling),
@@ -98,6 +100,44 @@ def test_the_answers_are_the_figures():
     assert mean and "divided by 4" in mean.answer.en and "the KL 5.7;" in mean.answer.en
     worst = asked.worst_label(facts())
     assert worst and "digit 9 are the worst and those of 0 the best" in worst.asked.en
+
+
+def test_what_is_expected_is_true_of_this_submission():
+    lean = [{**one, "mse": 0.02 - one["mse"]} for one in LABELS]  # ssim and mse disagree
+    worst = asked.worst_label(facts(per_label=lean))
+    assert worst and "The mse says the opposite" in worst.expect.en
+    best_is_one = [{**one, "label": (one["label"] + 1) % 10} for one in LABELS]
+    for rows, said in ((LABELS, False), (best_is_one, True)):
+        worst = asked.worst_label(facts(per_label=rows))
+        assert worst and ("a 1 is one stroke" in worst.expect.en) == said
+    # A dimension that still changes the image is not ignored; a decoder without z uses none.
+    moving = {**FIGURES, "effect": [0.005, 0.02, 0.004, 0.01]}
+    assert asked.weakest_dimension(facts(figures=moving)) is None
+    blind = facts(figures={**FIGURES, "kl": [1.0, 3.2, 0.0, 0.0], "effect": [0.0] * 4})
+    for template in (asked.weakest_dimension, asked.strongest_dimension, asked.unused_dimensions):
+        assert template(blind) is None
+    assert asked.ignored_code(blind) and not asked.ignored_code(facts())
+    wide = {**FIGURES, "kl": [0.2, 0.4, 0.3, 0.2], "sigma": [0.9, 0.8, 0.85, 0.9]}
+    strong = asked.strongest_dimension(facts(figures=wide))
+    assert strong and "is narrower than" in strong.expect.en and "much" not in strong.expect.en
+
+
+def test_each_task_is_asked_about_its_own_class_and_nothing_twice():
+    code = read_code(HONEST[3].encode())
+    gen = facts(code)
+    vae = Facts("VAEwolabel", gen.lines, gen.sites, gen.settings, ROWS, FIGURES, LABELS)
+    start = HONEST[3][: HONEST[3].index("class GenModel")].count("\n")
+    end = HONEST[3][: HONEST[3].index("def vae_loss")].count("\n")
+    for one, inside in ((vae, False), (gen, True)):
+        places = [*one.of_kind("layer"), *one.of_kind("activation"), *one.of_kind("noise")]
+        assert places and all((start < place.line <= end) == inside for place in places)
+    inherits = facts()  # from VAE, whose places come after its own
+    lines = [place.line for place in inherits.of_kind("activation")]
+    assert lines[0] > lines[-1] and inherits.of_kind("layer")
+    first = questions(vae)
+    second = questions(gen, first)
+    assert len(first) == 5 and len(second) >= 3
+    assert not {one.asked for one in first} & {one.asked for one in second}
 
 
 def test_forged_figures_ask_nothing_and_break_nothing():

@@ -78,13 +78,13 @@ def test_the_report_counts_late_and_missing_and_shows_the_raw_scores(tmp_path):
     assert completed.returncode == 0, completed.stderr
     text = (out / "report.html").read_text(encoding="utf-8")
     assert "1 handed in nothing, 0 without VAEwolabel, 1 without Genwithlabel" in text
-    assert "Late: 1 (1 by 2 days)" in text
+    assert "Late: 1 (1 by 2 days)" in text and "Not known" not in text
     chart = text.split("<title>Genwithlabel: students by raw score")[1].split("</svg>")[0]
     assert chart.count("<rect") == 10 and "<title>6: 1.000</title>" in chart  # raw 8.3456
 
     (out / "collected.csv").write_text("id,late\na,no\nb,yes\nc,\n", encoding="utf-8")
     without = [{"sums": {"due": ""}}]
-    assert late_of(out, without) == {"count": 1, "days": {}}
+    assert late_of(out, without) == {"count": 1, "days": {}, "unknown": 0}
     assert late_of(tmp_path / "elsewhere", without) is None
 
 
