@@ -234,10 +234,12 @@ def main() -> None:
     with command.clear_errors(parser.prog, *errors), only_one(options.out, "--out"):
         result = collect(options.download, options.roster, options.out, options.due)
     absent = sum(row["notes"] == "nothing handed in" for row in result.rows)
-    late = sum(row["late"] == "yes" for row in result.rows)
-    print(
-        f"{len(result.rows)} students: {len(result.rows) - absent} handed in, {late} of them late"
-    )
+    late = f"{sum(row['late'] == 'yes' for row in result.rows)} of them late"
+    if not any(row["late"] for row in result.rows):
+        late = "late ones not known: the download has no times, or --due is missing"
+        if any(row["platform"] == "moodle" for row in result.rows):
+            late += " (Moodle's are in the grading worksheet, which may be the roster)"
+    print(f"{len(result.rows)} students: {len(result.rows) - absent} handed in, {late}")
     nobodys = [row for row in result.oddities if not row["student"]]
     for row in nobodys:
         print(f"nobody's: {row['file']}: {row['oddity']}")
