@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from staff.leaderboard import Row, placed
 from staff.pseudonyms import Pseudonym, pseudonyms
 from staff.report import late_of, write_report
 from staff.stored import read_results
+from staff.student import grade_student
 from staff.verify import compare, files_into
 
 KEYS = ("Emmy-Noether", "Grace-Hopper", "Konrad-Zuse")
@@ -59,6 +61,9 @@ def test_the_report_is_there_from_the_first_result_on(tmp_path):
     assert len(results) == 3  # the tables and the whole report come after this
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "2 students are not here yet" in text and "1 contract breach" in text
+    # A name that the roster has corrected is stored, without grading again.
+    again = grade_student(replace(students[0], name="Ada"), job)
+    assert not again["new"] and result_of(tmp_path / "out", "a")["name"] == "Ada"
 
 
 def test_the_report_counts_late_and_missing_and_shows_the_raw_scores(tmp_path):
@@ -71,6 +76,9 @@ def test_the_report_counts_late_and_missing_and_shows_the_raw_scores(tmp_path):
     (out / "course.toml").write_text(
         "due = 2026-11-20T23:59:00+08:00\n[late]\npercent_per_day = 10\n", encoding="utf-8"
     )
+    completed = run("staff.gradebook", out, "--course", out / "course.toml", "--report")
+    assert "2 students with an unknown hand-in time" in completed.stdout, completed.stderr
+    assert "Not known of 2" in (out / "report.html").read_text(encoding="utf-8")
     times = "student,submitted\na,2026-11-20T23:58:00+08:00\nb,2026-11-22T12:00:00+08:00\n"
     (out / "times.csv").write_text(times, encoding="utf-8")
     tables = ["--course", out / "course.toml", "--times", out / "times.csv", "--report"]
