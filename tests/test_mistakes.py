@@ -293,6 +293,22 @@ def test_a_file_that_does_not_load_has_no_points(tmp_path):
 
 # ---------------------------------------------------------------- code that does not end
 
+
+def test_what_was_stopped_is_not_called_wrong():
+    """On a busy machine, an experiment that is stopped says so, and blames no layer."""
+    whole, text = record(BASE), "submission.py, during decode: it did not end within 2 seconds"
+    for name, todo in (("other.decode", "2.2.1"), ("decode.bright", "2.2.3")):
+        arrays = {
+            key: one for key, one in whole.arrays.items() if not key.startswith(f"VAE.{name}")
+        }
+        for grey in ("VAE.decode.images", "VAE.decode.far", "VAE.decode.dark"):
+            if name == "decode.bright" and grey in arrays:
+                arrays[grey] = np.full_like(arrays[grey], 0.5)
+        stopped = Recording(arrays, {**whole.problems, f"VAE.{name}": text})
+        said = [one.text for one in judge([(stopped, PUBLIC)])[todo].problems()]
+        assert text in said and not any("training moves" in one for one in said), said
+
+
 FOREVER = "while True: pass"
 LOST = {  # by the method that does not end: the points that are lost
     "VAE.__init__": {"2.2.1": 4, "2.2.2": 4, "2.2.3": 4, "3.1": 4, "3.2": 4, "3.3": 6},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lab.checks.found import Problem
+from lab.checks.found import Problem, raised
 from lab.checks.recording import IMAGE_SHAPES, NEAR_END
 from lab.checks.seen import CONSTANT_IMAGES, NO_GRADIENT, Checked, Seen, near
 
@@ -74,6 +74,9 @@ class DecodeJudge(Seen):
         darkest = low if dark is None else float(dark)
         brightest = high if bright is None else float(bright)
         if not (darkest <= NEAR_END and brightest >= 1 - NEAR_END):
+            for name in ("decode.dark", "decode.bright"):  # training raised, or did not end in time
+                if text := self.recording.problems.get(f"{self.name}.{name}"):
+                    return raised(text)
             return Problem(
                 "images confined",
                 f"training moves pixels only between {darkest:.2f} and {brightest:.2f}; they must "

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from data_utils import own_randomness
+from lab.checks.found import UNFINISHED
 from lab.checks.recording import MAX_VALUES, Recording, Setting
 from lab.loading import ContractError, explain, line_of
 from lab.time_limit import TooLongError, time_limit
@@ -64,7 +65,7 @@ def unfinished(error: TooLongError, path: Path, action: str, seconds: float) -> 
     """Return one sentence about code that did not end: file, line, what was being done."""
     line = line_of(error, path)
     place = f"{path.name}, line {line}" if line else path.name
-    return f"{place}, during {action}: it did not end within {seconds:g} seconds"
+    return f"{place}, during {action}: it {UNFINISHED} {seconds:g} seconds"
 
 
 def largest_gradients(output: Tensor, inputs: list[Tensor]) -> list[float]:

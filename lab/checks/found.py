@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 UNTESTED, NOT_DONE, RAISED = "untested", "not done", "raised"  # kinds of a problem
+UNFINISHED = "did not end within"  # in the text of an experiment that was stopped
 
 # What an exception's text means, with the hint. The first that fits is used.
 MESSAGES = (
@@ -16,7 +17,7 @@ MESSAGES = (
         "colon or quote, or for wrong indentation",
     ),
     (
-        r"did not end within",
+        UNFINISHED,
         "look there for a loop that never ends, such as `while True` without a `break`",
     ),
     (

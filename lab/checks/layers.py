@@ -6,7 +6,7 @@ import numpy as np
 
 from lab.checks.decode import DecodeJudge
 from lab.checks.encode import EncodeJudge
-from lab.checks.found import Problem, raised, untested
+from lab.checks.found import UNFINISHED, Problem, raised, untested
 from lab.checks.seen import CONSTANT_IMAGES, CONSTANT_MU, NO_GRADIENT, Checked, Seen
 
 
@@ -59,6 +59,9 @@ class LayersJudge(Seen):
                 "use latent_dim in the layers instead of a number",
             )
         if self.array("decode.images") is not None and self.array("other.decode") is None:
+            stopped = self.recording.problems.get(f"{self.name}.other.decode", "")
+            if UNFINISHED in stopped:
+                return raised(stopped)
             return Problem(
                 "latent_dim ignored",
                 f"built with latent_dim={self.setting.other_dim}, decode does not take its codes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -123,6 +124,7 @@ class ModelRecorder(Experiments):
         for name, sign, distance in ends:
             if distance < NEAR_END:
                 continue  # such a pixel is there without training
+            _import_optimizer()
             with self.experiment(name):
                 model = copy.deepcopy(self.model)
 
@@ -293,6 +295,7 @@ class ModelRecorder(Experiments):
             if (values < 0).any():
                 continue
             name = f"encode.low_{name}"
+            _import_optimizer()
             with self.experiment(name):
                 model = copy.deepcopy(self.model)
 
@@ -404,6 +407,12 @@ class ModelRecorder(Experiments):
                 return
             value.backward()
             optimizer.step()
+
+
+@functools.cache
+def _import_optimizer() -> None:
+    """Import what Adam needs when it is first used: seconds, which no experiment should pay."""
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
 
 
 def _perturb(model: nn.Module) -> None:
