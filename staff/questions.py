@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.split_model import CLASS_OF_TASK
+from lab.checks.model import NUMBERS
 from staff.integrity.sites import Site
+from staff.statuses import TASKS
 
 ASKED = 5
 MOST_OF_TOPIC = 2
@@ -26,6 +27,7 @@ NARROW = 0.5  # sigma: a posterior below it is much narrower than N(0, 1)
 FAST = 0.03  # relative fall in an epoch
 ROSE = 0.002  # relative rise of the validation loss that is asked about
 BLOCK = re.compile(r"(?:class|def)\s+(\w+)")  # at the beginning of a line
+CLASS_OF_TASK = dict(zip(TASKS, NUMBERS))  # VAE and GenModel
 CODES, LOSS, TRAINING, SCORES, LAYERS = "codes", "loss", "training", "scores", "layers"
 
 

@@ -33,7 +33,9 @@ EXAMPLES = """examples:
 """
 # What runs in the container: the grader, and inside its sandbox the stage.
 ENTRIES = (HERE / "run.py", ROOT / "staff" / "stage.py")
-PAGES = (TEMPLATES / "feedback.html", TEMPLATES / "style.css")  # the others are for staff
+PAGES = tuple(
+    TEMPLATES / name for name in ("page.html", "feedback.html", "style.css")
+)  # a student's
 REQUIREMENTS = (  # the second names the other two
     ROOT / "requirements.txt",
     ROOT / "requirements" / "staff.txt",
