@@ -1,6 +1,6 @@
 """Walk a class of 60 through two weeks: collect, grade, return, in each platform's layout.
 
-    python -m benchmarks.class_of_60 FOLDER           everything: 25 minutes on 2 cores
+    python -m benchmarks.class_of_60 FOLDER           everything: 40 minutes on 2 busy cores
     python -m benchmarks.class_of_60 FOLDER --make    only write the class: FOLDER/LAYOUT/download
 
 The class is that of tests/classes.py, with honest checkpoints: a group of three, late ones, odd

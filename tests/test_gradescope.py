@@ -104,7 +104,7 @@ def test_the_zip_contains_what_grading_needs_and_nothing_else(packed):
     expected = {file.relative_to(ROOT).as_posix() for file in closure(entries)}
     expected |= {"requirements.txt", "requirements/staff.txt", "requirements/docs.txt"}
     expected |= {"lab/judge/judge.pth", "lab/checks/rubric.toml"}
-    expected |= {f"staff/templates/{name}" for name in ("feedback.html", "style.css")}
+    expected |= {f"staff/templates/{name}" for name in ("page.html", "feedback.html", "style.css")}
     pair = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
     public = ("test", "train", "valid")
     expected |= {f"dataset/{split}/{name}" for split in (*public, "private") for name in pair}
