@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.checkpoint import write_whole
-from lab.checks.rubric import TASK_OF_SCORE, most, rubric
+from lab.checks.rubric import PERSON, TASK_OF_SCORE, most, rubric
 from lab.pages import templates, verbatim
 from staff.chinese import in_chinese
 from staff.marks import total_of
@@ -141,7 +141,12 @@ def write_feedback(
             for number, task in TASK_OF_SCORE.items()
             if "raw" in shown["tasks"].get(task, {})
         },
-        unmarked=[part["number"] for part in shown["parts"] if part["points"] is None],
+        unmarked=[
+            part["number"]
+            for part in shown["parts"]
+            if part["points"] is None
+            and (shown["tasks"] or rubric()[part["number"]].graded == PERSON)
+        ],
         pictures=pictures,
         reports={
             task: page.name
