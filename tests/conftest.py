@@ -94,7 +94,7 @@ def trained(tmp_path_factory, worker_id) -> dict[str, Path]:
             if (folder / task / "best.pth").exists():
                 continue
             words = ["--task", task, "--submission", "model.py", "--lr", 3e-3, "--var", var]
-            words += ["--epochs", 4, "--batch_size", 256, "--latent_dim", 8]
+            words += ["--epochs", 4, "--batch_size", 256, "--latent_dim", 8, "--eval_num", 1000]
             result = run("train.py", *words, "--save_dir", folder / task)
             assert result.returncode == 0, result.stderr
     return {task: folder / task / "best.pth" for task in ("VAEwolabel", "Genwithlabel")}
@@ -122,15 +122,17 @@ def run(
     cwd: Path = ROOT,
     timeout: float = 300,
     env: dict | None = None,
+    **named,
 ) -> subprocess.CompletedProcess:
     """Run `python WORDS` to its end; fail after `timeout` seconds.
 
     env: variables that are added to the environment. They may matter at start-up: then, and with
         an empty dict too, the command is a process of its own.
+    named: for `start`; so is then the command.
     """
-    if forked.AVAILABLE and (env is None or env.keys() == {"PYTHONPATH"}):
+    if forked.AVAILABLE and not named and (env is None or env.keys() == {"PYTHONPATH"}):
         return forked.run_forked(program(*words), cwd, environment(env), timeout)
-    process = start(*words, cwd=cwd, env=env)
+    process = start(*words, cwd=cwd, env=env, **named)
     stdout, stderr = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 

@@ -145,11 +145,11 @@ def test_a_variant_is_part_of_the_checkpoint(tiny_data, tmp_path):
 def test_the_record_moves_codes_to_standard_and_back():
     model = Submission(ROOT / "zoo" / "record.py", "Genwithlabel", 6).model
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(10, (4000,), generator=generator)
-    codes = torch.randn(4000, 6, generator=generator)
+    labels = torch.randint(10, (1500,), generator=generator)
+    codes = torch.randn(1500, 6, generator=generator)
     codes[:, 1] += codes[:, 0].square()  # bent, unlike a Gaussian
     codes = codes * 3 + labels[:, None]
-    model.flow_epochs = 60
+    model.flow_epochs = 30
     model.fit_prior(codes, labels)
     with torch.no_grad():
         z = model.to_standard(codes, labels)
