@@ -7,8 +7,9 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import torch
@@ -30,18 +31,30 @@ class NotFiniteError(ContractError, ArithmeticError):
     """
 
 
+class _Loader(SourceFileLoader):
+    """Compiles the file each time, and writes no `__pycache__` beside it.
+
+    Python takes the compiled code of before for a file of the same size and second.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load_module(path: Path) -> ModuleType:
     """Run a submission file as a module of its own. Raises ContractError."""
     if not path.is_file():
         raise ContractError(f"{path} does not exist; give a submission file with --submission.")
     name = f"submission_{abs(hash(str(path.resolve())))}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise ContractError(f"{path} is not a Python file; expected a name that ends in .py.")
+    loader = _Loader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look their module up by name
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise ContractError(explain(error, path, "import")) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from data_utils import set_seed, to_float
 from lab.contract import check_contract
-from lab.loading import ContractError
+from lab.loading import ContractError, load_module
 from lab.split_model import Submission
 
 GOOD = [
@@ -204,6 +206,16 @@ def test_an_error_in_a_submission_names_file_and_line(tmp_path):
     )
     with pytest.raises(ContractError, match=f"mine.py, line {line}, during forward: RuntimeError"):
         check_contract(Submission(file, "VAEwolabel", 20))
+
+
+def test_an_edit_within_a_second_is_seen_and_no_compiled_file_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "mine.py"
+    for number in (1, 2):
+        file.write_text(f"value = {number}\n")
+        os.utime(file, (1e9, 1e9))
+        assert load_module(file).value == number
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
 @pytest.mark.parametrize("latent_dim", [0, -1, 785, 10_000])
