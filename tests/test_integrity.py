@@ -18,16 +18,19 @@ from data_utils import set_seed
 from lab import checkpoint
 from lab.code_digest import code_digest
 from lab.split_model import Submission
+from staff import sandbox
 from staff.integrity import code as codes
 from staff.integrity import weights
 from staff.integrity.code import Code, Rarity, baseline, read_code
 from staff.integrity.findings import CODE, RUN, TRAINED, WEIGHTS, findings_of
 from staff.integrity.order import in_order
-from staff.integrity.subjects import Subject
+from staff.integrity.subjects import ENDLESS, Subject, subject_of
 from staff.integrity.syntax import prints_of
 from staff.integrity.weights import read_record
 from staff.replay import ACCEPTED, REJECTED, UNKNOWN, Verdict, compare, replay
 from staff.stage import _flat, _weights_of, record_of
+from staff.statuses import TASKS
+from staff.submissions import Student
 from staff.walls import Limits
 from train import TrainOptions, train
 
@@ -378,6 +381,28 @@ def test_a_checkpoint_without_the_first_losses_accuses_nobody(runs, tmp_path):
 
 
 # ---------------------------------------------------------------- the command
+
+
+@needs_bubblewrap
+def test_code_that_does_not_end_is_run_once(runs, tmp_path, monkeypatch):
+    """Its weights are compared all the same: a sketch runs no student's code."""
+    stages, run_stage = [], sandbox.run_stage
+
+    def noted(stage: str, *more, **named):
+        stages.append(stage)
+        return run_stage(stage, *more, **named)
+
+    monkeypatch.setattr(sandbox, "run_stage", noted)
+    folder = tmp_path / "eve"
+    folder.mkdir()
+    (folder / "submission.py").write_text("while True:\n    pass\n", encoding="utf-8")
+    for task in TASKS:
+        shutil.copy(runs[0] / "best.pth", folder / f"{task}.pth")
+    student = Student("eve", "eve", "", "", folder)
+    limits = Limits(cpu_seconds=3, seconds=60)
+    found = subject_of(student, tmp_path / "work", {"train": folder, "valid": folder}, limits)
+    assert stages == ["initial", "sketch", "sketch"]
+    assert found.problems == [ENDLESS] and found.records and not found.replays
 
 
 @needs_bubblewrap

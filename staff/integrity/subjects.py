@@ -23,12 +23,13 @@ from staff.integrity.code import Code, read_code
 from staff.integrity.weights import Record, as_plain, read_record
 from staff.permissions import work_folder
 from staff.replay import Verdict, replay
-from staff.statuses import TASKS
+from staff.statuses import TASKS, TIMEOUT
 from staff.submissions import HandedInError, Student, take
 from staff.text import as_line
 from staff.walls import Limits
 
 FORMAT = 1
+ENDLESS = "submission.py did not end in time, so it was not run again."
 
 
 class FingerprintsError(ValueError):
@@ -93,9 +94,13 @@ def subject_of(
         subject = Subject(student.key, student.name, "", code, group=student.group)
         if code.problem:
             subject.problems.append(f"submission.py {code.problem}.")
+        ends = True  # whether the code has ended in time so far
         for name, file in handed_in.checkpoints.items():
             inputs = {"submission.py": handed_in.code, "checkpoint.pth": file}
-            outcome = _sketch(inputs, folder, limits, isolation)
+            if ends:
+                ends, inputs = _with_initial(inputs, folder, limits, isolation)
+                subject.problems += [] if ends else [ENDLESS]
+            outcome = sandbox.run_stage("sketch", inputs, limits, isolation)
             record = read_record(outcome.array) if outcome.status == "done" else None
             if record is None:
                 words = outcome.message or "it is not of the expected form."
@@ -103,26 +108,26 @@ def subject_of(
                 continue
             task = record.task if record.task in TASKS else name
             subject.records[task] = record
-            if splits is not None:
+            if splits is not None and ends:
                 verdict = replay(handed_in.code, file, record, splits, limits, isolation)
                 subject.replays[task] = verdict
         return subject
 
 
-def _sketch(
+def _with_initial(
     inputs: dict[str, Path], folder: Path, limits: Limits, isolation: str
-) -> sandbox.Outcome:
-    """Sketch a checkpoint, in a process that runs no student's code.
+) -> tuple[bool, dict[str, Path]]:
+    """Return whether the code ended in time, and what the stage "sketch" reads.
 
-    The weights before the training come from another one, which does. If it fails or lies, the
-    weights themselves are compared, and not their change.
+    The sketch runs no student's code. The weights before the training come from this stage, which
+    does. If it fails or lies, the weights themselves are compared, and not their change.
     """
     outcome, initial = sandbox.run_stage("initial", inputs, limits, isolation), folder / "initial"
     with suppress(ArrayError):
         array = read_array(io.BytesIO(outcome.array), "the weights", np.float32, (None,))
         initial.write_bytes(npy_bytes(array))
         inputs = {**inputs, "initial.npy": initial}
-    return sandbox.run_stage("sketch", inputs, limits, isolation)
+    return outcome.status != TIMEOUT, inputs
 
 
 # ---------------------------------------------------------------- other years
