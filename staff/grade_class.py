@@ -43,6 +43,7 @@ from staff.permissions import PermissionsError, expect_private, write_for_owner_
 from staff.private_split import PrivateSplitError
 from staff.secret import PRIVATE, secret_in
 from staff.seeds import SeedError
+from staff.similar import keep_mean_errors
 from staff.statuses import GRADER_ERROR
 from staff.stored import folder_of, read_result
 from staff.student import grade_student
@@ -390,6 +391,7 @@ def main() -> None:
         decisions = read_decisions(files, keys)
         job = make_job(options)
         prepare(job)
+        keep_mean_errors(out, MNISTDataset(job.test_data).images)
         history.keep_options(out, chosen)
         before = None
         if options.regrade:

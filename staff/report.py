@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -21,20 +20,16 @@ from staff.book import UNKNOWN_TIME
 from staff.collect.table import COLLECTED
 from staff.pages import picture, render
 from staff.sandbox import BUBBLEWRAP
+from staff.similar import similar_pairs
 from staff.statuses import GRADED, GRADER_ERROR, NO_CHECKPOINT, NOT_HANDED_IN, STATUSES, TASKS
 from staff.stored import folder_of
 from staff.tables import TableError, read_table
 
-# Two models are similar above these correlations: of their weights' signatures, and of their errors
-# on each image. For comparison, the errors of two seeds of zoo/record.py have 0.972, those of a VAE
-# and a CVAE of the same design 0.960, and those of different designs less.
-SAME_WEIGHTS, SAME_ERRORS = 0.9999, 0.99
 THUMBNAILS = 60
 COLUMNS = {  # of the leaderboard, with the number of digits
     "VAEwolabel": {"raw": 3, "ssim": 4, "mse": 5},
     "Genwithlabel": {"raw": 3, "ssim": 4, "mse": 5, "fid": 2},
 }
-MAX_PAIRS = 200  # listed at most
 MOST_FREQUENT = 3  # problems listed for a part
 GRADE_STEP = 5  # points of a bar of the grades
 RAW_STEPS = 10  # bars of the raw scores, from 0 to the cap
@@ -185,43 +180,3 @@ def _thumbnails(out: Path, results: list[dict[str, Any]]) -> list[dict[str, Any]
                 found.append({**row, "task": task, "raw": raw, "data": data})
                 break
     return found
-
-
-def similar_pairs(out: Path, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return pairs of students whose models have similar weights or similar errors per image.
-
-    Each has names, task, why, and by, the two correlations. The most similar come first.
-    """
-    pairs: list[dict[str, Any]] = []
-    for task in TASKS:
-        ran = [result for result in results if result["tasks"].get(task, {}).get("raw") is not None]
-        signatures = [np.array(result["tasks"][task]["signature"]) for result in ran]
-        errors = [_errors(out, result["student"], task) for result in ran]
-        for a, b in itertools.combinations(range(len(ran)), 2):
-            by_weights = _correlation(signatures[a], signatures[b])
-            by_errors = _correlation(errors[a], errors[b])
-            why = []
-            if by_weights > SAME_WEIGHTS:
-                why.append(f"the weights (correlation {by_weights:.5f})")
-            if by_errors > SAME_ERRORS:
-                why.append(f"the errors on each image (correlation {by_errors:.4f})")
-            if why:
-                pair = {"names": [ran[a]["name"], ran[b]["name"]], "task": task}
-                pairs.append({**pair, "why": " and ".join(why), "by": (by_weights, by_errors)})
-    return sorted(pairs, key=_by, reverse=True)[:MAX_PAIRS]
-
-
-def _by(pair: dict[str, Any]) -> tuple[float, float]:
-    return pair["by"]
-
-
-def _errors(out: Path, student: str, task: str) -> np.ndarray:
-    file = folder_of(out, student) / f"{task}_errors.npy"
-    return np.load(file, allow_pickle=False) if file.is_file() else np.zeros(0)
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the correlation of two vectors; 0 if it is undefined."""
-    if len(a) != len(b) or len(a) < 2 or not a.std() or not b.std():
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from staff import grades, report
+from staff import grades, similar
 from staff.class_folder import students_in
 from staff.marks import Mark, read_marks
 from staff.submissions import HandedInError, Student, take
@@ -108,9 +108,15 @@ def test_two_checkpoints_of_a_task_are_refused(tmp_path):
 
 
 def test_only_a_copied_model_is_a_similar_pair(tmp_path):
+    """Two models that draw little but the mean picture, "d" and "e", are not alike by that."""
     rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(500, 28, 28)) * rng.random((500, 1, 1))
+    similar.keep_mean_errors(tmp_path, images.astype(np.uint8))
+    mean = np.load(tmp_path / similar.MEAN_ERRORS)
     errors = rng.random(500).astype(np.float32)
     models = {"a": errors, "b": errors + 0.001, "c": errors + 0.3 * rng.random(500)}
+    models |= {name: mean * (1 + 0.01 * rng.random(500)) for name in ("d", "e")}
+    assert np.corrcoef(models["d"], models["e"])[0, 1] > similar.SAME_ERRORS
     results = []
     for name, values in models.items():
         (tmp_path / "students" / name).mkdir(parents=True)
@@ -118,4 +124,4 @@ def test_only_a_copied_model_is_a_similar_pair(tmp_path):
         signature = rng.standard_normal(100).tolist()
         tasks = {"VAEwolabel": {"raw": 1.0, "signature": signature}}
         results.append({"student": name, "name": name, "tasks": tasks})
-    assert [pair["names"] for pair in report.similar_pairs(tmp_path, results)] == [["a", "b"]]
+    assert [pair["names"] for pair in similar.similar_pairs(tmp_path, results)] == [["a", "b"]]
