@@ -10,6 +10,7 @@ import numpy as np
 
 from lab.arrays import npy_bytes
 from lab.checkpoint import write_whole
+from lab.evaluation.distances import pixel_rows
 from staff.statuses import TASKS
 from staff.stored import folder_of
 
@@ -24,10 +25,10 @@ MAX_PAIRS = 200  # listed at most
 
 def keep_mean_errors(out: Path, images: np.ndarray) -> None:
     """Write the error of the mean picture on each image, uint8 (N, 28, 28), of the test split."""
-    pixels = images.reshape(len(images), -1) / 255.0  # (N, 784)
+    pixels = pixel_rows(images)  # (N, 784)
     errors = np.square(pixels - pixels.mean(axis=0)).mean(axis=1)  # (N,)
     with write_whole(out / MEAN_ERRORS) as file:
-        file.write(npy_bytes(errors.astype(np.float32)))
+        file.write(npy_bytes(errors))
 
 
 def similar_pairs(out: Path, results: list[dict[str, Any]]) -> list[dict[str, Any]]:

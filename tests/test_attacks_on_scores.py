@@ -21,27 +21,27 @@ from staff.task import SHOWN
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory, trained, tiny_data):
-    """A class with the attacks on the score, graded as staff do it, with a private split."""
+    """The results of a class with the attacks on the score, graded with a private split."""
     folder, out = tmp_path_factory.mktemp("watched"), tmp_path_factory.mktemp("graded") / "out"
     marker = folder / "marker"
     write_attacks(ON_SCORES, folder, trained, tiny_data, marker, last=["VAEwolabel"])
     completed = run_class(folder, out, tiny_data, *LIMITS)
     assert "students/*/feedback.html" in completed.stdout, completed.stdout + completed.stderr
-    return {"out": out}
+    return out
 
 
 @needs_bubblewrap
 @pytest.mark.parametrize("name", ON_SCORES)
 def test_an_attack_is_flagged(watched, name):
-    assert_failed(name, result_of(watched["out"], name))
+    assert_failed(name, result_of(watched, name))
 
 
 @needs_bubblewrap
 def test_the_tables_of_a_class(watched):
-    rows = rows_of(watched["out"])
+    rows = rows_of(watched)
     assert set(rows) == {*ON_SCORES, "0-honest", "zz-honest"}
     assert rows["copies-of-training-images"]["Status"] == "flagged"
-    page = (watched["out"] / "report.html").read_text(encoding="utf-8")
+    page = (watched / "report.html").read_text(encoding="utf-8")
     assert "0-honest and zz-honest" in page  # the same model
     assert "<script" not in page
     assert "look like copies" in page and "private raw" in page  # for staff
@@ -50,10 +50,10 @@ def test_the_tables_of_a_class(watched):
 @needs_bubblewrap
 def test_students_see_no_flag_and_nothing_of_the_private_split(watched):
     """Every output that a student sees: the page, Moodle's comment, Gradescope's results."""
-    with open(watched["out"] / "grades.csv", encoding="utf-8-sig", newline="") as file:
+    with open(watched / "grades.csv", encoding="utf-8-sig", newline="") as file:
         comments = {row["Submission"]: row["Feedback comments"] for row in csv.DictReader(file)}
     flagged = 0
-    for folder in (watched["out"] / "students").iterdir():
+    for folder in (watched / "students").iterdir():
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         scope = gradescope_results(result)
         tests = [test for test in scope["tests"] if test["visibility"] != "hidden"]
@@ -74,11 +74,11 @@ def test_students_see_no_flag_and_nothing_of_the_private_split(watched):
 
 @needs_bubblewrap
 def test_the_page_about_a_model_shows_public_images_alone(watched, tiny_set):
-    (split,) = (watched["out"] / grade_class.PRIVATE).glob("split-*")
+    (split,) = (watched / grade_class.PRIVATE).glob("split-*")
     public = {image.tobytes() for image in tiny_set.images}
     private = {image.tobytes() for image in MNISTDataset(split).images} - public
     assert len(private) > 100
-    pages = sorted((watched["out"] / "students").glob("*/*_report.html"))
+    pages = sorted((watched / "students").glob("*/*_report.html"))
     assert len(pages) > len(ON_SCORES)
     for file in pages:
         feedback = (file.parent / "feedback.html").read_text(encoding="utf-8")
@@ -94,8 +94,8 @@ def test_the_page_about_a_model_shows_public_images_alone(watched, tiny_set):
 
 @needs_bubblewrap
 def test_the_page_about_a_model_has_its_scores_and_its_history(watched, trained):
-    honest = watched["out"] / "students" / "0-honest"
-    for task, result in result_of(watched["out"], "0-honest")["tasks"].items():
+    honest = watched / "students" / "0-honest"
+    for task, result in result_of(watched, "0-honest")["tasks"].items():
         page = (honest / f"{task}_report.html").read_text(encoding="utf-8")
         assert f"{result['raw']:.3f}" in page and f"{result['ssim']:.4f}" in page
         assert ("Samples of each label" in page) == (task == "Genwithlabel")
@@ -107,7 +107,7 @@ def test_the_page_about_a_model_has_its_scores_and_its_history(watched, trained)
 @needs_bubblewrap
 @needs_browser
 def test_the_feedback_leads_to_the_page_about_a_model_on_a_phone(watched):
-    feedback = watched["out"] / "students" / "0-honest" / "feedback.html"
+    feedback = watched / "students" / "0-honest" / "feedback.html"
     with chromium() as browser:
         shown = Opened(browser, address_of(feedback), viewport=PHONE, locale="en-US")
         assert shown.page.evaluate(CUT_OFF) == []
@@ -119,13 +119,13 @@ def test_the_feedback_leads_to_the_page_about_a_model_on_a_phone(watched):
 @needs_bubblewrap
 def test_a_private_stage_tells_the_student_nothing(watched):
     """The attack prints private images and raises them in a message."""
-    result = result_of(watched["out"], "private-image-in-a-message")
+    result = result_of(watched, "private-image-in-a-message")
     task = result["tasks"]["VAEwolabel"]
     assert "PRIVATE tensor" in task["flags"][0]  # staff see it
     assert not task["message"] and not task["log"]
     assert set(task["stages"]) == {"encode", "decode"}  # of the test split alone
     assert set(task["private"]["stages"]) == {"encode"}
-    honest = result_of(watched["out"], "0-honest")["tasks"]["Genwithlabel"]
+    honest = result_of(watched, "0-honest")["tasks"]["Genwithlabel"]
     assert set(honest["stages"]) == {"generate"}
     assert set(honest["private"]["stages"]) == {"encode", "decode"}
     seconds = sum(stage["seconds"] for stage in task["stages"].values())
@@ -135,17 +135,17 @@ def test_a_private_stage_tells_the_student_nothing(watched):
 @needs_bubblewrap
 def test_a_memoriser_is_found_by_its_decoder_and_by_the_private_split(watched):
     for name in ("images-by-their-hash", "images-by-their-nearest-code"):
-        result = result_of(watched["out"], name)
+        result = result_of(watched, name)
         assert result["tasks"]["VAEwolabel"]["mse"] < 1e-3
         assert any("look images up" in flag for flag in result["flags"])
         assert any("memorise the test split" in flag for flag in result["flags"])
-    position = result_of(watched["out"], "images-by-their-position")["tasks"]["VAEwolabel"]
+    position = result_of(watched, "images-by-their-position")["tasks"]["VAEwolabel"]
     assert position["mse"] > 0.05  # the secret order makes the positions useless
 
 
 @needs_bubblewrap
 def test_the_private_split_is_made_once_and_is_for_its_owner_alone(watched, tiny_data):
-    private = watched["out"] / grade_class.PRIVATE
+    private = watched / grade_class.PRIVATE
     (split,) = private.glob("split-*")
     for path in (private, *private.rglob("*")):
         assert path.stat().st_mode & 0o077 == 0, path
@@ -153,8 +153,8 @@ def test_the_private_split_is_made_once_and_is_for_its_owner_alone(watched, tiny
     secret = secret_in(private)
     assert class_split.class_split(private, tiny_data, secret) == split
     assert (split / "images-idx3-ubyte.gz").stat().st_mtime_ns == before
-    sums = {result_of(watched["out"], key)["data_sha256"]["private"] for key in ("0-honest",)}
+    sums = {result_of(watched, key)["data_sha256"]["private"] for key in ("0-honest",)}
     assert sums == {MNISTDataset(split).sha256}
-    for file in watched["out"].rglob("*"):
+    for file in watched.rglob("*"):
         if file.suffix in (".json", ".html", ".csv"):
             assert secret not in file.read_text(encoding="utf-8-sig")

@@ -2,14 +2,14 @@
 
     python -I -S staff/integrity/syntax.py ROOT < submission.py
 
-The source is parsed and never run. Helper functions and variables are first put where they are
-used (`straight.py`). The syntax tree of each function then becomes a sequence of words in which
-names that a student can choose, numbers, texts, annotations and comments do not count; the operands
-of a sum and of a product are sorted; a variable that nothing reads is left out. Functions are taken
-by themselves, so their order does not matter. Of the hashes of all runs of K words, winnowing keeps
-the smallest in each
-window (Schleimer, Wilkerson and Aiken, Winnowing: Local Algorithms for Document Fingerprinting,
-SIGMOD 2003): a common run of K + WINDOW - 1 words leaves at least one common fingerprint.
+The source is parsed and never run. Statements that do nothing are left out first, and helper
+functions and variables put where they are used (`straight.py`). The syntax tree of each function
+then becomes a sequence of words in which names that a student can choose, numbers, texts,
+annotations and comments do not count; the operands of a sum and of a product are sorted; a variable
+that nothing reads is left out. Functions are taken by themselves, so their order does not matter.
+Of the hashes of all runs of K words, winnowing keeps the smallest in each window (Schleimer,
+Wilkerson and Aiken, Winnowing: Local Algorithms for Document Fingerprinting, SIGMOD 2003): a common
+run of K + WINDOW - 1 words leaves at least one common fingerprint.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class _Reader:
     def words(self, node: ast.AST, line: int) -> list[Word]:
         """Return the words of a node, itself before its parts."""
         line = getattr(node, "lineno", line)
-        if isinstance(node, LEFT_OUT) or _is_text(node) or self._does_nothing(node):
+        if isinstance(node, LEFT_OUT) or self._does_nothing(node):
             return []
         if isinstance(node, ast.Name):
             return [(self.name_of(node), line)]
@@ -148,11 +148,6 @@ class _Reader:
         if isinstance(node.value, ast.Name) and node.value.id == "self":
             return [("self.name", line)]
         return [(f".{node.attr}", line), *self.words(node.value, line)]
-
-
-def _is_text(node: ast.AST) -> bool:
-    """Return whether a statement is only a text or a number, as a docstring is."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _operands(node: ast.expr, kind: type) -> list[ast.expr]:
