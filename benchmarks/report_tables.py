@@ -234,3 +234,31 @@ TABLES = (
         task="Genwithlabel",
     ),
 )
+# The same rows without what the lab's Trainer adds: warm-up, decay of the rate, clipping.
+PLAIN = "--lr_schedule constant --grad_clip 0"
+CONTROLS = (
+    Table(
+        "Convolutional VAE, constant rate and no clipping, var 0.5",
+        "conv_vae",
+        "row",
+        (
+            Row("as above", "", BASE),
+            Row("var 0.2", "--var 0.2", "exploded"),
+            Row("4 layers", "--variant depth=4", "collapsed"),
+            Row("batch_size 512", "--batch_size 512", "unstable"),
+        ),
+        options=PLAIN,
+    ),
+    Table(
+        "Convolutional CVAE, constant rate and no clipping, var 0.25",
+        "conv_cvae",
+        "row",
+        (
+            Row("as above", "", HEADLINE),
+            Row("4 layers", "--variant depth=4", "exploded"),
+            Row("latent_dim 30", "--latent_dim 30", "exploded"),
+        ),
+        options=f"--var 0.25 {PLAIN}",
+        task="Genwithlabel",
+    ),
+)

@@ -1,0 +1,103 @@
+"""Runs of train.py whose scores are kept: a stored run is not made again, on any machine.
+
+The file of results has, for each run, its scores under the options of train.py that made it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks import figures
+from benchmarks.commands import train_infer_grade
+from data_utils import MNISTDataset
+from lab import ROOT, checkpoint, metrics
+from lab.evaluation.bounds import reconstructions_of_draws
+from lab.trained import load_trained
+
+KEPT = ("ssim", "mse", "fid", "fid_pooled", "raw", "score")
+Results = dict[str, dict[str, Any]]
+
+
+def stored(file: Path) -> Results:
+    """Return the results in a file, none if it does not exist."""
+    return figures.read(file) if file.exists() else {}
+
+
+def run(words: tuple[str, ...]) -> dict[str, Any]:
+    """Train, infer and grade with one thread; return the scores and what it took.
+
+    A training that cannot go on, because its loss is not finite, has no scores and "stopped".
+    """
+    name = hashlib.sha256(" ".join(words).encode()).hexdigest()[:12]
+    folder = Path("runs") / "stored" / name
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    try:
+        row = train_infer_grade(list(words), folder, env=one_thread, quiet=True)
+    except subprocess.CalledProcessError as error:
+        if "train.py" not in error.cmd:
+            raise
+        return {"stopped": True, "skipped_steps": 0, "machine": figures.machine()}
+    with open(ROOT / folder / "history.csv", encoding="utf-8", newline="") as file:
+        history = list(csv.DictReader(file))
+    return {
+        **{name: row[name] for name in KEPT if row.get(name) is not None},
+        **scores_of_draws(ROOT / folder / "best.pth"),
+        "skipped_steps": int(history[-1]["skipped_steps"]),
+        "train_s": round(row["train_s"], 1),
+        "machine": figures.machine(),
+    }
+
+
+def scores_of_draws(path: Path) -> dict[str, float]:
+    """Return ssim and mse, on the test split, of reconstructions from a draw of q(z|x).
+
+    {} for a model without q(z|x).
+    """
+    submission = load_trained(path, checkpoint.load(path))
+    dataset = MNISTDataset(ROOT / "dataset" / "test")
+    drawn = None
+    if submission.has_encoder:
+        drawn = reconstructions_of_draws(submission, dataset.images, dataset.labels)
+    if drawn is None:
+        return {}
+    ssim, mse = metrics.per_image(drawn, dataset.images)
+    return {"ssim_draw": float(ssim.mean()), "mse_draw": float(mse.mean())}
+
+
+def run_missing(
+    wanted: Iterable[tuple[str, ...]], file: Path, document: Callable[[Results], None]
+) -> Results:
+    """Make the runs that the file does not have, one per core at a time; return all results.
+
+    Args:
+        wanted: the options of train.py of each run, in the order in which they are made.
+        file: where each result is stored as soon as it is known.
+        document: called with all results after each run.
+    """
+    results = stored(file)
+    lock = threading.Lock()
+
+    def run_and_store(words: tuple[str, ...]) -> None:
+        result = run(words)
+        with lock:
+            results[" ".join(words)] = result
+            figures.write(file, results)
+            document(results)
+        print(f"done: {' '.join(words)}", flush=True)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(run_and_store, missing(wanted, results)))
+    return results
+
+
+def missing(wanted: Iterable[tuple[str, ...]], results: Results) -> list[tuple[str, ...]]:
+    """Return the runs without a result, each once."""
+    return [words for words in dict.fromkeys(wanted) if " ".join(words) not in results]
