@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--unfinished", action="store_true", help="train nothing")
     parser.add_argument("--report", action="store_true", help="run nothing")
     args = parser.parse_args()
-    stored = figures.read(FIGURES) if FIGURES.exists() else {}
+    stored = figures.stored(FIGURES)
     for name in [] if args.report else args.only:
         stored[name] = measure(name, args.unfinished)
         figures.write(FIGURES, stored)

@@ -324,7 +324,7 @@ def main() -> None:
     parser.add_argument("--only", choices=(*PARTS, "none"), help="run only this part")
     parser.add_argument("--runs", type=Path, help="keep the runs in this folder")
     args = parser.parse_args()
-    stored = figures.read(FIGURES) if FIGURES.exists() else {}
+    stored = figures.stored(FIGURES)
     with tempfile.TemporaryDirectory() as temporary:
         runs = Runs(args.runs.absolute() if args.runs else Path(temporary))
         for name, part in PARTS.items():

@@ -20,6 +20,11 @@ def read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def stored(file: Path) -> dict[str, Any]:
+    """Return the figures in a JSON file, none if it does not exist yet."""
+    return read(file) if file.exists() else {}
+
+
 def write(file: Path, figures: Any) -> None:
     """Write figures to a JSON file, whole or not at all."""
     with write_whole(file) as target:

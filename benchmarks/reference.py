@@ -170,7 +170,7 @@ def main() -> None:
     parts = ("runs", "example", "demo", "commands", "none")
     parser.add_argument("--only", choices=parts, help="measure only this part")
     args = parser.parse_args()
-    stored = figures.read(FIGURES) if FIGURES.exists() else {}
+    stored = figures.stored(FIGURES)
     if args.only in (None, "runs"):
         stored["runs"] = {
             task: [run(task, seed, recipe, "reference") for seed in SEEDS]

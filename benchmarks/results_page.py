@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.report_tables import CONTROLS, TABLES, Row, Table
+from benchmarks.report_tables import CONTROLS, TABLES, Row, Scores, Table
 
 SEEDS = (42, 43, 44)  # for rows where a report's training failed; the others have the first alone
 COLLAPSED = 0.5  # ssim below which a reconstruction shows almost nothing of its input
@@ -115,14 +115,23 @@ def counts(results: Results) -> Counter[str]:
 
     A row that stands in several tables counts once.
     """
-    verdicts = {}
-    for table in TABLES:
-        for row in table.rows:
-            if row.report and isinstance(row.report, dict):
-                found = results_of(table, row, results)
-                key = table.command(row, SEEDS[0])
-                verdicts[key] = verdict(row, means(found)) if found else "not run yet"
-    return Counter(verdicts.values())
+    return Counter(
+        verdict(row, means(found)) if found else "not run yet"
+        for row, _, found in _rows_with_figures(results)
+    )
+
+
+def _rows_with_figures(
+    results: Results,
+) -> list[tuple[Row, Scores, list[Mapping[str, Any]]]]:
+    """Return each row of the reports that has scores, once: the row, its scores, our results."""
+    rows = {
+        table.command(row, SEEDS[0]): (row, row.report, results_of(table, row, results))
+        for table in TABLES
+        for row in table.rows
+        if row.report and isinstance(row.report, dict)
+    }
+    return list(rows.values())
 
 
 def document(results: Results) -> str:
@@ -148,17 +157,14 @@ def document(results: Results) -> str:
 
 def _why_ahead(results: Results) -> list[str]:
     """Return a paragraph on the reports' ssim beside the lab's at the mean and at a draw."""
-    gains = {}
-    for table in TABLES:
-        for row in table.rows:
-            scores = means(results_of(table, row, results))
-            if isinstance(row.report, dict) and "ssim" in row.report and "ssim_draw" in scores:
-                theirs = row.report["ssim"]
-                gain = scores["ssim"] - theirs, scores["ssim_draw"] - theirs
-                gains[table.command(row, SEEDS[0])] = gain
+    gains = []
+    for _, report, found in _rows_with_figures(results):
+        scores = means(found)
+        if "ssim_draw" in scores:
+            gains.append([scores[name] - report["ssim"] for name in ("ssim", "ssim_draw")])
     if not gains:
         return []
-    at_mean, drawn = (statistics.fmean(each) for each in zip(*gains.values()))
+    at_mean, drawn = (statistics.fmean(each) for each in zip(*gains))
     return [
         "Most of the distance to the reports is in the evaluation, not in the training. They "
         "decoded a z drawn from q(z|x), and the noise of the draw blurs the image. In the "

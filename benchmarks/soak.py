@@ -153,7 +153,7 @@ def continued(stored: dict[str, Any], part: str, name: str, planned: int) -> dic
 
 def measure(parts: Iterable[str], most: int | None) -> None:
     """Run the parts and store the results after each kind of trial; Ctrl-C stops it."""
-    stored: dict[str, Any] = figures.read(FIGURES) if FIGURES.exists() else {}
+    stored = figures.stored(FIGURES)
     torch.set_num_threads(1)
     plans = {
         "kill": KILLS,

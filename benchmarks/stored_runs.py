@@ -18,17 +18,13 @@ from typing import Any
 from benchmarks import figures
 from benchmarks.commands import train_infer_grade
 from data_utils import MNISTDataset
-from lab import ROOT, checkpoint, metrics
-from lab.evaluation.bounds import reconstructions_of_draws
+from lab import ROOT, checkpoint
+from lab.command import STATUS_OF_ERROR
+from lab.evaluation.evaluate import scores_of_draws
 from lab.trained import load_trained
 
 KEPT = ("ssim", "mse", "fid", "fid_pooled", "raw", "score")
 Results = dict[str, dict[str, Any]]
-
-
-def stored(file: Path) -> Results:
-    """Return the results in a file, none if it does not exist."""
-    return figures.read(file) if file.exists() else {}
 
 
 def run(words: tuple[str, ...]) -> dict[str, Any]:
@@ -42,34 +38,27 @@ def run(words: tuple[str, ...]) -> dict[str, Any]:
     try:
         row = train_infer_grade(list(words), folder, env=one_thread, quiet=True)
     except subprocess.CalledProcessError as error:
-        if "train.py" not in error.cmd:
+        # Another status is of a process that was interrupted or killed, and says nothing.
+        if "train.py" not in error.cmd or error.returncode != STATUS_OF_ERROR:
             raise
         return {"stopped": True, "skipped_steps": 0, "machine": figures.machine()}
     with open(ROOT / folder / "history.csv", encoding="utf-8", newline="") as file:
         history = list(csv.DictReader(file))
     return {
         **{name: row[name] for name in KEPT if row.get(name) is not None},
-        **scores_of_draws(ROOT / folder / "best.pth"),
+        **_scores_of_draws(ROOT / folder / "best.pth"),
         "skipped_steps": int(history[-1]["skipped_steps"]),
         "train_s": round(row["train_s"], 1),
         "machine": figures.machine(),
     }
 
 
-def scores_of_draws(path: Path) -> dict[str, float]:
-    """Return ssim and mse, on the test split, of reconstructions from a draw of q(z|x).
-
-    {} for a model without q(z|x).
-    """
+def _scores_of_draws(path: Path) -> dict[str, float]:
+    """Return those of `scores_of_draws` on the test split; {} for a model without q(z|x)."""
     submission = load_trained(path, checkpoint.load(path))
-    dataset = MNISTDataset(ROOT / "dataset" / "test")
-    drawn = None
-    if submission.has_encoder:
-        drawn = reconstructions_of_draws(submission, dataset.images, dataset.labels)
-    if drawn is None:
+    if not submission.has_encoder:
         return {}
-    ssim, mse = metrics.per_image(drawn, dataset.images)
-    return {"ssim_draw": float(ssim.mean()), "mse_draw": float(mse.mean())}
+    return scores_of_draws(submission, MNISTDataset(ROOT / "dataset" / "test")) or {}
 
 
 def run_missing(
@@ -82,7 +71,7 @@ def run_missing(
         file: where each result is stored as soon as it is known.
         document: called with all results after each run.
     """
-    results = stored(file)
+    results = figures.stored(file)
     lock = threading.Lock()
 
     def run_and_store(words: tuple[str, ...]) -> None:

@@ -145,7 +145,7 @@ def main() -> None:
     parser = make_parser("benchmarks.sweep_speed", __doc__)
     parser.add_argument("--only", choices=(*GRIDS, "none"), help="measure only this model")
     args = parser.parse_args()
-    stored = figures.read(FIGURES) if FIGURES.exists() else {}
+    stored = figures.stored(FIGURES)
     stored.setdefault("models", {})
     for name in GRIDS:
         if args.only in (None, name):

@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=(*models, "none"), help="only these models")
     parser.add_argument("--record", metavar="CHANGE", help="run record.py; what was changed")
     args = parser.parse_args()
-    stored = figures.read(FIGURES) if FIGURES.exists() else {}
+    stored = figures.stored(FIGURES)
     stored = {"models": {}, "records": [], **stored}
     if args.record:
         stored["records"].append(run_record(args.record))

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from benchmarks import results_page, stored_runs
+from benchmarks import figures, results_page, stored_runs
 from benchmarks.report_tables import Row, Table
 
 A, B, C = ("--lr", "1"), ("--lr", "2"), ("--lr", "3")
@@ -28,15 +28,15 @@ def test_only_what_is_missing_is_run_and_each_result_is_stored_at_once(tmp_path,
     with pytest.raises(KeyboardInterrupt):
         stored_runs.run_missing([A, B, A, C], file, document)
     assert made == [A, B, C] and written == [1, 2]
-    assert stored_runs.stored(file) == {"--lr 1": {"ssim": 1.0}, "--lr 2": {"ssim": 2.0}}
+    assert figures.stored(file) == {"--lr 1": {"ssim": 1.0}, "--lr 2": {"ssim": 2.0}}
     results = stored_runs.run_missing([A, B, A, C], file, document)
-    assert made == [A, B, C, C] and results == stored_runs.stored(file)
+    assert made == [A, B, C, C] and results == figures.stored(file)
 
 
 def test_a_training_that_stops_is_a_result_and_another_failure_is_not(monkeypatch):
-    def fails(command):
+    def fails(command, status=2):
         def run(*_, **__):
-            raise subprocess.CalledProcessError(1, ["python", command])
+            raise subprocess.CalledProcessError(status, ["python", command])
 
         return run
 
@@ -46,6 +46,7 @@ def test_a_training_that_stops_is_a_result_and_another_failure_is_not(monkeypatc
     table = Table("t", "conv_vae", "row", (Row("x", "", {"ssim": 0.5}),))
     page = results_page.render(table, {" ".join(table.command(table.rows[0], 42)): result})
     assert "| 0 of 1 |" in page
-    monkeypatch.setattr(stored_runs, "train_infer_grade", fails("grade.py"))
-    with pytest.raises(subprocess.CalledProcessError):
-        stored_runs.run(A)
+    for failure in (fails("grade.py"), fails("train.py", 130), fails("train.py", -9)):
+        monkeypatch.setattr(stored_runs, "train_infer_grade", failure)
+        with pytest.raises(subprocess.CalledProcessError):
+            stored_runs.run(A)

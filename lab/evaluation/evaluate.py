@@ -47,7 +47,7 @@ def evaluate(
         fids = np.array(
             [mean_fid(generate_samples(submission, n, seed), dataset) for seed in range(SETS)]
         )
-    ssim, mse = (None, None) if recon is None else _per_image(recon, dataset)
+    ssim, mse = (None, None) if recon is None else metrics.per_image(recon, dataset.images)
     low, high = raw_interval(submission.task, ssim, mse, fids, submission.latent_dim)
     found |= {"raw_low": low, "raw_high": high}
     if samples is not None:
@@ -63,31 +63,30 @@ def evaluate(
     return found
 
 
-def _per_image(recon: np.ndarray, dataset: MNISTDataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return ssim and mse of each image, (N,) each."""
-    return (
-        metrics.ssim_per_image(recon, dataset.images),
-        metrics.mse_per_image(recon, dataset.images),
-    )
-
-
 def _likelihood(submission: Submission, var: float, dataset: MNISTDataset) -> dict[str, Any]:
     """Return the bounds, and the scores of reconstructions from draws; {} without q(z|x)."""
     some = some_of_each_label(dataset.labels, BOUNDED)
     bounded = bounds(submission, dataset.images[some], dataset.labels[some], var)
-    drawn = reconstructions_of_draws(submission, dataset.images, dataset.labels)
+    drawn = scores_of_draws(submission, dataset)
     if bounded is None or drawn is None:
         return {}
-    ssim, mse = _per_image(drawn, dataset)
     return {
         "elbo": bounded.elbo,
         "importance_weighted": bounded.importance_weighted,
         "bits_per_dimension": bits_per_dimension(bounded.importance_weighted),
         "kl": bounded.kl.tolist(),
         "active_units": bounded.active,
-        "ssim_draw": float(ssim.mean()),
-        "mse_draw": float(mse.mean()),
+        **drawn,
     }
+
+
+def scores_of_draws(submission: Submission, dataset: MNISTDataset) -> dict[str, float] | None:
+    """Return ssim_draw and mse_draw: the scores with z drawn from q(z|x); None without q(z|x)."""
+    drawn = reconstructions_of_draws(submission, dataset.images, dataset.labels)
+    if drawn is None:
+        return None
+    ssim, mse = metrics.per_image(drawn, dataset.images)
+    return {"ssim_draw": float(ssim.mean()), "mse_draw": float(mse.mean())}
 
 
 def enough(dataset: MNISTDataset) -> bool:
