@@ -43,8 +43,10 @@ def machine() -> dict[str, Any]:
 
 
 def mean_and_spread(values: Sequence[float | None], digits: int) -> str:
-    """Return "mean ± standard deviation" of two values or more, or "-" where one is unknown."""
+    """Return "mean ± standard deviation", a single value alone, or "-" where one is unknown."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return "-"
+    if len(known) == 1:
+        return f"{known[0]:.{digits}f}"
     return f"{statistics.mean(known):.{digits}f} ± {statistics.stdev(known):.{digits}f}"

@@ -2,6 +2,7 @@
 
     python -m benchmarks.gallery         6 minutes on 2 cores, after python -m benchmarks.zoo
     python -m benchmarks.gallery --draw  train nothing, draw the pictures again
+    python -m benchmarks.gallery --draw record.png gans.png   only these pictures
     python -m benchmarks.gallery --text  only write docs/gallery.md
 
 Trains the models that only the pictures need (two latent dimensions, the values of beta). The other
@@ -193,17 +194,21 @@ def document() -> str:
 def main() -> None:
     """Train what is missing, draw the pictures, write docs/gallery.md."""
     parser = make_parser("benchmarks.gallery", __doc__)
-    parser.add_argument("--draw", action="store_true", help="train nothing")
+    names = [name for name, *_ in PICTURES]
+    parser.add_argument(
+        "--draw", nargs="*", choices=names, metavar="PICTURE", help="train nothing, draw again"
+    )
     parser.add_argument("--text", action="store_true", help="train and draw nothing")
     args = parser.parse_args()
-    if not args.draw and not args.text:
+    if args.draw is None and not args.text:
         for run, options in TRAINED.items():
             train_infer_grade(options.split(), Path("runs") / run)
     if not args.text:
         OUT.mkdir(exist_ok=True)
         for name, _, _, draw in PICTURES:
-            with write_whole(OUT / name) as file:
-                draw(file)
+            if not args.draw or name in args.draw:
+                with write_whole(OUT / name) as file:
+                    draw(file)
     with write_whole(DOCUMENT) as file:
         file.write(document().encode())
     print(f"written: {DOCUMENT}")

@@ -38,9 +38,8 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "benchmarks": (
         ("benchmarks/**/*.py",),
         (
-            *("root", "ground", "lab", "trainer", "commands", "sweeps", "staff"),
-            "tests",
-            "benchmarks",
+            *("submissions", "root", "ground", "lab", "trainer", "commands", "sweeps"),
+            *("staff", "tests", "benchmarks"),
         ),
     ),
 }

@@ -13,6 +13,7 @@ from conftest import ROOT
 
 import train
 from benchmarks import (
+    ablation,
     class_drill,
     compared,
     deterministic,
@@ -138,6 +139,12 @@ def test_figures_of_the_zoo_are_the_stored_ones():
     assert set(rows) == set(zoo.MODELS)
     for name, row in rows.items():
         assert zoo.expected(row) in (ROOT / "zoo" / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_the_ablation_of_the_record_is_the_stored_one():
+    results = json.loads(ablation.FIGURES.read_text(encoding="utf-8"))
+    assert block_in(ablation.PAGE, "ablation") == ablation.render(results)
+    assert results and set(results) <= {" ".join(words) for words in ablation.wanted()}
 
 
 def test_the_comparison_of_the_zoo_is_the_stored_one():

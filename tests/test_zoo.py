@@ -163,3 +163,22 @@ def test_the_record_moves_codes_to_standard_and_back():
         return abs(float(torch.corrcoef(pair)[0, 1]))
 
     assert bend(white) > 0.5 > 0.15 > bend(z)
+
+
+def test_the_record_finds_more_probable_codes_than_its_encoder():
+    torch.manual_seed(0)
+    model = Submission(ROOT / "zoo" / "record.py", "Genwithlabel", 6).model.eval()
+    labels = torch.arange(10).repeat(4)
+    x = model.decode(2 * torch.randn(40, 6), labels).detach()
+    model.compute_loss(x, labels, var=0.01)
+    model.flow_epochs = 1
+    with torch.no_grad():
+        given, _ = model.encode(x, labels)
+        model.fit_prior(given, labels)
+        found, _ = model.encode(x, labels)
+        before, after = model.surprise(given, x, labels), model.surprise(found, x, labels)
+        assert (after <= before).all() and after.mean() < 0.9 * before.mean()
+        model.train()  # a training step takes the encoder's codes, and the fit is theirs no longer
+        assert torch.equal(model.encode(x, labels)[0], given)
+        model.compute_loss(x, labels, var=0.01)
+        assert not model.eval().fitted and torch.equal(model.encode(x, labels)[0], given)
