@@ -78,3 +78,15 @@ def train_infer_grade(
     seconds = [timed(sys.executable, *words, env=env, quiet=quiet) for words in commands]
     scores = figures.read(result)[task]
     return {"task": task, **scores, "train_s": seconds[0], "total_s": sum(seconds)}
+
+
+def grade_with_diagnostics(run: Path) -> dict[str, Any]:
+    """Grade the outputs of a run of Genwithlabel on the test split with all measures.
+
+    Returns what grade.py writes of the task; "diagnostics" has the measures.
+    """
+    result = ROOT / run / "diagnostics.json"
+    words: list[object] = ["grade.py", "--test_data_path", "dataset/test", "--no-VAEwolabel"]
+    words += ["--Genwithlabel_output_dir", run / "inference", "--diagnostics", "--output", result]
+    timed(sys.executable, *words)
+    return figures.read(result)["Genwithlabel"]

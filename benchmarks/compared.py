@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import figures
-from benchmarks.commands import make_parser, timed
+from benchmarks.commands import grade_with_diagnostics, make_parser, timed
 from benchmarks.markdown import put_blocks
 from benchmarks.zoo import command_of
 from lab import ROOT
@@ -63,11 +63,7 @@ def measure(name: str, unfinished: bool) -> dict[str, Any]:
         timed(sys.executable, *words)
     checkpoint = ["--checkpoint_path", run / "best.pth"]
     timed(sys.executable, "inference.py", *checkpoint, "--data_path", "dataset/test")
-    result = ROOT / run / "diagnostics.json"
-    words = ["grade.py", "--test_data_path", "dataset/test", "--no-VAEwolabel", "--diagnostics"]
-    words += ["--Genwithlabel_output_dir", run / "inference", "--output", result]
-    timed(sys.executable, *words)
-    graded = figures.read(result)["Genwithlabel"]
+    graded = grade_with_diagnostics(run)
     return {
         "command": " ".join(["python", "train.py", *command_of(name)]),
         "epochs": trained(run),

@@ -121,9 +121,7 @@ def counts(results: Results) -> Counter[str]:
     )
 
 
-def _rows_with_figures(
-    results: Results,
-) -> list[tuple[Row, Scores, list[Mapping[str, Any]]]]:
+def _rows_with_figures(results: Results) -> list[tuple[Row, Scores, list[Mapping[str, Any]]]]:
     """Return each row of the reports that has scores, once: the row, its scores, our results."""
     rows = {
         table.command(row, SEEDS[0]): (row, row.report, results_of(table, row, results))

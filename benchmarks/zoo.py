@@ -14,12 +14,11 @@ from __future__ import annotations
 import ast
 import re
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks import figures
-from benchmarks.commands import make_parser, timed, train_infer_grade
+from benchmarks.commands import grade_with_diagnostics, make_parser, train_infer_grade
 from benchmarks.markdown import put_blocks
 from lab import ROOT
 
@@ -74,11 +73,7 @@ def run_seed(seed: int) -> dict[str, Any]:
     if (known := figures.stored(kept)) and known["made_from"] == made_from:
         return known["row"]
     row = train_infer_grade(words, folder)
-    result = ROOT / folder / "diagnostics.json"
-    words = ["grade.py", "--test_data_path", "dataset/test", "--no-VAEwolabel", "--diagnostics"]
-    words += ["--Genwithlabel_output_dir", str(folder / "inference"), "--output", str(result)]
-    timed(sys.executable, *words)
-    row |= figures.read(result)["Genwithlabel"]["diagnostics"]
+    row |= grade_with_diagnostics(folder)["diagnostics"]
     figures.write(kept, {"made_from": made_from, "row": row})
     return row
 

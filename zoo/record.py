@@ -75,7 +75,7 @@ class GenModel(nn.Module):
 
     encoder_width = 1024
     decoder_convolutions = 2  # of the smallest maps
-    shifted_steps = 7500  # after so many steps, images are not shifted any more
+    shifted_steps = 7500  # the first steps of training, in which images are shifted
     beta2 = 0.98  # of Adam
     layers = 12  # of the flow
     flow_epochs = 48
@@ -83,8 +83,8 @@ class GenModel(nn.Module):
     step_size, momentum = 0.2, 0.85
 
     var: Tensor  # (), of the last step
-    steps: Tensor  # (), how many were taken
-    fitted: Tensor  # (), bool: whether fit_prior has run
+    steps: Tensor  # (), the training steps so far
+    fitted: Tensor  # (), bool: whether fit_prior has run since the last step
     # The codes of each label have this mean, and covariance factor factor^T.
     mean: Tensor  # (10, latent_dim)
     factor: Tensor  # (10, latent_dim, latent_dim), lower triangular
