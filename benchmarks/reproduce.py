@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from benchmarks import figures, results_page
 from benchmarks.commands import make_parser
+from benchmarks.markdown import put_blocks
 from benchmarks.report_tables import CONTROLS, TABLES
 from benchmarks.stored_runs import run_missing
 from lab import ROOT
@@ -32,8 +33,8 @@ def wanted(only: str = "") -> list[tuple[str, ...]]:
 
 
 def write_page(results: results_page.Results) -> None:
-    """Write docs/results.md."""
-    RESULTS.write_text(results_page.document(results), encoding="utf-8")
+    """Write the blocks of docs/results.md."""
+    put_blocks(RESULTS, results_page.blocks(results))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""docs/results.md: the reports' tables beside the lab's figures."""
+"""The blocks of docs/results.md: the reports' tables beside the lab's figures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def results_of(table: Table, row: Row, results: Results) -> list[Mapping[str, An
 def means(results: list[Mapping[str, Any]]) -> dict[str, float]:
     """Return the mean of each score over the results that have it."""
     found = {}
-    for name in (*SCORES, *DRAWN.values()):
+    for name in (*SCORES, *DRAWN.values(), "active_units"):
         values = [result[name] for result in results if result.get(name) is not None]
         if values:
             found[name] = statistics.fmean(values)
@@ -65,7 +65,7 @@ def render(table: Table, results: Results) -> str:
     rows = [(row, results_of(table, row, results)) for row in table.rows]
     names = [name for name in SCORES if any(name in means(found) for _, found in rows)]
     head = [table.varied, *(_head(name) for name in names)]
-    head += ["lab", "trained", "steps skipped"]
+    head += ["lab", "active units", "trained", "steps skipped"]
     lines = [f"## {table.title}", "", f"{table.epochs} epochs: `{_shared_command(table)}`", ""]
     lines += [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     lines += [f"| {' | '.join(_cells(row, found, names))} |" for row, found in rows]
@@ -87,7 +87,7 @@ def _cells(row: Row, found: list[Mapping[str, Any]], names: list[str]) -> list[s
     report = row.report if isinstance(row.report, dict) else {}
     cells = [_cell(name, report, scores) for name in names]
     if not found:
-        return [row.label, *cells, *["-"] * 3]
+        return [row.label, *cells, *["-"] * 4]
     trained = sum(
         "stopped" not in result and (result.get("ssim") is None or result["ssim"] >= COLLAPSED)
         for result in found
@@ -97,6 +97,7 @@ def _cells(row: Row, found: list[Mapping[str, Any]], names: list[str]) -> list[s
         row.label,
         *cells,
         verdict(row, scores) or "-",
+        f"{scores['active_units']:.3g}" if "active_units" in scores else "-",
         f"{trained} of {len(found)}{failed}",
         f"{sum(result['skipped_steps'] for result in found)}",
     ]
@@ -132,28 +133,13 @@ def _rows_with_figures(results: Results) -> list[tuple[Row, Scores, list[Mapping
     return list(rows.values())
 
 
-def document(results: Results) -> str:
-    """Return docs/results.md."""
-    parts = [
-        "# The tables of the original reports, run again",
-        "",
-        "Every row at the report's own settings and length. The lab's scores are on "
-        "`dataset/test`, at the posterior mean, after training with the lab's warm-up and cosine "
-        "schedule unless the command says otherwise. The third figure of ssim and mse is with a z "
-        "drawn from q(z|x), as the reports evaluated. Rows where a report's training exploded or "
-        f"collapsed were run with the seeds {', '.join(map(str, SEEDS))}, the others with "
-        f"{SEEDS[0]}. A row counts as trained when its ssim is {COLLAPSED} or more. One thread per "
-        "run. Written by `python -m benchmarks.reproduce`.",
-        "",
-        _summary(results),
-        "",
-        *_why_ahead(results),
-    ]
-    parts += [render(table, results) for table in (*TABLES, *CONTROLS)]
-    return "\n".join(parts)
+def blocks(results: Results) -> dict[str, str]:
+    """Return the blocks `counts` and `tables` of docs/results.md."""
+    tables = [render(table, results) for table in (*TABLES, *CONTROLS)]
+    return {"counts": _summary(results) + _why_ahead(results), "tables": "\n".join(tables)}
 
 
-def _why_ahead(results: Results) -> list[str]:
+def _why_ahead(results: Results) -> str:
     """Return a paragraph on the reports' ssim beside the lab's at the mean and at a draw."""
     gains = []
     for _, report, found in _rows_with_figures(results):
@@ -161,15 +147,14 @@ def _why_ahead(results: Results) -> list[str]:
         if "ssim_draw" in scores:
             gains.append([scores[name] - report["ssim"] for name in ("ssim", "ssim_draw")])
     if not gains:
-        return []
+        return ""
     at_mean, drawn = (statistics.fmean(each) for each in zip(*gains))
-    return [
-        "Most of the distance to the reports is in the evaluation, not in the training. They "
+    return (
+        "\nMost of the distance to the reports is in the evaluation, not in the training. They "
         "decoded a z drawn from q(z|x), and the noise of the draw blurs the image. In the "
         f"{len(gains)} rows where both are known, the lab's ssim less the report's is "
-        f"{at_mean:+.4f} on average at the posterior mean, and {drawn:+.4f} at a drawn z.",
-        "",
-    ]
+        f"{at_mean:+.4f} on average at the posterior mean, and {drawn:+.4f} at a drawn z.\n"
+    )
 
 
 def _summary(results: Results) -> str:
@@ -178,7 +163,7 @@ def _summary(results: Results) -> str:
     text = f"Of the {count.total()} rows with figures, {_listed(said)}"
     noise = ", ".join(f"{limit:g} in {name}" for name, limit in NOISE.items())
     rest = f"; {count['not run yet']} not run yet" if count["not run yet"] else ""
-    return f"{text}{rest}. Differences that another seed makes count as level: {noise}."
+    return f"{text}{rest}. Differences that another seed makes count as level: {noise}.\n"
 
 
 def _listed(words: list[str]) -> str:

@@ -20,6 +20,7 @@ from benchmarks.commands import train_infer_grade
 from data_utils import MNISTDataset
 from lab import ROOT, checkpoint
 from lab.command import STATUS_OF_ERROR
+from lab.evaluation.bounds import active_units
 from lab.evaluation.evaluate import scores_of_draws
 from lab.trained import load_trained
 
@@ -46,19 +47,20 @@ def run(words: tuple[str, ...]) -> dict[str, Any]:
         history = list(csv.DictReader(file))
     return {
         **{name: row[name] for name in KEPT if row.get(name) is not None},
-        **_scores_of_draws(ROOT / folder / "best.pth"),
+        **_measures(ROOT / folder / "best.pth"),
         "skipped_steps": int(history[-1]["skipped_steps"]),
         "train_s": round(row["train_s"], 1),
         "machine": figures.machine(),
     }
 
 
-def _scores_of_draws(path: Path) -> dict[str, float]:
-    """Return those of `scores_of_draws` on the test split; {} for a model without q(z|x)."""
+def _measures(path: Path) -> dict[str, Any]:
+    """Return active_units and those of `scores_of_draws` on the test split; {} without q(z|x)."""
     submission = load_trained(path, checkpoint.load(path))
-    if not submission.has_encoder:
+    dataset = MNISTDataset(ROOT / "dataset" / "test")
+    if not submission.has_encoder or (drawn := scores_of_draws(submission, dataset)) is None:
         return {}
-    return scores_of_draws(submission, MNISTDataset(ROOT / "dataset" / "test")) or {}
+    return {**drawn, "active_units": active_units(submission, dataset.images, dataset.labels)}
 
 
 def run_missing(

@@ -11,7 +11,12 @@ import torch
 from conftest import ROOT, assert_clear_error, run, tiny_training
 
 from data_utils import MNISTDataset
-from lab.evaluation.bounds import bits_per_dimension, bounds, reconstructions_of_draws
+from lab.evaluation.bounds import (
+    active_units,
+    bits_per_dimension,
+    bounds,
+    reconstructions_of_draws,
+)
 from lab.evaluation.distances import (
     frechet_distance,
     kernel_distance,
@@ -119,6 +124,15 @@ def test_a_draw_of_the_posterior_is_worse_than_its_mean(tmp_path):
     at_mean = submission.decode(codes, torch.from_numpy(labels)).numpy() * 255
     x = images.astype(float)
     assert np.square(drawn - x).mean() > np.square(at_mean - x).mean()
+
+
+def test_a_dimension_that_the_encoder_ignores_is_not_active(tmp_path):
+    submission = linear(tmp_path)
+    images, labels = images_of(submission, 30), np.zeros(30, np.int64)
+    assert active_units(submission, images, labels) == LATENT
+    submission.model.w.data[:, 1] = 0
+    assert active_units(submission, images, labels) == LATENT - 1
+    assert bounds(submission, images, labels, VAR, draws=1).active == LATENT - 1
 
 
 def test_uniform_pixels_have_eight_bits():

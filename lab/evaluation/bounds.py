@@ -91,7 +91,7 @@ def bounds(
         importance_weighted=torch.cat(weighted).mean().item(),
         draws=draws,
         kl=torch.cat(kls).mean(0).cpu().numpy(),
-        active=int((torch.cat(means).var(0) > ACTIVE).sum()),
+        active=_active(torch.cat(means)),
         n=len(images),
     )
 
@@ -156,6 +156,25 @@ def kl_per_dimension(
             return None
         total += kl_divergence(*found).sum(dim=0).cpu().numpy()
     return total / len(images)
+
+
+@torch.no_grad()
+def active_units(submission: Submission, images: np.ndarray, labels: np.ndarray) -> int | None:
+    """Return the number of dimensions whose mu varies from image to image, as in `Bounds`.
+
+    None if the model has no q(z|x). Raises ContractError.
+    """
+    means = []
+    for x, y in _batches(submission, images, labels, AT_ONCE):
+        found = posterior(submission, x, y)
+        if found is None:
+            return None
+        means.append(found[0])
+    return _active(torch.cat(means))
+
+
+def _active(mu: Tensor) -> int:
+    return int((mu.var(dim=0) > ACTIVE).sum())
 
 
 @torch.no_grad()
