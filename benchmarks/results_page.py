@@ -42,18 +42,18 @@ def means(results: list[Mapping[str, Any]]) -> dict[str, float]:
     return found
 
 
-def verdict(row: Row, scores: Mapping[str, float]) -> str:
+def verdict(report: Scores | str, scores: Mapping[str, float]) -> str:
     """Return "ahead", "level" or "behind" of the report, or "" where it has no scores.
 
     A row is behind if one score is worse by more than the noise, ahead if all are better.
     """
-    if not isinstance(row.report, dict) or not row.report:
+    if not isinstance(report, dict) or not report:
         return ""
-    if not row.report.keys() <= scores.keys():
+    if not report.keys() <= scores.keys():
         return "behind"  # its training stopped
     gains = {
         name: (scores[name] - theirs) * (1 if name in LARGER_IS_BETTER else -1)
-        for name, theirs in row.report.items()
+        for name, theirs in report.items()
     }
     if any(gain < -NOISE[name] for name, gain in gains.items()):
         return "behind"
@@ -96,7 +96,7 @@ def _cells(row: Row, found: list[Mapping[str, Any]], names: list[str]) -> list[s
     return [
         row.label,
         *cells,
-        verdict(row, scores) or "-",
+        verdict(row.report, scores) or "-",
         f"{scores['active_units']:.3g}" if "active_units" in scores else "-",
         f"{trained} of {len(found)}{failed}",
         f"{sum(result['skipped_steps'] for result in found)}",
@@ -111,21 +111,19 @@ def _cell(name: str, report: Mapping[str, float], scores: Mapping[str, float]) -
     return " / ".join(figures)
 
 
-def counts(results: Results) -> Counter[str]:
-    """Return how many rows with scores of a report are ahead, level, behind, or not run yet.
+def blocks(results: Results) -> dict[str, str]:
+    """Return the blocks `counts` and `tables` of docs/results.md."""
+    tables = [render(table, results) for table in (*TABLES, *CONTROLS)]
+    return {"counts": _counts(results) + _at_a_draw(results), "tables": "\n".join(tables)}
 
-    A row that stands in several tables counts once.
+
+def _rows_with_figures(results: Results) -> list[tuple[Scores, dict[str, float]]]:
+    """Return the report's scores and ours of each row where the report has scores.
+
+    Ours are {} if the row has not been run. A row that stands in several tables is there once.
     """
-    return Counter(
-        verdict(row, means(found)) if found else "not run yet"
-        for row, _, found in _rows_with_figures(results)
-    )
-
-
-def _rows_with_figures(results: Results) -> list[tuple[Row, Scores, list[Mapping[str, Any]]]]:
-    """Return each row of the reports that has scores, once: the row, its scores, our results."""
     rows = {
-        table.command(row, SEEDS[0]): (row, row.report, results_of(table, row, results))
+        table.command(row, SEEDS[0]): (row.report, means(results_of(table, row, results)))
         for table in TABLES
         for row in table.rows
         if row.report and isinstance(row.report, dict)
@@ -133,40 +131,49 @@ def _rows_with_figures(results: Results) -> list[tuple[Row, Scores, list[Mapping
     return list(rows.values())
 
 
-def blocks(results: Results) -> dict[str, str]:
-    """Return the blocks `counts` and `tables` of docs/results.md."""
-    tables = [render(table, results) for table in (*TABLES, *CONTROLS)]
-    return {"counts": _summary(results) + _why_ahead(results), "tables": "\n".join(tables)}
-
-
-def _why_ahead(results: Results) -> str:
-    """Return a paragraph on the reports' ssim beside the lab's at the mean and at a draw."""
-    gains = []
-    for _, report, found in _rows_with_figures(results):
-        scores = means(found)
-        if "ssim_draw" in scores:
-            gains.append([scores[name] - report["ssim"] for name in ("ssim", "ssim_draw")])
-    if not gains:
-        return ""
-    at_mean, drawn = (statistics.fmean(each) for each in zip(*gains))
+def _counts(results: Results) -> str:
+    """Return a paragraph that counts the rows ahead, level, behind and not run yet."""
+    rows = _rows_with_figures(results)
+    run = [verdict(*row) for row in rows if row[1]]
+    rest = f"; {len(rows) - len(run)} not run yet" if len(run) < len(rows) else ""
+    noise = ", ".join(f"{limit:g} in {name}" for name, limit in NOISE.items())
     return (
-        "\nMost of the distance to the reports is in the evaluation, not in the training. They "
-        "decoded a z drawn from q(z|x), and the noise of the draw blurs the image. In the "
-        f"{len(gains)} rows where both are known, the lab's ssim less the report's is "
-        f"{at_mean:+.4f} on average at the posterior mean, and {drawn:+.4f} at a drawn z.\n"
+        f"Of the {len(rows)} rows with figures, {_counted(run)}{rest}. "
+        f"Differences that another seed makes count as level: {noise}.\n"
     )
 
 
-def _summary(results: Results) -> str:
-    count = counts(results)
-    said = [f"{count[word]} {word}" for word in ("ahead", "level", "behind") if count[word]]
-    text = f"Of the {count.total()} rows with figures, {_listed(said)}"
-    noise = ", ".join(f"{limit:g} in {name}" for name, limit in NOISE.items())
-    rest = f"; {count['not run yet']} not run yet" if count["not run yet"] else ""
-    return f"{text}{rest}. Differences that another seed makes count as level: {noise}.\n"
+def _at_a_draw(results: Results) -> str:
+    """Return a paragraph on the scores at the posterior mean and with z drawn from q(z|x)."""
+    pairs = []
+    for report, scores in _rows_with_figures(results):
+        if DRAWN["ssim"] in scores:
+            drawn = scores | {name: scores[other] for name, other in DRAWN.items()}
+            pairs.append((report, scores, drawn))
+    if not pairs:
+        return ""
+    at_mean = statistics.fmean(scores["ssim"] - report["ssim"] for report, scores, _ in pairs)
+    at_draw = statistics.fmean(drawn["ssim"] - report["ssim"] for report, _, drawn in pairs)
+    # raw is of the scores at the mean.
+    verdicts = [
+        verdict({name: theirs for name, theirs in report.items() if name != "raw"}, drawn)
+        for report, _, drawn in pairs
+    ]
+    return (
+        "\nMost of the distance to the reports is in the evaluation, not in the training. They "
+        "decoded a z drawn from q(z|x), and the noise of the draw blurs the image. In the "
+        f"{len(pairs)} rows where both are known, the lab's ssim less the report's is "
+        f"{at_mean:+.4f} on average at the posterior mean, and {at_draw:+.4f} at a drawn z. "
+        f"At a drawn z, {_counted(verdicts)}.\n"
+    )
 
 
-def _listed(words: list[str]) -> str:
-    if len(words) < 2:
-        return f"{''.join(words) or 'none has been run'}"
-    return f"{', '.join(words[:-1])} and {words[-1]}"
+def _counted(verdicts: list[str]) -> str:
+    """Return how many rows are ahead, level and behind, as in "5 are ahead and 1 is level"."""
+    count = Counter(verdicts)
+    said = [
+        f"{count[word]} {'is' if count[word] == 1 else 'are'} {word}"
+        for word in ("ahead", "level", "behind")
+        if count[word]
+    ]
+    return " and ".join(filter(None, [", ".join(said[:-1]), *said[-1:]])) or "none has been run"
