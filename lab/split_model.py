@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -162,18 +162,20 @@ class Submission:
         return labels if self.task == "Genwithlabel" else torch.zeros_like(labels)
 
     @torch.no_grad()
-    def encode(self, images: Tensor, labels: Tensor) -> Tensor:
+    def encode(self, images: Tensor, labels: Tensor, seed: int | None = None) -> Tensor:
         """Return the codes at the posterior mean, float32 (B, latent_dim).
 
         images: float32 (B, 1, 28, 28) in [0, 1]; labels: int64 (B,), hidden from VAE.
         Torch's normal noise is zero meanwhile, so z is the mean even if `forward` always samples.
+        With a seed there is noise, and the codes are what `forward` draws in evaluation.
         """
 
         def stop(z: Tensor, *_: object, **__: object) -> None:
             raise _CodesReached(z)
 
         replaced = self.replacing("decode", stop)
-        with self._evaluating(), replaced, self.explained("forward"), _WithoutNoise():
+        noise = _WithoutNoise() if seed is None else nullcontext()
+        with self._evaluating(seed or 0), replaced, self.explained("forward"), noise:
             try:
                 self.model(images, self.visible(labels))
             except _CodesReached as reached:
@@ -203,12 +205,12 @@ class Submission:
         return torch.cat(images)  # (B, 28, 28)
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def _evaluating(self, seed: int = 0) -> Iterator[None]:
         """Evaluation mode, and the same random numbers each time for a model that draws some."""
         was_training = self.model.training
         self.model.eval()
         try:
-            with own_randomness(0):
+            with own_randomness(seed):
                 yield
         finally:
             self.model.train(was_training)

@@ -126,6 +126,24 @@ def test_a_draw_of_the_posterior_is_worse_than_its_mean(tmp_path):
     assert np.square(drawn - x).mean() > np.square(at_mean - x).mean()
 
 
+def test_the_draw_of_a_model_with_a_learned_prior_is_its_own(tmp_path):
+    submission = Submission(ROOT / "zoo" / "conv_cvae.py", "Genwithlabel", 2, "depth=0")
+    images, labels = MNISTDataset(ROOT / "dataset" / "test").images[:30], np.zeros(30, np.int64)
+    x, y = torch.from_numpy(images)[:, None] / 255, torch.from_numpy(labels)
+    submission.model.mean += 1.0  # what decode gets is z - 1
+    assert bounds(submission, images, labels, VAR, draws=1) is None
+    at_mean, drawn = submission.encode(x, y), submission.encode(x, y, seed=0)
+    assert torch.equal(drawn, submission.encode(x, y, seed=0))
+    assert not torch.equal(drawn, submission.encode(x, y, seed=1))
+    # Drawn codes scatter around the mean as q says.
+    _, log_var = submission.model.encode(x, y)
+    scatter = (drawn - at_mean) / (log_var / 2).exp()
+    assert scatter.square().mean().item() == pytest.approx(1, abs=0.5)
+    expected = submission.decode(drawn, y).numpy() * 255
+    found = reconstructions_of_draws(submission, images, labels)
+    assert np.abs(found - expected).max() <= 0.5 + 1e-3
+
+
 def test_a_dimension_that_the_encoder_ignores_is_not_active(tmp_path):
     submission = linear(tmp_path)
     images, labels = images_of(submission, 30), np.zeros(30, np.int64)

@@ -162,14 +162,14 @@ def kl_per_dimension(
 def active_units(submission: Submission, images: np.ndarray, labels: np.ndarray) -> int | None:
     """Return the number of dimensions whose mu varies from image to image, as in `Bounds`.
 
-    None if the model has no q(z|x). Raises ContractError.
+    None if forward of the model does not return mu and log_var. Raises ContractError.
     """
     means = []
     for x, y in _batches(submission, images, labels, AT_ONCE):
-        found = posterior(submission, x, y)
+        found = mu_and_log_var(submission, x, y)
         if found is None:
             return None
-        means.append(found[0])
+        means.append(found[0].float())
     return _active(torch.cat(means))
 
 
@@ -183,17 +183,21 @@ def reconstructions_of_draws(
 ) -> np.ndarray | None:
     """Return images decoded from one draw of q(z|x) each, instead of its mean: uint8 (N, 28, 28).
 
-    None if the model has no q(z|x); see `posterior`.
+    If decode gets something else than z, as in a model with a learned prior, the draw is that of
+    its own forward. None if forward does not return mu and log_var. Raises ContractError.
     """
     generator = torch.Generator().manual_seed(seed)
-    recon = []
+    recon: list[np.ndarray] = []
     for x, y in _batches(submission, images, labels, AT_ONCE):
-        found = posterior(submission, x, y)
-        if found is None:
+        if (found := posterior(submission, x, y)) is not None:
+            mu, log_var = found
+            noise = torch.randn(mu.shape, generator=generator).to(mu)  # (B, d)
+            z = mu + (log_var / 2).exp() * noise  # (B, d)
+        elif mu_and_log_var(submission, x, y) is not None:
+            z = submission.encode(x, y, seed=seed + len(recon))  # (B, d)
+        else:
             return None
-        mu, log_var = found
-        noise = torch.randn(mu.shape, generator=generator).to(mu)  # (B, d)
-        recon.append(to_uint8(submission.decode(mu + (log_var / 2).exp() * noise, y)))
+        recon.append(to_uint8(submission.decode(z, y)))
     return np.concatenate(recon)
 
 

@@ -64,12 +64,12 @@ def evaluate(
 
 
 def _likelihood(submission: Submission, var: float, dataset: MNISTDataset) -> dict[str, Any]:
-    """Return the bounds, and the scores of reconstructions from draws; {} without q(z|x)."""
+    """Return the bounds, and the scores of reconstructions from draws; what the model has."""
+    drawn = scores_of_draws(submission, dataset) or {}
     some = some_of_each_label(dataset.labels, BOUNDED)
-    bounded = bounds(submission, dataset.images[some], dataset.labels[some], var)
-    drawn = scores_of_draws(submission, dataset)
-    if bounded is None or drawn is None:
-        return {}
+    bounded = bounds(submission, dataset.images[some], dataset.labels[some], var) if drawn else None
+    if bounded is None:
+        return drawn
     return {
         "elbo": bounded.elbo,
         "importance_weighted": bounded.importance_weighted,
