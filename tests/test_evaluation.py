@@ -144,6 +144,14 @@ def test_the_draw_of_a_model_with_a_learned_prior_is_its_own(tmp_path):
     assert np.abs(found - expected).max() <= 0.5 + 1e-3
 
 
+def test_an_autoencoder_has_no_bounds_and_no_draws():
+    submission = Submission(ROOT / "zoo" / "mlp_ae.py", "VAEwolabel", 2)
+    images, labels = np.zeros((3, 28, 28), np.uint8), np.zeros(3, np.int64)
+    assert bounds(submission, images, labels, VAR) is None
+    assert reconstructions_of_draws(submission, images, labels) is None
+    assert active_units(submission, images, labels) is None
+
+
 def test_a_dimension_that_the_encoder_ignores_is_not_active(tmp_path):
     submission = linear(tmp_path)
     images, labels = images_of(submission, 30), np.zeros(30, np.int64)

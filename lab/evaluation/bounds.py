@@ -118,6 +118,7 @@ def mu_and_log_var(
     """Return what forward returns as mu and log_var, each (B, latent_dim), or None.
 
     Unlike in `posterior`, decode may get something else, as a model with a learned prior does.
+    None also if log_var is 0 everywhere: such a model is an autoencoder, and draws nothing.
     """
     submission.model.eval()
     with own_randomness(0), submission.explained("forward"):
@@ -127,6 +128,8 @@ def mu_and_log_var(
     mu, log_var = outputs[1:]
     expected = (len(x), submission.latent_dim)
     if not all(isinstance(part, Tensor) and part.shape == expected for part in (mu, log_var)):
+        return None
+    if not log_var.any():
         return None
     return mu, log_var
 
