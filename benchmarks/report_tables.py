@@ -235,7 +235,7 @@ TABLES = (
         task="Genwithlabel",
     ),
 )
-# Some of the rows without what the lab's Trainer adds: warm-up, decay of the rate, clipping.
+# Some of the rows without what the lab adds: warm-up, decay of the rate, clipping; initial weights.
 PLAIN = "--lr_schedule constant --grad_clip 0"
 CONTROLS = (
     Table(
@@ -246,6 +246,11 @@ CONTROLS = (
             Row("3 layers, batch_size 1024", "", BASE),
             Row("var 0.2", "--var 0.2", "exploded"),
             Row("4 layers", "--variant depth=4", "collapsed"),
+            Row(
+                "4 layers, PyTorch's initial weights",
+                "--variant depth=4,kaiming=False",
+                "collapsed",
+            ),
             Row("batch_size 512", "--batch_size 512", "unstable"),
         ),
         options=PLAIN,

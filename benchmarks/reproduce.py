@@ -28,7 +28,7 @@ def wanted(only: str = "") -> list[tuple[str, ...]]:
         for seed in results_page.SEEDS
         for table in (*TABLES, *CONTROLS)
         for row in table.rows
-        if only in table.title and seed in results_page.seeds_of(row)
+        if only in table.title and seed in results_page.seeds_of(table, row)
     ]
 
 

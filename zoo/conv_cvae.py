@@ -40,6 +40,7 @@ class GenModel(nn.Module):
 
     depth = 3
     attention = False
+    kaiming = True  # see init_kaiming; False: PyTorch's initial weights
 
     # The codes of each label are modelled as N(mean, factor factor^T); fit_prior measures both.
     mean: Tensor  # (10, latent_dim)
@@ -51,13 +52,16 @@ class GenModel(nn.Module):
         down: list[nn.Module] = []
         for i in range(self.depth):
             conv = nn.Conv2d(CHANNELS[i], CHANNELS[i + 1], 3, stride=2, padding=1)
-            down.append(init_kaiming(conv))  # (B, CHANNELS[i + 1], SIDES[i + 1], SIDES[i + 1])
+            if self.kaiming:
+                init_kaiming(conv)
+            down.append(conv)  # (B, CHANNELS[i + 1], SIDES[i + 1], SIDES[i + 1])
             down.append(nn.LeakyReLU(0.2))
         up: list[nn.Module] = []
         for i in reversed(range(self.depth)):
             extra = 1 - SIDES[i] % 2  # an even side is twice the smaller one, an odd side one less
             conv_t = nn.ConvTranspose2d(CHANNELS[i + 1], CHANNELS[i], 3, 2, 1, output_padding=extra)
-            if i > 0:  # the last layer keeps PyTorch's smaller weights: first images are near grey
+            # The last layer keeps PyTorch's smaller weights: first images are near grey.
+            if self.kaiming and i > 0:
                 init_kaiming(conv_t)
             up.append(nn.LeakyReLU(0.2))
             up.append(conv_t)  # (B, CHANNELS[i], SIDES[i], SIDES[i])
@@ -137,7 +141,7 @@ def with_label(values: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([values, F.one_hot(labels, 10).to(values.dtype)], dim=1)
 
 
-def init_kaiming(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+def init_kaiming(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
     """Initialise a layer of stride 2 so that its output has the variance of its input.
 
     He et al., Delving Deep into Rectifiers, ICCV 2015. PyTorch's default weights shrink the signal:
@@ -151,7 +155,6 @@ def init_kaiming(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
         nn.init.kaiming_normal_(layer.weight, a=0.2, mode="fan_in")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-    return layer
 
 
 def vae_loss(recon_x: Tensor, x: Tensor, mu: Tensor, log_var: Tensor, var: float = 0.5) -> Tensor:
