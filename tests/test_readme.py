@@ -24,7 +24,7 @@ from benchmarks import (
     zoo,
 )
 from benchmarks.markdown import block_in
-from benchmarks.report_tables import TABLES
+from benchmarks.report_tables import CONTROLS, TABLES
 
 
 def read(name: str) -> str:
@@ -169,6 +169,36 @@ def test_the_reports_tables_are_the_stored_ones_and_nothing_explodes():
             assert not any(result["skipped_steps"] for result in found), (table.title, row.label)
             if isinstance(row.report, str):  # where the report's training failed
                 assert all(result["ssim"] >= results_page.COLLAPSED for result in found), row
+
+
+def test_what_the_text_says_of_the_reports_tables_is_so():
+    results = json.loads(reproduce.FIGURES.read_text(encoding="utf-8"))
+
+    def column(score: str, title: str, *labels: str) -> list[float]:
+        (table,) = (t for t in (*TABLES, *CONTROLS) if t.title.startswith(title))
+        rows = {row.label: row for row in table.rows}
+        found = (results_page.results_of(table, rows[label], results) for label in labels)
+        return [results_page.means(each)[score] for each in found]
+
+    def rises(values: list[float]) -> bool:
+        return values == sorted(values)
+
+    vae, cvae = "Convolutional VAE: ", "Convolutional CVAE: "
+    assert rises(column("ssim", f"{vae}var", "0.5", "0.25", "0.22", "0.2"))
+    assert rises(column("ssim", f"{vae}depth", "0", "2", "3", "3, attention", "4"))
+    assert rises(column("ssim", f"{cvae}layers", "2", "3", "4"))
+    for title in (vae, cvae):
+        few, some, many = column("ssim", f"{title}latent_dim", "10", "20", "30")
+        assert few < some - 0.01 and abs(many - some) <= results_page.NOISE["ssim"]
+        assert column("active_units", f"{title}latent_dim", "30")[0] < 30
+        _, some, many = column("raw", f"{title}latent_dim", "10", "20", "30")
+        assert many < some
+    assert rises(column("ssim", f"{vae}batch_size", "2048", "1024", "512"))
+    for title, low in ((vae, "0.001"), (cvae, "0.002")):
+        slow, usual, fast = column("ssim", f"{title}lr", low, "0.005", "0.006")
+        assert slow < usual - 0.005 and abs(fast - usual) <= results_page.NOISE["ssim"]
+    assert rises(column("fid", f"{cvae}layers", "4", "3", "2"))
+    assert rises(column("fid", f"{cvae}latent_dim", "10", "20", "30"))
 
 
 def test_figures_of_the_class_are_the_stored_ones():
