@@ -197,6 +197,16 @@ def test_what_the_text_says_of_the_reports_tables_is_so():
     for title, low in ((vae, "0.001"), (cvae, "0.002")):
         slow, usual, fast = column("ssim", f"{title}lr", low, "0.005", "0.006")
         assert slow < usual - 0.005 and abs(fast - usual) <= results_page.NOISE["ssim"]
+    plain = "Convolutional VAE, constant rate"
+    for label, title, same in (
+        ("3 layers, batch_size 1024", "lr", "0.005"),
+        ("4 layers", "depth", "4"),
+        ("var 0.2", "var", "0.2"),
+    ):
+        assert column("mse", f"{vae}{title}", same) < column("mse", plain, label)
+    assert column("ssim_draw", f"{vae}lr", "0.005") < column(
+        "ssim_draw", plain, "3 layers, batch_size 1024"
+    )
     assert rises(column("fid", f"{cvae}layers", "4", "3", "2"))
     assert rises(column("fid", f"{cvae}latent_dim", "10", "20", "30"))
 
