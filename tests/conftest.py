@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 # Set before torch is imported, and for every command that a test starts. Test files run in
 # parallel: on two cores, two processes of two threads each are five times as slow as of one.
@@ -21,6 +22,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from data_utils import MNISTDataset
 from lab import ROOT
 from staff.idx import gzipped, idx_bytes
+
+# No test depends on how fast the machine is.
+settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lab")
 
 SUBMISSIONS = ROOT / "tests" / "submissions"
 TINY = 120  # images

@@ -96,7 +96,7 @@ def test_the_vae_sees_no_labels(digits):
     assert labels.any() and not torch.cat(seen).any()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 30), chunk=st.integers(1, 30))
 def test_samples_do_not_depend_on_the_chunks(seed, count, chunk):
     submission = Submission(ROOT / "model.py", "Genwithlabel", latent_dim=3)

@@ -60,7 +60,7 @@ def results(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     with_view=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_outputs_and_gradients_equal_torchs(
     transposed, channels, kernel, stride, padding, dilation, output_padding, bias, with_view, dtype
 ):
@@ -100,7 +100,7 @@ def test_unsupported_layers_use_torchs_forward(groups, padding_mode, padding):
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.tuples(st.integers(0, 1), st.integers(0, 1)),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_grad_weight_by_products_equals_torchs(channels, images, kernel, stride, padding):
     set_seed(0)
     weight = torch.randn(channels[1], channels[0], *kernel, dtype=torch.float64, requires_grad=True)

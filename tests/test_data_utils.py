@@ -186,7 +186,7 @@ HUGE = st.sampled_from([0, 1, 28, 2**31, 2**32 - 1])
 HEADERS = st.tuples(HUGE, HUGE, HUGE).map(lambda sizes: struct.pack(">I3I", 0x803, *sizes))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=300) | HEADERS, st.booleans())
 def test_no_bytes_crash_the_loader(tmp_path_factory, content, zipped):
     """Any content gives a DataError; large sizes in a header take no memory."""
@@ -205,7 +205,7 @@ def test_a_dataloader_can_batch_the_dataset(tiny_set):
     assert batch.shape == (5, 1, 28, 28) and labels.dtype == torch.int64
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(batch_size=st.integers(1, 130), epoch=st.integers(0, 5), seed=st.integers(0, 2**31))
 def test_batches_hold_each_image_once(tiny_set, batch_size, epoch, seed):
     batches = Batches(tiny_set, batch_size, "cpu", seed)

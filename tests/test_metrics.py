@@ -31,7 +31,7 @@ def test_ssim_equals_scikit_image_on_digits(valid_set):
     assert np.abs(ours - reference_ssim(images, others)).max() < 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_ssim_equals_scikit_image_on_random_images(data):
     a = data.draw(images_28)
@@ -39,7 +39,7 @@ def test_ssim_equals_scikit_image_on_random_images(data):
     assert np.abs(metrics.ssim_per_image(a, b) - reference_ssim(a, b)).max() < 1e-9
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(images_28)
 def test_scores_of_equal_images_and_symmetry_of_ssim(images):
     assert np.allclose(metrics.ssim_per_image(images, images), 1)

@@ -209,6 +209,10 @@ def test_what_the_text_says_of_the_reports_tables_is_so():
     )
     assert rises(column("fid", f"{cvae}layers", "4", "3", "2"))
     assert rises(column("fid", f"{cvae}latent_dim", "10", "20", "30"))
+    plain, usual = "Convolutional CVAE, constant rate", "3 layers, latent_dim 20, lr 0.005"
+    for label, same in ((usual, "0.005"), ("lr 0.002", "0.002")):
+        assert column("fid", plain, label) < column("fid", f"{cvae}lr", same)
+    assert column("fid", plain, usual) < column("fid", plain, "lr 0.002")
 
 
 def test_figures_of_the_class_are_the_stored_ones():

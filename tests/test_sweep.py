@@ -546,7 +546,7 @@ def test_a_grid_is_every_combination_once():
     assert grid.names == ["lr", "var", "seed"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.floats(1e-6, 10), st.floats(1e-6, 10), st.integers(1, 784), st.sampled_from(["a.py", "b.py"])
 )

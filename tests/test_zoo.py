@@ -15,6 +15,7 @@ from conftest import ROOT, assert_clear_error, run
 import grade
 import train
 from benchmarks import zoo
+from data_utils import own_randomness
 from lab.contract import check_contract
 from lab.loading import ContractError, class_options
 from lab.split_model import Submission
@@ -111,7 +112,20 @@ def test_variants_of_the_convolutional_models(depth, attention):
         assert layers.count("Conv2d") == layers.count("ConvTranspose2d") == depth
         assert ("Attention" in layers) == attention
         plain = Submission(ROOT / "zoo" / f"{name}.py", task_of(name), 6)
-        assert class_options(type(plain.model)) == {"depth": 3, "attention": False}
+        options = {"depth": 3, "attention": False, "kaiming": True}
+        assert class_options(type(plain.model)) == options
+
+
+def test_with_pytorchs_initial_weights_the_code_hardly_depends_on_the_image(valid_set):
+    x = torch.from_numpy(valid_set.images[:200]).unsqueeze(1) / 255  # (200, 1, 28, 28)
+    labels = torch.zeros(200, dtype=torch.long)
+    spread = {}
+    for kaiming in (True, False):
+        variant = f"depth=4,kaiming={kaiming}"
+        with own_randomness(0):
+            made = Submission(ROOT / "zoo" / "conv_vae.py", "VAEwolabel", 6, variant)
+        spread[kaiming] = made.encode(x, labels).std(dim=0).mean()
+    assert spread[False] < spread[True] / 10
 
 
 @pytest.mark.parametrize(
