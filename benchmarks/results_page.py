@@ -13,7 +13,6 @@ SEEDS = (42, 43, 44)
 COLLAPSED = 0.5  # ssim below which a reconstruction shows almost nothing of its input
 SCORES = {"ssim": 4, "mse": 5, "fid": 3, "fid_pooled": 3, "raw": 2}  # digits
 DRAWN = {"ssim": "ssim_draw", "mse": "mse_draw"}  # the same score with z drawn from q(z|x)
-NAMES = {"fid_pooled": "pooled fid"}
 # What another seed changes: differences up to these are level.
 NOISE = {"ssim": 0.003, "mse": 0.0002, "fid": 0.1, "raw": 0.15}
 LARGER_IS_BETTER = {"ssim", "raw"}
@@ -42,12 +41,12 @@ def means(results: list[Mapping[str, Any]]) -> dict[str, float]:
     return found
 
 
-def verdict(report: Scores | str, scores: Mapping[str, float]) -> str:
+def verdict(report: Scores, scores: Mapping[str, float]) -> str:
     """Return "ahead", "level" or "behind" of the report, or "" where it has no scores.
 
     A row is behind if one score is worse by more than the noise, ahead if all are better.
     """
-    if not isinstance(report, dict) or not report:
+    if not report:
         return ""
     if not report.keys() <= scores.keys():
         return "behind"  # its training stopped
@@ -61,20 +60,20 @@ def verdict(report: Scores | str, scores: Mapping[str, float]) -> str:
 
 
 def render(table: Table, results: Results) -> str:
-    """Return a table: for each score the report's figure and the lab's, and who is ahead."""
-    rows = [(row, results_of(table, row, results)) for row in table.rows]
-    names = [name for name in SCORES if any(name in means(found) for _, found in rows)]
-    head = [table.varied, *(_head(name) for name in names)]
-    head += ["lab", "active units", "trained", "steps skipped"]
+    """Return a table: for each score the report's figure and the lab's, and who is ahead.
+
+    Columns that no row fills are left out.
+    """
+    columns: dict[str, list[str]] = {}
+    for row in table.rows:
+        for head, cell in _cells(table, row, results).items():
+            columns.setdefault(head, []).append(cell or "-")
+    head, *others = columns
+    shown = [head, *(name for name in others if set(columns[name]) != {"-"})]
     lines = [f"## {table.title}", "", f"{table.epochs} epochs: `{_shared_command(table)}`", ""]
-    lines += [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
-    lines += [f"| {' | '.join(_cells(row, found, names))} |" for row, found in rows]
+    lines += [f"| {' | '.join(shown)} |", "| --- " * len(shown) + "|"]
+    lines += [f"| {' | '.join(cells)} |" for cells in zip(*(columns[name] for name in shown))]
     return "\n".join(lines) + "\n"
-
-
-def _head(name: str) -> str:
-    third = " / z drawn" if name in DRAWN else ""
-    return f"{NAMES.get(name, name)}: report / lab{third}"
 
 
 def _shared_command(table: Table) -> str:
@@ -82,33 +81,43 @@ def _shared_command(table: Table) -> str:
     return f"python train.py {' '.join(words)}"
 
 
-def _cells(row: Row, found: list[Mapping[str, Any]], names: list[str]) -> list[str]:
+def _cells(table: Table, row: Row, results: Results) -> dict[str, str]:
+    """Return the cells of a row by the heads of their columns."""
+    found = results_of(table, row, results)
     scores = means(found)
-    report = row.report if isinstance(row.report, dict) else {}
-    cells = [_cell(name, report, scores) for name in names]
-    if not found:
-        return [row.label, *cells, *["-"] * 4]
+    cells = {table.varied: row.label}
+    for name, digits in SCORES.items():
+        columns = {f"{name}, report": _report_of(row).get(name), name: scores.get(name)}
+        if name in DRAWN:
+            columns[f"{name}, z drawn"] = scores.get(DRAWN[name])
+        cells |= {
+            head: "-" if figure is None else f"{figure:.{digits}f}"
+            for head, figure in columns.items()
+        }
+    if isinstance(row.report, str):
+        cells["ssim, report"] = row.report
+    if "ssim" in scores:  # the FID of all labels together is for models that ignore the label
+        cells["fid_pooled"] = "-"
+    cells["active units"] = f"{scores['active_units']:.3g}" if "active_units" in scores else "-"
+    cells["the lab"] = ""
+    if found:
+        failed = isinstance(row.report, str)
+        cells["the lab"] = _trains(found) if failed else verdict(_report_of(row), scores)
+    return cells
+
+
+def _report_of(row: Row) -> Scores:
+    return row.report if isinstance(row.report, dict) else {}
+
+
+def _trains(found: list[Mapping[str, Any]]) -> str:
+    """Return whether the runs of a row trained, without a skipped step."""
     trained = sum(
-        "stopped" not in result and (result.get("ssim") is None or result["ssim"] >= COLLAPSED)
-        for result in found
+        result.get("ssim", 0) >= COLLAPSED and not result["skipped_steps"] for result in found
     )
-    failed = f", report: {row.report}" if isinstance(row.report, str) else ""
-    return [
-        row.label,
-        *cells,
-        verdict(row.report, scores) or "-",
-        f"{scores['active_units']:.3g}" if "active_units" in scores else "-",
-        f"{trained} of {len(found)}{failed}",
-        f"{sum(result['skipped_steps'] for result in found)}",
-    ]
-
-
-def _cell(name: str, report: Mapping[str, float], scores: Mapping[str, float]) -> str:
-    shown = [report.get(name), scores.get(name)]
-    if name in DRAWN:
-        shown.append(scores.get(DRAWN[name]))
-    figures = ("-" if figure is None else f"{figure:.{SCORES[name]}f}" for figure in shown)
-    return " / ".join(figures)
+    if trained in (0, len(found)):
+        return "trains" if trained else "does not train"
+    return f"trains with {trained} of {len(found)} seeds"
 
 
 def blocks(results: Results) -> dict[str, str]:
@@ -117,16 +126,16 @@ def blocks(results: Results) -> dict[str, str]:
     return {"counts": _counts(results) + _at_a_draw(results), "tables": "\n".join(tables)}
 
 
-def _rows_with_figures(results: Results) -> list[tuple[Scores, dict[str, float]]]:
-    """Return the report's scores and ours of each row where the report has scores.
+def _rows_with_figures(results: Results) -> list[tuple[Scores, list[Mapping[str, Any]]]]:
+    """Return the report's scores and our results of each row where the report has scores.
 
-    Ours are {} if the row has not been run. A row that stands in several tables is there once.
+    A row that stands in several tables is there once.
     """
     rows = {
-        table.command(row, SEEDS[0]): (row.report, means(results_of(table, row, results)))
+        table.command(row, SEEDS[0]): (_report_of(row), results_of(table, row, results))
         for table in TABLES
         for row in table.rows
-        if row.report and isinstance(row.report, dict)
+        if _report_of(row)
     }
     return list(rows.values())
 
@@ -134,7 +143,7 @@ def _rows_with_figures(results: Results) -> list[tuple[Scores, dict[str, float]]
 def _counts(results: Results) -> str:
     """Return a paragraph that counts the rows ahead, level, behind and not run yet."""
     rows = _rows_with_figures(results)
-    run = [verdict(*row) for row in rows if row[1]]
+    run = [verdict(report, means(found)) for report, found in rows if found]
     rest = f"; {len(rows) - len(run)} not run yet" if len(run) < len(rows) else ""
     noise = ", ".join(f"{limit:g} in {name}" for name, limit in NOISE.items())
     return (
@@ -146,7 +155,8 @@ def _counts(results: Results) -> str:
 def _at_a_draw(results: Results) -> str:
     """Return a paragraph on the scores at the posterior mean and with z drawn from q(z|x)."""
     pairs = []
-    for report, scores in _rows_with_figures(results):
+    for report, found in _rows_with_figures(results):
+        scores = means(found)
         if DRAWN["ssim"] in scores:
             drawn = scores | {name: scores[other] for name, other in DRAWN.items()}
             pairs.append((report, scores, drawn))
