@@ -85,7 +85,10 @@ def _cells(table: Table, row: Row, results: Results) -> dict[str, str]:
     """Return the cells of a row by the heads of their columns."""
     found = results_of(table, row, results)
     scores = means(found)
-    cells = {table.varied: row.label}
+    cells = {table.varied: row.label, "the lab": ""}
+    if found:
+        failed = isinstance(row.report, str)
+        cells["the lab"] = _trains(found) if failed else verdict(_report_of(row), scores)
     for name, digits in SCORES.items():
         columns = {f"{name}, report": _report_of(row).get(name), name: scores.get(name)}
         if name in DRAWN:
@@ -99,10 +102,6 @@ def _cells(table: Table, row: Row, results: Results) -> dict[str, str]:
     if "ssim" in scores:  # the FID of all labels together is for models that ignore the label
         cells["fid_pooled"] = "-"
     cells["active units"] = f"{scores['active_units']:.3g}" if "active_units" in scores else "-"
-    cells["the lab"] = ""
-    if found:
-        failed = isinstance(row.report, str)
-        cells["the lab"] = _trains(found) if failed else verdict(_report_of(row), scores)
     return cells
 
 
