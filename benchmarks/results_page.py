@@ -102,6 +102,8 @@ def _cells(table: Table, row: Row, results: Results) -> dict[str, str]:
     if "ssim" in scores:  # the FID of all labels together is for models that ignore the label
         cells["fid_pooled"] = "-"
     cells["active units"] = f"{scores['active_units']:.3g}" if "active_units" in scores else "-"
+    skipped = sum(result["skipped_steps"] for result in found)
+    cells["steps skipped"] = f"{skipped}" if skipped else "-"
     return cells
 
 
