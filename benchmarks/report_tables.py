@@ -22,6 +22,16 @@ class Row:
     options: str = ""
     report: Scores | str = field(default_factory=dict)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the report's training failed."""
+        return isinstance(self.report, str)
+
+    @property
+    def scores(self) -> Scores:
+        """The report's scores; {} if it gives none."""
+        return self.report if isinstance(self.report, dict) else {}
+
 
 @dataclass(frozen=True)
 class Table:

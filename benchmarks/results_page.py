@@ -22,7 +22,7 @@ Results = Mapping[str, Mapping[str, Any]]  # a row's figures under its command
 
 def seeds_of(table: Table, row: Row) -> tuple[int, ...]:
     """Return the seeds of a row: several where a report's training failed, and ours must not."""
-    return SEEDS if table in TABLES and isinstance(row.report, str) else SEEDS[:1]
+    return SEEDS if table in TABLES and row.failed else SEEDS[:1]
 
 
 def results_of(table: Table, row: Row, results: Results) -> list[Mapping[str, Any]]:
@@ -64,15 +64,11 @@ def render(table: Table, results: Results) -> str:
 
     Columns that no row fills are left out.
     """
-    columns: dict[str, list[str]] = {}
-    for row in table.rows:
-        for head, cell in _cells(table, row, results).items():
-            columns.setdefault(head, []).append(cell or "-")
-    head, *others = columns
-    shown = [head, *(name for name in others if set(columns[name]) != {"-"})]
+    rows = [_cells(table, row, results) for row in table.rows]
+    shown = [head for head in rows[0] if any(cells[head] for cells in rows)]
     lines = [f"## {table.title}", "", f"{table.epochs} epochs: `{_shared_command(table)}`", ""]
     lines += [f"| {' | '.join(shown)} |", "| --- " * len(shown) + "|"]
-    lines += [f"| {' | '.join(cells)} |" for cells in zip(*(columns[name] for name in shown))]
+    lines += [f"| {' | '.join(cells[head] or '-' for head in shown)} |" for cells in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -82,33 +78,27 @@ def _shared_command(table: Table) -> str:
 
 
 def _cells(table: Table, row: Row, results: Results) -> dict[str, str]:
-    """Return the cells of a row by the heads of their columns."""
+    """Return the cells of a row by the heads of their columns; "" where nothing is known."""
     found = results_of(table, row, results)
     scores = means(found)
     cells = {table.varied: row.label, "the lab": ""}
     if found:
-        failed = isinstance(row.report, str)
-        cells["the lab"] = _trains(found) if failed else verdict(_report_of(row), scores)
+        cells["the lab"] = _trains(found) if row.failed else verdict(row.scores, scores)
     for name, digits in SCORES.items():
-        columns = {f"{name}, report": _report_of(row).get(name), name: scores.get(name)}
+        columns = {f"{name}, report": row.scores.get(name), name: scores.get(name)}
         if name in DRAWN:
             columns[f"{name}, z drawn"] = scores.get(DRAWN[name])
         cells |= {
-            head: "-" if figure is None else f"{figure:.{digits}f}"
+            head: "" if figure is None else f"{figure:.{digits}f}"
             for head, figure in columns.items()
         }
     if isinstance(row.report, str):
         cells["ssim, report"] = row.report
     if "ssim" in scores:  # the FID of all labels together is for models that ignore the label
-        cells["fid_pooled"] = "-"
-    cells["active units"] = f"{scores['active_units']:.3g}" if "active_units" in scores else "-"
-    skipped = sum(result["skipped_steps"] for result in found)
-    cells["steps skipped"] = f"{skipped}" if skipped else "-"
+        cells["fid_pooled"] = ""
+    cells["active units"] = f"{scores['active_units']:.3g}" if "active_units" in scores else ""
+    cells["steps skipped"] = str(sum(result["skipped_steps"] for result in found) or "")
     return cells
-
-
-def _report_of(row: Row) -> Scores:
-    return row.report if isinstance(row.report, dict) else {}
 
 
 def _trains(found: list[Mapping[str, Any]]) -> str:
@@ -133,10 +123,10 @@ def _rows_with_figures(results: Results) -> list[tuple[Scores, list[Mapping[str,
     A row that stands in several tables is there once.
     """
     rows = {
-        table.command(row, SEEDS[0]): (_report_of(row), results_of(table, row, results))
+        table.command(row, SEEDS[0]): (row.scores, results_of(table, row, results))
         for table in TABLES
         for row in table.rows
-        if _report_of(row)
+        if row.scores
     }
     return list(rows.values())
 

@@ -165,10 +165,11 @@ def test_the_reports_tables_are_the_stored_ones_and_ours_train():
     assert results and set(results) <= known
     for table in TABLES:
         for row in table.rows:
-            if isinstance(row.report, str):  # where the report's training failed
-                found = results_page.results_of(table, row, results)
+            found = results_page.results_of(table, row, results)
+            if table.submission != "mlp_cvae":  # its lr of 1e-2 is at the limit, as the page says
+                assert not any(result["skipped_steps"] for result in found), (table.title, row)
+            if row.failed:
                 assert all(result["ssim"] >= results_page.COLLAPSED for result in found), row
-                assert not any(result["skipped_steps"] for result in found), row
 
 
 def test_what_the_text_says_of_the_reports_tables_is_so():

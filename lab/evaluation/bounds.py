@@ -103,12 +103,16 @@ def posterior(submission: Submission, x: Tensor, labels: Tensor) -> tuple[Tensor
     x: float32 (B, 1, 28, 28) in [0, 1]; labels: (B,). None also if decode does not get mu.
     """
     found = mu_and_log_var(submission, x, labels)
-    if found is None or not torch.allclose(
-        submission.encode(x, labels), found[0].float(), rtol=1e-3, atol=1e-3
-    ):
+    if found is None or not _is_decoded(submission, found[0], x, labels):
         return None
     mu, log_var = found
     return mu.float(), log_var.float()
+
+
+def _is_decoded(submission: Submission, mu: Tensor, x: Tensor, labels: Tensor) -> bool:
+    """Return whether decode gets mu itself, at the posterior mean."""
+    codes = submission.encode(x, labels)  # (B, d)
+    return torch.allclose(codes, mu.float(), rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()
@@ -192,14 +196,15 @@ def reconstructions_of_draws(
     generator = torch.Generator().manual_seed(seed)
     recon: list[np.ndarray] = []
     for x, y in _batches(submission, images, labels, AT_ONCE):
-        if (found := posterior(submission, x, y)) is not None:
-            mu, log_var = found
+        found = mu_and_log_var(submission, x, y)
+        if found is None:
+            return None
+        mu, log_var = (value.float() for value in found)
+        if _is_decoded(submission, mu, x, y):
             noise = torch.randn(mu.shape, generator=generator).to(mu)  # (B, d)
             z = mu + (log_var / 2).exp() * noise  # (B, d)
-        elif mu_and_log_var(submission, x, y) is not None:
-            z = submission.encode(x, y, seed=seed + len(recon))  # (B, d)
         else:
-            return None
+            z = submission.encode(x, y, seed=seed + len(recon))  # (B, d)
         recon.append(to_uint8(submission.decode(z, y)))
     return np.concatenate(recon)
 
