@@ -127,6 +127,13 @@ PICTURES: list[tuple[str, str, str, Callable[[BinaryIO], None]]] = [
         kept("zoo-record-42", "samples.png"),
     ),
     (
+        "flow_matching.png",
+        "Flow matching on the codes",
+        "Samples of `zoo/flow_matching.py`, ten per label, not selected. They are more diverse "
+        "than the record's, and more of them stray between digits.",
+        kept("zoo-flow_matching", "samples.png"),
+    ),
+    (
         "manifold.png",
         "Two latent dimensions: the VAE",
         "The decoder over two grids. Left: equal steps in a square of side 15 around the origin; "
