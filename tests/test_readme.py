@@ -227,6 +227,15 @@ def test_what_the_text_says_of_the_reports_tables_is_so():
     for label, same in ((usual, "0.005"), ("lr 0.002", "0.002")):
         assert column("fid", plain, label) < column("fid", f"{cvae}lr", same)
     assert column("fid", plain, usual) < column("fid", plain, "lr 0.002")
+    betas = ("1", "0.12", "0.1", "0.05", "0.03", "0")
+    low, high = (column("ssim", f"beta-VAE: beta, at {lr}", *betas) for lr in ("the", "lr"))
+    assert rises(low) and rises(high)
+    assert high[0] > low[0] and all(b > a + 0.1 for a, b in zip(low[1:], high[1:], strict=True))
+    for table in ("the", "lr"):
+        assert column("active_units", f"beta-VAE: beta, at {table}", "1") == [0]
+    (pooled,) = column("fid_pooled", "WGAN", "200")
+    shorter = zoo.rows_of(json.loads(zoo.FIGURES.read_text(encoding="utf-8")))["wgan"]["fid_pooled"]
+    assert 0.8 * shorter < pooled < shorter
 
 
 def test_figures_of_the_class_are_the_stored_ones():
