@@ -117,7 +117,8 @@ PICTURES: list[tuple[str, str, str, Callable[[BinaryIO], None]]] = [
     (
         "labels.png",
         "Chosen labels",
-        "The CVAE as MLPs draws the digit of the given label.",
+        "Samples of the CVAE as MLPs, ten per label, not selected. Most are the given digit; some "
+        "are smeared, or look like another.",
         kept("zoo-mlp_cvae", "samples.png"),
     ),
     (
@@ -145,13 +146,14 @@ PICTURES: list[tuple[str, str, str, Callable[[BinaryIO], None]]] = [
         "manifold_labels.png",
         "Two latent dimensions: the CVAE",
         "The same for each label, the quantiles below. The label gives the digit, so the code "
-        "describes the handwriting: slant and width.",
+        "describes the handwriting: slant from left to right, width upwards.",
         kept("gallery-cvae-2", "manifold.png"),
     ),
     (
         "beta_reconstructions.png",
         "beta-VAE: reconstructions",
-        "The smaller beta is, the closer to the input. At 1 the code holds almost no information.",
+        "The smaller beta is, the closer the reconstructions are to the input. At 1 the code holds "
+        "almost no information.",
         lambda file: compare_reconstructions(file, BETA_RUNS, "Reconstructions for each beta"),
     ),
     (
@@ -164,7 +166,8 @@ PICTURES: list[tuple[str, str, str, Callable[[BinaryIO], None]]] = [
     (
         "gans.png",
         "WGAN",
-        "Above: weight clipping, no labels. Below: gradient penalty, with labels.",
+        "Above: weight clipping, no labels. Below: gradient penalty, with the labels 0 to 9, then "
+        "0 to 5.",
         lambda file: compare_samples(
             file, {"WGAN": "zoo-wgan", "WGAN-GP": "zoo-wgan_gp"}, "Samples, z ~ N(0, I)", each=4
         ),
@@ -190,8 +193,8 @@ def document() -> str:
         "# Gallery",
         "",
         "The kinds of pictures in the original reports, drawn with the lab's models. The command "
-        "of each model is in its file in [zoo/](../zoo/README.md). Written by "
-        "`python -m benchmarks.gallery`.",
+        "of each model is in its file in [zoo/](../zoo/README.md), or in `benchmarks/gallery.py` "
+        "for those that only the pictures need. Written by `python -m benchmarks.gallery`.",
     ]
     for name, heading, text, _ in PICTURES:
         lines += ["", f"## {heading}", "", text, "", f"![{heading}](gallery/{name})"]

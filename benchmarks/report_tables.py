@@ -55,10 +55,15 @@ class Table:
     epochs: int = 50
     task: str = "VAEwolabel"
 
-    def command(self, row: Row, seed: int) -> tuple[str, ...]:
-        """Return the options of train.py that train a row, as a list of words."""
+    @property
+    def shared(self) -> str:
+        """The options of train.py that all rows have."""
         task = f"--task {self.task} --submission zoo/{self.submission}.py --epochs {self.epochs}"
-        return tuple(f"{task} {self.options} {row.options} --seed {seed}".split())
+        return f"{task} {self.options}".strip()
+
+    def command(self, row: Row) -> tuple[str, ...]:
+        """Return the options of train.py that train a row, as a list of words."""
+        return tuple(f"{self.shared} {row.options} --seed 42".split())
 
 
 def _vae(ssim: float, mse: float) -> Scores:

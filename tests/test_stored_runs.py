@@ -44,7 +44,7 @@ def test_a_training_that_stops_is_a_result_and_another_failure_is_not(monkeypatc
     result = stored_runs.run(A)
     assert result["stopped"]
     table = Table("t", "conv_vae", "row", (Row("x", "", {"ssim": 0.5}),))
-    page = results_page.render(table, {" ".join(table.command(table.rows[0], 42)): result})
+    page = results_page.render(table, {" ".join(table.command(table.rows[0])): result})
     assert page.splitlines()[-1] == "| x | behind | 0.5000 |"
     for failure in (fails("grade.py"), fails("train.py", 130), fails("train.py", -9)):
         monkeypatch.setattr(stored_runs, "train_infer_grade", failure)
