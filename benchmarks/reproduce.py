@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing")
     args = parser.parse_args()
     if not args.report:
-        run_missing(wanted(args.only), FIGURES, write_page)
+        run_missing(wanted(args.only), FIGURES, write_page, at_a_draw=True)
     write_page(figures.stored(FIGURES))
     print(f"written: {RESULTS}")
 

@@ -28,8 +28,11 @@ KEPT = ("ssim", "mse", "fid", "fid_pooled", "raw", "score")
 Results = dict[str, dict[str, Any]]
 
 
-def run(words: tuple[str, ...]) -> dict[str, Any]:
+def run(words: tuple[str, ...], at_a_draw: bool = False) -> dict[str, Any]:
     """Train, infer and grade with one thread; return the scores and what it took.
+
+    at_a_draw: return the scores with z drawn from q(z|x) and the number of active units, too. A
+    model that searches for its codes takes minutes for them.
 
     A training that cannot go on, because its loss is not finite, has no scores and "stopped".
     """
@@ -47,7 +50,7 @@ def run(words: tuple[str, ...]) -> dict[str, Any]:
         history = list(csv.DictReader(file))
     return {
         **{name: row[name] for name in KEPT if row.get(name) is not None},
-        **_measures(ROOT / folder / "best.pth"),
+        **(_measures(ROOT / folder / "best.pth") if at_a_draw else {}),
         "skipped_steps": int(history[-1]["skipped_steps"]),
         "train_s": round(row["train_s"], 1),
         "machine": figures.machine(),
@@ -64,7 +67,10 @@ def _measures(path: Path) -> dict[str, Any]:
 
 
 def run_missing(
-    wanted: Iterable[tuple[str, ...]], file: Path, document: Callable[[Results], None]
+    wanted: Iterable[tuple[str, ...]],
+    file: Path,
+    document: Callable[[Results], None],
+    at_a_draw: bool = False,
 ) -> Results:
     """Make the runs that the file does not have, one per core at a time; return all results.
 
@@ -72,12 +78,13 @@ def run_missing(
         wanted: the options of train.py of each run, in the order in which they are made.
         file: where each result is stored as soon as it is known.
         document: called with all results after each run.
+        at_a_draw: see `run`.
     """
     results = figures.stored(file)
     lock = threading.Lock()
 
     def run_and_store(words: tuple[str, ...]) -> None:
-        result = run(words)
+        result = run(words, at_a_draw)
         with lock:
             results[" ".join(words)] = result
             figures.write(file, results)

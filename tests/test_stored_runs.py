@@ -16,7 +16,7 @@ def test_only_what_is_missing_is_run_and_each_result_is_stored_at_once(tmp_path,
     file = tmp_path / "results.json"
     written, made = [], []
 
-    def run(words):
+    def run(words, at_a_draw):
         made.append(words)
         if words == C and len(made) < 4:
             raise KeyboardInterrupt
