@@ -57,7 +57,13 @@ MODELS = (
     ("model, var 0.02", "model.py", GEN, "--epochs 3 --var 0.02"),
     ("mlp_cvae", "zoo/mlp_cvae.py", GEN, "--epochs 2 --var 0.05"),
     ("conv_cvae", "zoo/conv_cvae.py", GEN, f"--epochs 2 --var 0.05 {FEWER}"),
-    ("record", "zoo/record.py", GEN, f"--epochs 6 --var 0.01 --variant flow_epochs=4 {FEWER}"),
+    ("flow_matching", "zoo/flow_matching.py", GEN, f"--epochs 4 --var 0.02 {FEWER}"),
+    (
+        "record",
+        "zoo/record.py",
+        GEN,
+        f"--epochs 6 --batch_size 64 --lr 1e-3 --var 0.01 --variant flow_epochs=4 {FEWER}",
+    ),
     ("wgan_gp", "zoo/wgan_gp.py", GEN, f"--epochs 20 --lr 5e-4 {FEWER}"),
     ("wgan", "zoo/wgan.py", GEN, f"--epochs 6 --lr 5e-4 {FEWER}"),
 )

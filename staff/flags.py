@@ -22,6 +22,7 @@ CHECKED = 20  # samples per label that are compared with each other
 COMPARED = 12  # samples per label that are compared with known images
 SAME = 0.5  # a copy is nearer to one known image than this share of the distance to similar ones
 COPIES = 0.1  # flagged above: share of copies
+FAINT = 64  # an image without a pixel this bright shows nothing that could be a copy
 ALIKE = 0.15  # flagged below: distance between samples of a label, relative to real images
 # Flagged below: how much an image of the same z changes with the label, relative to how much it
 # changes with z. It is exactly 0 without the label. A model that is hardly trained, whose samples
@@ -39,7 +40,9 @@ PROBED = 200  # images
 SMALL = 0.05  # standard deviation of the change, relative to that of each dimension of the codes
 LEVEL = 1e-3  # mse between reconstructions of a label, below which they do not differ
 UNEQUAL = 0.05  # flagged above: mse of equal codes, relative to that between images of a label
-JUMP = 0.1  # flagged above: the same for codes that are changed a little
+# Flagged above: the same for codes that are changed a little. A decoder that looks images up is
+# near 1. One with a flow may stretch some codes, and an honest one was above 0.1.
+JUMP = 0.3
 STILL = 0.9  # flagged above: share of changed codes whose reconstruction is exactly the same
 
 
@@ -119,12 +122,17 @@ def of_samples(values: dict[str, Any]) -> list[str]:
 def copied(samples: np.ndarray, known: Known) -> tuple[float, str]:
     """Return the share of samples, uint8 (10, n, 28, 28), that are copies of known images.
 
-    Also returns the name of the split that most of them are in; "" without copies.
+    Also returns the name of the split that most of them are in; "" without copies. The black images
+    of a model whose training collapsed are not copies.
     """
-    ratio, index = nearest(samples.reshape(-1, 28, 28), known)
+    images = samples.reshape(-1, 28, 28)
+    shown = images[images.max(axis=(1, 2)) >= FAINT]
+    if not len(shown):
+        return 0.0, ""
+    ratio, index = nearest(shown, known)
     splits = [known.split_of(int(i)) for i in index[ratio < SAME]]
     most = max(set(splits), key=splits.count) if splits else ""
-    return float((ratio < SAME).mean()), most
+    return len(splits) / len(images), most
 
 
 def label_effect(images: np.ndarray) -> float:

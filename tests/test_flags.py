@@ -79,6 +79,10 @@ def test_the_split_of_a_copy_is_named(valid_set, known):
     shares = flags.copied(turned(own.reshape(-1, 28, 28), 4).reshape(own.shape), known)
     assert shares[0] > 0.7 and shares[1] == "test"
     assert known.split_of(3999) == "valid" and known.split_of(4000) == "test"
+    # What shows nothing is no copy, but counts as a sample.
+    assert flags.copied(own // 64, known) == (0.0, "")
+    own[:5] //= 64
+    assert 0.3 < flags.copied(own, known)[0] <= 0.5
 
 
 # ---------------------------------------------------------------- codes that carry too little
