@@ -147,6 +147,17 @@ def test_the_ablation_of_the_record_is_the_stored_one():
     assert results and set(results) <= {" ".join(words) for words in ablation.wanted()}
 
 
+def test_a_seed_of_the_ablation_counts_once_all_rows_have_it():
+    keys = [[" ".join(ablation.command(row, seed)) for row in ablation.ROWS] for seed in (42, 43)]
+    first, second = (
+        {key: dict.fromkeys(ablation.DIGITS, float(seed)) for key in own}
+        for seed, own in enumerate(keys)
+    )
+    one_missing = dict(list(second.items())[1:])
+    assert ablation.render(first | one_missing) == ablation.render(first)
+    assert "n = 2 (seed 42, 43)" in ablation.render(first | second)
+
+
 def test_the_comparison_of_the_zoo_is_the_stored_one():
     stored = json.loads(compared.FIGURES.read_text(encoding="utf-8"))
     assert block_in(compared.PAGE, "compared") == compared.render(stored)
