@@ -174,7 +174,9 @@ def main() -> None:
     stored = figures.stored(FIGURES)
     stored = {"models": {}, "records": [], **stored}
     if args.record:
-        stored["records"].append(run_record(args.record))
+        # Its line is written again when the same change is measured again.
+        others = [row for row in stored["records"] if row["change"] != args.record]
+        stored["records"] = [*others, run_record(args.record)]
     else:
         for name in models:
             if args.only is None or name in args.only:

@@ -9,7 +9,7 @@ Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014; Dinh, Sohl-Dicks
 Density Estimation using Real NVP, ICLR 2017; Kim, Wiseman, Miller, Sontag and Rush,
 Semi-Amortized Variational Autoencoders, ICML 2018 (they refine during training, too).
 
-Expected: ssim 0.9662, mse 0.00274, fid 1.245, raw 33.053 (test split; 611 s)
+Expected: ssim 0.9662, mse 0.00274, fid 1.245, raw 33.053 (test split; 555 s)
 Command:  python train.py --task Genwithlabel --submission zoo/record.py --batch_size 128 --lr 3e-3
           --var 0.01 --epochs 27 --eval_num 1000
 """
