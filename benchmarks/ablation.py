@@ -71,15 +71,14 @@ def wanted() -> list[tuple[str, ...]]:
     return [command(label, seed) for seed in SEEDS for label in ROWS]
 
 
-def render(results: Results) -> str:
-    """Return the block `ablation`: the rows that have been run, with their scores over seeds.
+def compared_seeds(results: Results) -> list[int]:
+    """Return the seeds that all rows have: chance is the same in all rows, and their order fair."""
+    return [seed for seed in SEEDS if all(" ".join(command(row, seed)) in results for row in ROWS)]
 
-    A seed counts once all rows have it: chance is the same in all rows, and their order fair.
-    """
-    complete = [
-        seed for seed in SEEDS if all(" ".join(command(row, seed)) in results for row in ROWS)
-    ]
-    seeds = complete or SEEDS[:1]
+
+def render(results: Results) -> str:
+    """Return the block `ablation`: the rows that have been run, with their scores over seeds."""
+    seeds = compared_seeds(results) or SEEDS[:1]
     head = ["change", *DIGITS]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for label in ROWS:

@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import shlex
+import statistics
 
 import pytest
 from conftest import ROOT
@@ -156,6 +157,37 @@ def test_a_seed_of_the_ablation_counts_once_all_rows_have_it():
     one_missing = dict(list(second.items())[1:])
     assert ablation.render(first | one_missing) == ablation.render(first)
     assert "n = 2 (seed 42, 43)" in ablation.render(first | second)
+
+
+def test_what_the_text_says_of_the_ablation_is_so():
+    results = json.loads(ablation.FIGURES.read_text(encoding="utf-8"))
+    seeds = ablation.compared_seeds(results)
+
+    def gain(label: str, score: str) -> float:
+        """Return by how much the mean of a row is above that of "none"."""
+        return statistics.fmean(
+            results[" ".join(ablation.command(label, seed))][score]
+            - results[" ".join(ablation.command("none", seed))][score]
+            for seed in seeds
+        )
+
+    for label in (
+        "no shifts",
+        "shifts to the end",
+        "one convolution of 7x7 maps instead of two",
+        "a Gaussian per label instead of the flow",
+    ):
+        assert abs(gain(label, "ssim")) < 0.001 and abs(gain(label, "raw")) < 0.1, label
+    assert gain("the flow fitted for 16 epochs instead of 2", "fid") < -0.1
+    kept = [label for label in ablation.ROWS if not label.startswith("not kept")]
+    assert min(kept, key=lambda label: gain(label, "ssim")) == "no refinement of the codes"
+    assert max(kept, key=lambda label: gain(label, "mse")) == "no refinement of the codes"
+    assert gain("no refinement of the codes", "fid") == 0
+    for label in ("a convolutional encoder", "Muon for the dense matrices"):
+        assert gain(f"not kept: {label}", "ssim") > 0.002
+    few, many = "not kept: latent_dim 16 instead of 20", "not kept: latent_dim 24"
+    assert gain(few, "ssim") < -0.005 and gain(many, "ssim") > 0.005
+    assert max(abs(gain(label, "raw")) for label in (few, many)) < 0.2
 
 
 def test_the_comparison_of_the_zoo_is_the_stored_one():
