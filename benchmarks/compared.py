@@ -120,10 +120,11 @@ def _nearest(values: Mapping[str, Mapping[str, tuple[float | None, float | None]
 
 def _how(models: Mapping[str, Mapping[str, Any]]) -> str:
     """Return how the models of a table were trained."""
-    facts = next(iter(models.values()))["machine"]
+    machines = [model["machine"] for model in models.values()]
+    dates = " and ".join(sorted({facts["date"] for facts in machines}))
     text = (
         "One run per model by the command in its file, test split, 100 samples per label (1000 for "
-        f"fid_1000); torch {facts['torch']}, {facts['date']}. Written by `python -m "
+        f"fid_1000); torch {machines[0]['torch']}, {dates}. Written by `python -m "
         "benchmarks.compared`."
     )
     for name, model in models.items():
