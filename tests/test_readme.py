@@ -163,13 +163,14 @@ def test_what_the_text_says_of_the_ablation_is_so():
     results = json.loads(ablation.FIGURES.read_text(encoding="utf-8"))
     seeds = ablation.compared_seeds(results)
 
+    def mean(label: str, score: str) -> float:
+        """Return the mean of a row of the table."""
+        keys = (" ".join(ablation.command(label, seed)) for seed in seeds)
+        return statistics.fmean(results[key][score] for key in keys)
+
     def gain(label: str, score: str) -> float:
         """Return by how much the mean of a row is above that of "none"."""
-        return statistics.fmean(
-            results[" ".join(ablation.command(label, seed))][score]
-            - results[" ".join(ablation.command("none", seed))][score]
-            for seed in seeds
-        )
+        return mean(label, score) - mean("none", score)
 
     for label in (
         "no shifts",
